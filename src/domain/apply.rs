@@ -1,0 +1,509 @@
+//! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
+
+use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::ids::{ApiKeyId, Digest, PersonId, RequestId};
+use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
+use crate::domain::project::{Integration, PolicyRecord, Project};
+use crate::domain::request::{
+    Change, ChangeKey, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester, Status, change_row,
+};
+use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// Where an event stands in the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub seq: u64,
+    pub time: Time,
+    /// Digest of the leaf's exact bytes.
+    pub leaf: Digest,
+}
+
+/// Row of the current epoch in the counters: its number and the log's origin.
+pub const EPOCH: &[u8] = b"epoch";
+/// Rows of the keys that were ever active begin so.
+pub const KEY_PREFIX: &[u8] = b"key/";
+
+/// A signing key and since when it counts, for the published history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// `credential` or `log`.
+    pub r#use: String,
+    pub keyid: String,
+    /// SubjectPublicKeyInfo DER, base64.
+    pub spki: String,
+    pub from_seq: u64,
+    pub from: Time,
+}
+
+/// Makes one event true.
+pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
+    match event {
+        Event::EpochOpened { epoch, origin, .. } => {
+            state.put_raw(Table::Counters, EPOCH, &encode(&(epoch, origin)))
+        }
+        Event::KeyActivated { r#use, keyid, spki, from_seq } => {
+            let record = KeyRecord {
+                r#use: r#use.clone(),
+                keyid: keyid.clone(),
+                spki: spki.clone(),
+                from_seq: *from_seq,
+                from: at.time,
+            };
+            state.put_raw(Table::Counters, &[KEY_PREFIX, &at.seq.to_be_bytes()].concat(), &encode(&record))
+        }
+        Event::InstanceCreated { .. }
+        | Event::CeremonyRefused { .. }
+        | Event::ExceptionUnapprovedChange { .. } => Ok(()),
+
+        Event::PersonCreated { person, name, email, roles } => state.put(&Person {
+            id: person.clone(),
+            name: name.clone(),
+            email: email.clone(),
+            roles: roles.clone(),
+            active: true,
+            passkeys: Vec::new(),
+            accounts: Vec::new(),
+            created_at: at.time,
+        }),
+        Event::PersonChanged { person, name, roles, active } => edit_person(state, person, |it| {
+            it.name.clone_from(name);
+            it.roles.clone_from(roles);
+            it.active = *active;
+        }),
+        Event::InvitationCreated { invitation, person, token_sha256, expires_at } => {
+            state.put(&Invitation {
+                id: invitation.clone(),
+                person: person.clone(),
+                token_sha256: *token_sha256,
+                expires_at: *expires_at,
+                used: false,
+            })
+        }
+        Event::PersonEnrolled { invitation, passkey } => {
+            if let Some(token) = invitation
+                && let Some(mut used) = state.get::<Invitation>(&token.to_string())?
+            {
+                used.used = true;
+                state.put(&used)?;
+            }
+            add_passkey(state, passkey, at)
+        }
+        Event::PasskeyAdded { passkey } => add_passkey(state, passkey, at),
+        Event::PasskeyRevoked { person, credential_id, .. } => edit_person(state, person, |it| {
+            for passkey in it.passkeys.iter_mut().filter(|it| it.credential_id == *credential_id) {
+                passkey.revoked_at = Some(at.time);
+            }
+        }),
+        Event::SessionOpened { person, session_sha256, expires_at, credential_id, sign_count } => {
+            state.put(&Session {
+                token_sha256: *session_sha256,
+                person: person.clone(),
+                opened_at: at.time,
+                expires_at: *expires_at,
+            })?;
+            raise_counter(state, person, credential_id, *sign_count)
+        }
+        Event::SessionClosed { session_sha256, .. } => {
+            state.delete_raw(Table::Sessions, session_sha256.to_string().as_bytes())
+        }
+        Event::AccountLinked { person, integration, account_id, proven } => edit_person(state, person, |it| {
+            it.accounts.retain(|a| a.integration != *integration || a.account_id != *account_id);
+            it.accounts.push(LinkedAccount {
+                integration: integration.clone(),
+                account_id: account_id.clone(),
+                proven: *proven,
+            });
+        }),
+        Event::GroupSet { group, name, members } => {
+            state.put(&Group { id: group.clone(), name: name.clone(), members: members.clone() })
+        }
+        Event::GroupRemoved { group } => state.delete_raw(Table::Groups, group.as_str().as_bytes()),
+
+        Event::ApiKeyCreated { key, name, secret_sha256, scopes, projects, owner, expires_at } => {
+            state.put(&ApiKey {
+                id: key.clone(),
+                name: name.clone(),
+                secret_sha256: *secret_sha256,
+                scopes: scopes.clone(),
+                projects: projects.clone(),
+                owner: owner.clone(),
+                created_at: at.time,
+                expires_at: *expires_at,
+                revoked: false,
+            })
+        }
+        Event::ApiKeyRevoked { secret_sha256, .. } => {
+            let mut key: ApiKey = must(state, &secret_sha256.to_string())?;
+            key.revoked = true;
+            state.put(&key)
+        }
+
+        Event::IntegrationAdded { integration, kind, name, base_url, ca_pem, account } => {
+            state.put(&Integration {
+                id: integration.clone(),
+                kind: *kind,
+                name: name.clone(),
+                base_url: base_url.clone(),
+                ca_pem: ca_pem.clone(),
+                account: account.clone(),
+                created_at: at.time,
+                removed: false,
+            })
+        }
+        Event::IntegrationRemoved { integration } => {
+            let mut record: Integration = must(state, integration.as_str())?;
+            record.removed = true;
+            state.put(&record)
+        }
+        Event::ProjectAdded { project, integration, path, web_url, settings } => state.put(&Project {
+            id: project.clone(),
+            integration: integration.clone(),
+            path: path.clone(),
+            web_url: web_url.clone(),
+            settings: settings.clone(),
+            created_at: at.time,
+            removed: false,
+        }),
+        Event::ProjectChanged { project, settings } => {
+            let mut record: Project = must(state, project.as_str())?;
+            record.settings = settings.clone();
+            state.put(&record)
+        }
+        Event::ProjectRemoved { project } => {
+            let mut record: Project = must(state, project.as_str())?;
+            record.removed = true;
+            state.put(&record)
+        }
+        Event::PolicyActivated { name, version, sha256, reason } => state.put(&PolicyRecord {
+            name: name.clone(),
+            version: *version,
+            document: *sha256,
+            reason: reason.clone(),
+            activated_at: at.time,
+        }),
+
+        Event::HookReceived { integration, delivery, change, .. } => {
+            state.put_raw(
+                Table::Deliveries,
+                format!("{integration}\0{delivery}").as_bytes(),
+                &at.time.0.to_be_bytes(),
+            )?;
+            match change {
+                Some(key) => put_hint(state, key, at.seq),
+                None => Ok(()),
+            }
+        }
+        Event::ChangeObserved { .. } => observe(event, at, state),
+
+        Event::RequestOpened { request, opening_sha256, subject_sha256, expires_at, idempotency, .. } => {
+            let blob = state
+                .blob(opening_sha256)?
+                .ok_or_else(|| Fault(format!("the opening of {request} is missing")))?;
+            let opening: Opening = decode(&blob)?;
+            open(request, opening, *opening_sha256, *subject_sha256, *expires_at, at, state)?;
+            if let Some((key, body)) = idempotency {
+                let row = encode(&(body, request));
+                state.put_raw(Table::Idempotency, &key.0, &row)?;
+            }
+            Ok(())
+        }
+        Event::DecisionRecorded {
+            request,
+            person,
+            name,
+            decision,
+            method,
+            credential_sha256,
+            credential_id,
+            sign_count,
+            comment,
+            ..
+        } => {
+            let mut record: Request = must(state, request.as_str())?;
+            record.decisions.push(Decision {
+                person: person.clone(),
+                name: name.clone(),
+                answer: *decision,
+                method: *method,
+                decided_at: at.time,
+                comment: comment.clone(),
+                credential: *credential_sha256,
+                seq: at.seq,
+            });
+            record.changed_seq = at.seq;
+            state.put(&record)?;
+            state.put_raw(Table::Credentials, &credential_sha256.0, &encode(&(request, at.seq)))?;
+            match (credential_id, sign_count) {
+                (Some(id), Some(count)) => raise_counter(state, person, id, *count),
+                _ => Ok(()),
+            }
+        }
+        Event::RequestApproved { request, outcome_sha256, expires_at } => {
+            end(state, request, Status::Approved, *outcome_sha256, None, at)?;
+            let mut record: Request = must(state, request.as_str())?;
+            record.expires_at = *expires_at;
+            // An approved change that is never merged loses its approval when its time is up.
+            if let (Some(deadline), Some(_)) = (record.expires_at, &record.change) {
+                state.put_raw(Table::Deadlines, &deadline_row(deadline, request), &[])?;
+            }
+            state.put(&record)
+        }
+        Event::RequestRejected { request, outcome_sha256 } => {
+            end(state, request, Status::Rejected, *outcome_sha256, None, at)
+        }
+        Event::RequestExpired { request, outcome_sha256 } => {
+            end(state, request, Status::Expired, *outcome_sha256, Some("Its time ran out."), at)
+        }
+        Event::RequestCancelled { request, outcome_sha256, reason } => {
+            end(state, request, Status::Cancelled, *outcome_sha256, Some(reason), at)
+        }
+        Event::RequestSuperseded { request, outcome_sha256, reason } => {
+            end(state, request, Status::Superseded, *outcome_sha256, Some(reason), at)
+        }
+        Event::RequestSkipped { request, outcome_sha256, rules } => {
+            let reason = format!("Skipped by rule {}", rules.join(", "));
+            end(state, request, Status::Skipped, *outcome_sha256, Some(&reason), at)
+        }
+        Event::RequestLapsed { request, reason } => {
+            let mut record: Request = must(state, request.as_str())?;
+            if let Some(deadline) = record.expires_at {
+                state.delete_raw(Table::Deadlines, &deadline_row(deadline, request))?;
+            }
+            record.lapsed = true;
+            record.ended_because = Some(reason.clone());
+            record.changed_seq = at.seq;
+            state.put(&record)
+        }
+        Event::RequestConsumed { request } => {
+            let mut record: Request = must(state, request.as_str())?;
+            record.consumed_at = Some(at.time);
+            record.changed_seq = at.seq;
+            state.put(&record)
+        }
+
+        Event::StatusConfirmed { status, state: gate, description, request, refused } => {
+            state.put(&ConfirmedStatus {
+                key: status.clone(),
+                state: *gate,
+                description: description.clone(),
+                request: request.clone(),
+                refused: refused.clone(),
+                confirmed_at: at.time,
+            })
+        }
+        Event::MergeAnswered { request, merged, commit, refused } => state.put(&MergeRecord {
+            request: request.clone(),
+            commit: commit.clone(),
+            merged: *merged,
+            refused: refused.clone(),
+            at: at.time,
+        }),
+    }
+}
+
+/// Key of a row in the deadline table: earliest first.
+pub fn deadline_row(deadline: Time, request: &RequestId) -> Vec<u8> {
+    let mut row = u64::try_from(deadline.0).unwrap_or(0).to_be_bytes().to_vec();
+    row.extend_from_slice(request.as_str().as_bytes());
+    row
+}
+
+/// Key of a row in the table of open changes by status: all changes of one status share the prefix.
+pub fn head_prefix(project: &str, head: &str, target: &str) -> String {
+    format!("{project}\0{head}\0{target}\0")
+}
+
+fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fault> {
+    state.put_raw(Table::Hints, change_row(key).as_bytes(), &seq.to_be_bytes())
+}
+
+fn must<R: crate::domain::state::Record>(state: &impl Read, key: &str) -> Result<R, Fault> {
+    state.get(key)?.ok_or_else(|| Fault(format!("the journal speaks of {key}, which is not recorded")))
+}
+
+fn edit_person(
+    state: &mut impl Write,
+    person: &PersonId,
+    edit: impl FnOnce(&mut Person),
+) -> Result<(), Fault> {
+    let mut record: Person = must(state, person.as_str())?;
+    edit(&mut record);
+    state.put(&record)
+}
+
+fn raise_counter(
+    state: &mut impl Write,
+    person: &PersonId,
+    credential_id: &str,
+    count: u32,
+) -> Result<(), Fault> {
+    edit_person(state, person, |it| {
+        for passkey in it.passkeys.iter_mut().filter(|it| it.credential_id == credential_id) {
+            passkey.sign_count = passkey.sign_count.max(count);
+        }
+    })
+}
+
+fn add_passkey(state: &mut impl Write, it: &EnrolledPasskey, at: Place) -> Result<(), Fault> {
+    state.put_raw(Table::PasskeyOwners, it.credential_id.as_bytes(), it.person.as_str().as_bytes())?;
+    edit_person(state, &it.person, |person| {
+        person.passkeys.push(Passkey {
+            credential_id: it.credential_id.clone(),
+            label: it.label.clone(),
+            spki: it.spki.clone(),
+            alg: it.alg,
+            aaguid: it.aaguid.clone(),
+            platform: it.platform,
+            transports: it.transports.clone(),
+            backup_eligible: it.backup_eligible,
+            backup_state: it.backup_state,
+            sign_count: it.sign_count,
+            record: it.record_sha256,
+            attestation: it.attestation_sha256,
+            enrolled_seq: at.seq,
+            enrolled_leaf: at.leaf,
+            added_at: at.time,
+            decides_from: it.decides_from,
+            revoked_at: None,
+        });
+    })
+}
+
+fn open(
+    id: &RequestId,
+    opening: Opening,
+    digest: Digest,
+    subject_sha256: Digest,
+    expires_at: Option<Time>,
+    at: Place,
+    state: &mut impl Write,
+) -> Result<(), Fault> {
+    let (head, target) = match &opening.facts {
+        Some(facts) => (Some(facts.head.clone()), Some(facts.target.clone())),
+        None => (None, None),
+    };
+    if let Some(deadline) = expires_at {
+        state.put_raw(Table::Deadlines, &deadline_row(deadline, id), &[])?;
+    }
+    state.put_raw(Table::RequestOrder, &at.seq.to_be_bytes(), id.as_str().as_bytes())?;
+    state.put_raw(Table::Waiting, id.as_str().as_bytes(), &[])?;
+    count_waiting(state, &opening.requester, 1)?;
+    state.put(&Request {
+        id: id.clone(),
+        kind: opening.kind,
+        status: Status::Pending,
+        title: opening.title,
+        requester: opening.requester,
+        subject_sha256,
+        policy: opening.policy,
+        obligations: opening.obligations,
+        break_glass: opening.break_glass,
+        involved: opening.involved,
+        ttl_seconds: opening.ttl_seconds,
+        blocked: opening.blocked,
+        change: opening.change,
+        head,
+        target,
+        environment: opening.environment,
+        project_name: opening.project_name,
+        opening: digest,
+        created_at: at.time,
+        expires_at,
+        decided_at: None,
+        ended_because: None,
+        decisions: Vec::new(),
+        outcome: None,
+        consumed_at: None,
+        lapsed: false,
+        seq: at.seq,
+        changed_seq: at.seq,
+    })
+}
+
+/// How many requests of a key wait: row in the counters.
+pub fn waiting_row(key: &ApiKeyId) -> Vec<u8> {
+    format!("waiting/{key}").into_bytes()
+}
+
+fn count_waiting(state: &mut impl Write, requester: &Requester, by: i64) -> Result<(), Fault> {
+    let Requester::Key { id, .. } = requester else { return Ok(()) };
+    let row = waiting_row(id);
+    let before: i64 = match state.get_raw(Table::Counters, &row)? {
+        Some(bytes) => decode(&bytes)?,
+        None => 0,
+    };
+    state.put_raw(Table::Counters, &row, &encode(&(before + by)))
+}
+
+fn end(
+    state: &mut impl Write,
+    id: &RequestId,
+    status: Status,
+    outcome: Digest,
+    reason: Option<&str>,
+    at: Place,
+) -> Result<(), Fault> {
+    let mut record: Request = must(state, id.as_str())?;
+    if let Some(deadline) = record.expires_at {
+        state.delete_raw(Table::Deadlines, &deadline_row(deadline, id))?;
+    }
+    state.delete_raw(Table::Waiting, id.as_str().as_bytes())?;
+    count_waiting(state, &record.requester, -1)?;
+    record.status = status;
+    record.outcome = Some(outcome);
+    record.decided_at = Some(at.time);
+    record.ended_because = reason.map(str::to_owned);
+    record.changed_seq = at.seq;
+    state.put(&record)
+}
+
+fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
+    let Event::ChangeObserved {
+        change,
+        open,
+        merged,
+        draft,
+        title,
+        web_url,
+        author,
+        head,
+        base,
+        source,
+        target,
+        source_project_id,
+        files_sha256,
+        request,
+    } = event
+    else {
+        return Ok(());
+    };
+    if let Some(before) = state.get::<Change>(&change_row(change))? {
+        state.delete_raw(Table::Heads, head_row(change, &before.head, &before.target).as_bytes())?;
+    }
+    if *open && request.is_some() {
+        state.put_raw(Table::Heads, head_row(change, head, target).as_bytes(), &[])?;
+    }
+    state.put(&Change {
+        key: change.clone(),
+        open: *open,
+        merged: *merged,
+        draft: *draft,
+        title: title.clone(),
+        web_url: web_url.clone(),
+        author: author.clone(),
+        head: head.clone(),
+        base: base.clone(),
+        source: source.clone(),
+        target: target.clone(),
+        source_project_id: source_project_id.clone(),
+        files_sha256: *files_sha256,
+        request: request.clone(),
+        observed_at: at.time,
+    })
+}
+
+fn head_row(change: &ChangeKey, head: &str, target: &str) -> String {
+    format!("{}{:020}", head_prefix(change.project.as_str(), head, target), change.number)
+}

@@ -1,0 +1,223 @@
+//! What somebody wants to happen. Imperative; carries every fact and every random number the decision needs.
+
+use crate::domain::event::Event;
+use crate::domain::facts::{Account, ChangeFacts};
+use crate::domain::ids::{
+    ApiKeyId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, RequestId,
+};
+use crate::domain::people::{Role, Scope};
+use crate::domain::policy::Method;
+use crate::domain::project::{ForgeKind, ProjectSettings};
+use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
+use crate::domain::time::Time;
+use std::collections::BTreeSet;
+
+/// A passkey that `identity` has checked and that is to be recorded.
+#[derive(Clone, Debug)]
+pub struct NewPasskey {
+    pub credential_id: String,
+    pub label: String,
+    pub spki: String,
+    pub spki_sha256: Digest,
+    pub alg: i64,
+    pub aaguid: String,
+    pub platform: bool,
+    pub transports: Vec<String>,
+    pub backup_eligible: bool,
+    pub backup_state: bool,
+    pub sign_count: u32,
+    /// The relying-party library's record, kept as a blob.
+    pub record: Vec<u8>,
+    /// The attestation object as it came, kept as a blob.
+    pub attestation: Vec<u8>,
+    /// Seconds before it may decide.
+    pub hold_seconds: u64,
+    pub confirmed_by: Vec<String>,
+}
+
+/// A browser session to open along the way.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub token_sha256: Digest,
+    pub lifetime_seconds: u64,
+}
+
+/// A one-time link for somebody who has no passkey yet.
+#[derive(Clone, Debug)]
+pub struct NewInvitation {
+    pub id: InvitationId,
+    pub token_sha256: Digest,
+    pub lifetime_seconds: u64,
+}
+
+/// The proof of one passkey ceremony, checked twice before it gets here.
+#[derive(Clone, Debug)]
+pub struct CeremonyProof {
+    pub credential_id: String,
+    pub nonce: [u8; 32],
+    pub authenticator_data: Vec<u8>,
+    pub client_data_json: Vec<u8>,
+    pub signature: Vec<u8>,
+    pub rp_id: String,
+    pub origin: String,
+    pub sign_count: u32,
+    pub backup_eligible: bool,
+    pub backup_state: bool,
+}
+
+/// What somebody wants to happen.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// The very first admin enrols with the set-up link.
+    ClaimSetUp { person: PersonId, name: String, email: String, passkey: NewPasskey, session: NewSession },
+    /// Adds a person and, usually, an invitation to enrol.
+    AddPerson {
+        person: PersonId,
+        name: String,
+        email: String,
+        roles: BTreeSet<Role>,
+        invitation: NewInvitation,
+    },
+    /// A new link for a person whose first one ran out.
+    InviteAgain { person: PersonId, invitation: NewInvitation },
+    /// Changes roles or name, or deactivates.
+    ChangePerson {
+        person: PersonId,
+        name: Option<String>,
+        roles: Option<BTreeSet<Role>>,
+        active: Option<bool>,
+    },
+    /// Enrols the first passkey by an invitation.
+    Enrol { token_sha256: Digest, passkey: NewPasskey, session: NewSession },
+    /// Adds a further passkey, confirmed by one the person holds.
+    AddPasskey { person: PersonId, passkey: NewPasskey },
+    /// A passkey counts no more.
+    RevokePasskey { person: PersonId, credential_id: String, reason: String },
+    OpenSession { person: PersonId, session: NewSession, credential_id: String, sign_count: u32 },
+    CloseSession { token_sha256: Digest },
+    LinkAccount { person: PersonId, integration: IntegrationId, account_id: String },
+    SetGroup { group: Option<GroupId>, fresh: GroupId, name: String, members: BTreeSet<PersonId> },
+    RemoveGroup { group: GroupId },
+    CreateApiKey {
+        key: ApiKeyId,
+        name: String,
+        secret_sha256: Digest,
+        scopes: BTreeSet<Scope>,
+        projects: BTreeSet<String>,
+        owner: Option<PersonId>,
+        lifetime_seconds: u64,
+    },
+    RevokeApiKey { key: ApiKeyId },
+    AddIntegration {
+        integration: IntegrationId,
+        kind: ForgeKind,
+        name: String,
+        base_url: String,
+        ca_pem: Option<String>,
+        account: Option<Account>,
+    },
+    RemoveIntegration { integration: IntegrationId },
+    AddProject {
+        project: ProjectId,
+        integration: IntegrationId,
+        path: String,
+        web_url: String,
+        settings: ProjectSettings,
+    },
+    ChangeProject { project: ProjectId, settings: ProjectSettings },
+    RemoveProject { project: ProjectId },
+    /// A new version of a policy, or a first one.
+    ActivatePolicy { name: String, document: Vec<u8>, reason: String },
+    /// A webhook came and verified. Its content is a hint only.
+    ReceiveHook {
+        integration: IntegrationId,
+        delivery: String,
+        event: String,
+        forge_project_id: String,
+        number: Option<u64>,
+    },
+    /// The reconciler wants a change looked at again.
+    HintChange { change: ChangeKey },
+    /// A change as the forge's API shows it now, `hint` being the newest hint known before it was read.
+    ObserveChange {
+        facts: Box<ChangeFacts>,
+        /// The subject's own bytes for these facts.
+        subject: String,
+        files_sha256: Digest,
+        hint: Option<u64>,
+        fresh: RequestId,
+    },
+    /// The forge no longer knows the change, or will not show it: nothing turns green.
+    ForgetHint { change: ChangeKey, hint: u64, reason: String },
+    OpenRequest(Box<OpenRequest>),
+    /// A person's decision, its ceremony checked.
+    Decide(Box<Decide>),
+    CancelRequest { request: RequestId, reason: String },
+    ConsumeRequest { request: RequestId },
+    /// A deadline has passed.
+    Expire { request: RequestId },
+    /// A ceremony that did not verify.
+    RefuseCeremony { person: Option<PersonId>, request: Option<RequestId>, reason: String },
+    ConfirmStatus {
+        status: StatusKey,
+        state: GateState,
+        description: String,
+        request: Option<RequestId>,
+        refused: Option<String>,
+    },
+    RecordMerge { request: RequestId, merged: bool, commit: Option<String>, refused: Option<String> },
+    /// Events of the appliance about itself, at start.
+    Record { events: Vec<Event> },
+}
+
+/// A pipeline, or a person trying the gate out, asks.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    pub id: RequestId,
+    pub action: String,
+    pub environment: Option<String>,
+    pub project: Option<String>,
+    /// Algorithm (`gitCommit` or `sha256`) and hex.
+    pub digest: Option<(String, String)>,
+    /// The metadata's bytes as they came.
+    pub claimed: Option<String>,
+    pub ttl_seconds: Option<u64>,
+    pub requester: Requester,
+    /// The person who asks or is answerable for the key; may not decide, except in a test request.
+    pub owner: Option<PersonId>,
+    /// A person's own trial, which that person alone decides and which nothing consumes.
+    pub trial: bool,
+    pub subject: String,
+    /// Digest of the caller's idempotency key (with the key's id) and of the body.
+    pub idempotency: Option<(Digest, Digest)>,
+    pub callback_url: Option<String>,
+}
+
+/// One person's decision.
+#[derive(Clone, Debug)]
+pub struct Decide {
+    pub request: RequestId,
+    pub person: PersonId,
+    pub answer: Answer,
+    pub method: Method,
+    pub comment: String,
+    /// The intent's exact bytes and what they say of the time.
+    pub intent: Vec<u8>,
+    pub challenge_issued_at: Time,
+    /// Digest of the subject the person was shown.
+    pub subject_sha256: Digest,
+    pub proof: CeremonyProof,
+}
+
+/// What the submitter of a command gets back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Done,
+    /// The request made, or the one that was there already.
+    Request { id: RequestId, status: Status, expires_at: Option<Time>, created: bool },
+    Decided { status: Status, credential: Digest },
+    Person { id: PersonId },
+    Group { id: GroupId },
+    /// Nothing changed.
+    Nothing,
+}

@@ -1,0 +1,423 @@
+//! Changes on forges: what a webhook hints at, what the API shows, and what the forge's status should say.
+
+use crate::domain::apply::head_prefix;
+use crate::domain::decide::administration::live_project;
+use crate::domain::decide::requests::{ended, opened, policy_in_force};
+use crate::domain::decide::{Decided, Plan, Step, Stop};
+use crate::domain::event::Event;
+use crate::domain::facts::{ChangeFacts, ChangeState, Contributor, Part};
+use crate::domain::ids::{Digest, IntegrationId, PersonId, RequestId};
+use crate::domain::people::Person;
+use crate::domain::policy::{
+    Asked, BindBase, ControlFiles, NamePattern, Outcome, ProjectDefaults, Question, Unattributed, evaluate,
+};
+use crate::domain::project::{Integration, Project};
+use crate::domain::request::{
+    Change, ChangeKey, ConfirmedStatus, GateState, Involvement, Kind, Opening, Request, Requester, Status,
+    StatusKey, change_row,
+};
+use crate::domain::refusal::Refusal;
+use crate::domain::state::{Fault, Read, Table};
+use crate::domain::text::visible;
+use crate::domain::time::Time;
+use std::collections::BTreeMap;
+
+pub(super) fn receive_hook(
+    integration: IntegrationId,
+    delivery: String,
+    event: String,
+    forge_project_id: String,
+    number: Option<u64>,
+    state: &impl Read,
+) -> Decided {
+    match state.get::<Integration>(integration.as_str())? {
+        Some(it) if !it.removed => {}
+        _ => return Err(Refusal::Unknown.into()),
+    }
+    // A delivery seen before changes nothing: replays and retries cost one look-up.
+    if state.get_raw(Table::Deliveries, format!("{integration}\0{delivery}").as_bytes())?.is_some() {
+        return Ok(Plan::nothing());
+    }
+    let project = state.all::<Project>()?.into_iter().find(|it| {
+        !it.removed && it.integration == integration && it.settings.forge_project_id == forge_project_id
+    });
+    let change = match (project, number) {
+        (Some(project), Some(number)) => Some(ChangeKey { project: project.id, number }),
+        _ => None,
+    };
+    Ok(Plan::done(vec![Step::Event(Event::HookReceived {
+        integration,
+        delivery,
+        event,
+        change,
+        forge_project_id,
+    })]))
+}
+
+pub(super) fn forget_hint(change: ChangeKey, hint: u64, _reason: String, _state: &impl Read) -> Decided {
+    Ok(Plan::done(vec![Step::Unhint(change, hint)]))
+}
+
+pub(super) fn observe(
+    facts: ChangeFacts,
+    subject: String,
+    files_sha256: Digest,
+    hint: Option<u64>,
+    fresh: RequestId,
+    now: Time,
+    state: &impl Read,
+) -> Decided {
+    let key = ChangeKey { project: facts.project.clone(), number: facts.number };
+    let mut steps: Vec<Step> = hint.map(|it| Step::Unhint(key.clone(), it)).into_iter().collect();
+    let project = match live_project(&facts.project, state) {
+        Ok(project) => project,
+        Err(Stop::Refused(_)) => return Ok(Plan::done(steps)),
+        Err(fault) => return Err(fault),
+    };
+    let before: Option<Change> = state.get(&change_row(&key))?;
+    let gate = match &before {
+        Some(Change { request: Some(id), .. }) => state.get::<Request>(id.as_str())?,
+        _ => None,
+    };
+    let gated = is_gated(&project, &facts.target)?;
+    match facts.state {
+        ChangeState::Open => {
+            let same = before.as_ref().is_some_and(|it| same_subject(it, &facts, files_sha256));
+            if same && gated == gate.is_some() {
+                let seen = before.as_ref().map(|it| (it.title.as_str(), it.draft));
+                if seen != Some((facts.title.as_str(), facts.draft)) {
+                    let request = gate.map(|it| it.id);
+                    steps.push(observed(&key, &facts, files_sha256, request));
+                }
+                return Ok(Plan::done(steps));
+            }
+            if let Some(gate) = &gate {
+                steps.extend(void(gate, superseded_because(before.as_ref(), &facts)));
+            }
+            if !gated {
+                // Remembered only if it was gated before: what was never ours is none of our business.
+                if before.is_some() {
+                    steps.push(observed(&key, &facts, files_sha256, None));
+                }
+                return Ok(Plan::done(steps));
+            }
+            steps.push(observed(&key, &facts, files_sha256, Some(fresh.clone())));
+            let opening = opening(&project, &key, facts, subject, state)?;
+            steps.extend(opened(&fresh, opening.0, opening.1, None, now, state)?);
+        }
+        ChangeState::Closed | ChangeState::Merged => {
+            let Some(before) = before.filter(|it| it.open) else { return Ok(Plan::done(steps)) };
+            if facts.state == ChangeState::Closed {
+                steps.extend(gate.as_ref().and_then(|it| void_with(it, Status::Cancelled, "The merge request was closed.")));
+            } else if gated || gate.is_some() {
+                let covered = gate.as_ref().is_some_and(|it| {
+                    matches!(it.status, Status::Approved | Status::Skipped)
+                        && !it.lapsed
+                        && it.head.as_deref() == Some(&facts.head)
+                        && it.target.as_deref() == Some(&facts.target)
+                });
+                if !covered {
+                    let because = "It was merged without this approval.";
+                    steps.extend(gate.as_ref().and_then(|it| void_with(it, Status::Cancelled, because)));
+                    let merged = facts.merged.clone();
+                    steps.push(Step::Event(Event::ExceptionUnapprovedChange {
+                        change: key.clone(),
+                        head: facts.head.clone(),
+                        target: facts.target.clone(),
+                        by: merged.as_ref().and_then(|it| it.by.clone()),
+                        commit: merged.and_then(|it| it.commit),
+                    }));
+                }
+            }
+            steps.push(observed(&key, &facts, files_sha256, before.request));
+        }
+    }
+    Ok(Plan::done(steps))
+}
+
+/// Whether a branch is one of those a project gates.
+fn is_gated(project: &Project, target: &str) -> Result<bool, Fault> {
+    for text in &project.settings.branch_patterns {
+        let pattern = NamePattern::new(text)
+            .map_err(|e| Fault(format!("branch pattern of {}: {e}", project.id)))?;
+        if pattern.matches_branch(target) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether what is to be approved is still the same. A title is a claim, not content: changing it voids nothing.
+fn same_subject(before: &Change, facts: &ChangeFacts, files_sha256: Digest) -> bool {
+    let base_holds = match BindBase::default() {
+        BindBase::MergeBase | BindBase::TargetSha => before.base == facts.base,
+        BindBase::None => true,
+    };
+    before.open
+        && before.head == facts.head
+        && before.target == facts.target
+        && before.source == facts.source
+        && before.source_project_id == facts.source_project_id
+        && before.files_sha256 == files_sha256
+        && base_holds
+}
+
+fn superseded_because(before: Option<&Change>, facts: &ChangeFacts) -> &'static str {
+    match before {
+        Some(it) if it.target != facts.target => "The merge request was pointed at another branch.",
+        Some(it) if it.head != facts.head => "New commits were pushed.",
+        Some(it) if it.base != facts.base => "The merge base moved.",
+        _ => "The merge request is not what it was.",
+    }
+}
+
+fn void(request: &Request, because: &str) -> Option<Step> {
+    void_with(request, Status::Superseded, because)
+}
+
+/// Ends a request that still waits; takes a granted approval back.
+fn void_with(request: &Request, status: Status, because: &str) -> Option<Step> {
+    match request.status {
+        Status::Pending => Some(ended(request, status, because)),
+        Status::Approved | Status::Skipped if !request.lapsed => Some(Step::Event(Event::RequestLapsed {
+            request: request.id.clone(),
+            reason: because.to_owned(),
+        })),
+        _ => None,
+    }
+}
+
+fn observed(key: &ChangeKey, facts: &ChangeFacts, files_sha256: Digest, request: Option<RequestId>) -> Step {
+    Step::Event(Event::ChangeObserved {
+        change: key.clone(),
+        open: facts.state == ChangeState::Open,
+        merged: facts.state == ChangeState::Merged,
+        draft: facts.draft,
+        title: facts.title.clone(),
+        web_url: facts.web_url.clone(),
+        author: facts.author.clone(),
+        head: facts.head.clone(),
+        base: facts.base.clone(),
+        source: facts.source.clone(),
+        target: facts.target.clone(),
+        source_project_id: facts.source_project_id.clone(),
+        files_sha256,
+        request,
+    })
+}
+
+/// Everything a change's request is opened with, and the policy's bytes.
+fn opening(
+    project: &Project,
+    key: &ChangeKey,
+    facts: ChangeFacts,
+    subject: String,
+    state: &impl Read,
+) -> Result<(Opening, Vec<u8>), Stop> {
+    let settings = &project.settings;
+    let defaults = ProjectDefaults {
+        methods: settings.methods.clone(),
+        quorum: settings.quorum,
+        approvers: settings.approvers.clone(),
+    };
+    let policy = policy_in_force(settings.policy.as_deref(), &defaults, state)?;
+    let mut evaluation = evaluate(&Question {
+        policy: policy.document.as_ref(),
+        defaults: &defaults,
+        control_files: &ControlFiles::default(),
+        asked: Asked::Change {
+            branch: &facts.target,
+            project: Some(&project.path),
+            files: &facts.files,
+            branch_patterns: None,
+        },
+    });
+    let people = state.all::<Person>()?;
+    let attribution = attribute(&project.integration, &facts, &people);
+    let mut notes = Vec::new();
+    if let Some(stranger) = &attribution.stranger {
+        evaluation = evaluation.for_unattributed(Unattributed::default());
+        notes.push(stranger.clone());
+    }
+    evaluation.reasons.extend(notes);
+    let opening = Opening {
+        kind: Kind::Change,
+        subject,
+        title: facts.title.clone(),
+        requester: Requester::ForgeAccount { id: facts.author.id.clone(), name: facts.author.name.clone() },
+        policy: policy.reference,
+        obligations: evaluation.obligations,
+        break_glass: evaluation.break_glass,
+        trace: evaluation.trace,
+        notes: evaluation.reasons,
+        involved: attribution.involved,
+        ttl_seconds: evaluation.ttl,
+        blocked: evaluation.outcome == Outcome::Block,
+        environment: None,
+        project_name: Some(project.path.clone()),
+        claimed: None,
+        digest: None,
+        callback_url: None,
+        skipped_by: evaluation.skipped_by,
+        change: Some(key.clone()),
+        facts: Some(facts),
+    };
+    Ok((opening, policy.bytes))
+}
+
+struct Attribution {
+    involved: BTreeMap<PersonId, Involvement>,
+    /// A commit that maps to nobody, or commits that could not be read: a sentence.
+    stranger: Option<String>,
+}
+
+/// Maps everyone in a change to people: by linked account, or by an e-mail that is a person's own. Mapping only ever
+/// widens the ban on self-approval (policy rule 7).
+fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]) -> Attribution {
+    let mut involved: BTreeMap<PersonId, Involvement> = BTreeMap::new();
+    let mut stranger = facts
+        .contributors_incomplete
+        .as_ref()
+        .map(|why| format!("Not every contributor could be read: {}", visible(why)));
+    let author = Contributor {
+        part: Part::Author,
+        account: Some(facts.author.clone()),
+        name: facts.author.name.clone(),
+        email: None,
+    };
+    for contributor in std::iter::once(&author).chain(&facts.contributors) {
+        let mut found = false;
+        for person in people.iter().filter(|it| is_person(it, integration, contributor)) {
+            found = true;
+            let author = contributor.part == Part::Author;
+            let why = match contributor.part {
+                Part::Author => "You opened this merge request, so you can't approve it.",
+                Part::CommitAuthor => "You wrote a commit in this merge request, so you can't approve it.",
+                Part::Committer => "You committed to this merge request, so you can't approve it.",
+                Part::CoAuthor => "You are named as a co-author in this merge request, so you can't approve it.",
+                Part::Pusher => "You pushed to this merge request's branch, so you can't approve it.",
+            };
+            let entry = involved
+                .entry(person.id.clone())
+                .or_insert_with(|| Involvement { author, why: why.to_owned() });
+            entry.author |= author;
+        }
+        let is_commit = matches!(contributor.part, Part::CommitAuthor | Part::Committer | Part::CoAuthor);
+        if !found && is_commit {
+            stranger.get_or_insert_with(|| {
+                let email = contributor.email.as_deref().unwrap_or("no e-mail");
+                format!(
+                    "A commit by {} <{}> belongs to nobody who is known here. Add that person (no passkey needed) \
+                     or link the account, and push again.",
+                    visible(&contributor.name),
+                    visible(email)
+                )
+            });
+        }
+    }
+    Attribution { involved, stranger }
+}
+
+fn is_person(person: &Person, integration: &IntegrationId, contributor: &Contributor) -> bool {
+    let by_account = contributor.account.as_ref().is_some_and(|account| {
+        person.accounts.iter().any(|it| it.integration == *integration && it.account_id == account.id)
+    });
+    let by_email =
+        contributor.email.as_ref().is_some_and(|email| person.email.eq_ignore_ascii_case(email.trim()));
+    by_account || by_email
+}
+
+/// What a forge's status should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedStatus {
+    pub state: GateState,
+    /// One line, at most 255 characters.
+    pub description: String,
+    /// The request to link to.
+    pub request: Option<RequestId>,
+    /// The source branch of one of the changes, for forges that want a ref.
+    pub source: Option<String>,
+}
+
+/// What the status of one commit and target should say now: the worst of all open changes that share it, so that one
+/// approved change never turns another one green. `None`: leave it as it is.
+pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<WantedStatus>, Fault> {
+    let prefix = head_prefix(key.project.as_str(), &key.head, &key.target);
+    let mut worst: Option<WantedStatus> = None;
+    for (row, _) in state.with_prefix(Table::Heads, prefix.as_bytes())? {
+        let number = std::str::from_utf8(&row[prefix.len()..])
+            .ok()
+            .and_then(|it| it.parse().ok())
+            .ok_or_else(|| Fault("odd row of an open change".into()))?;
+        let change_key = ChangeKey { project: key.project.clone(), number };
+        let change: Change = state
+            .get(&change_row(&change_key))?
+            .ok_or_else(|| Fault(format!("open change {number} is not recorded")))?;
+        let Some(id) = &change.request else { continue };
+        let request: Request =
+            state.get(id.as_str())?.ok_or_else(|| Fault(format!("request {id} is not recorded")))?;
+        let (gate, description) = gate_of(&request);
+        let wanted = WantedStatus {
+            state: gate,
+            description: crate::domain::text::shortened(&description, 255),
+            request: Some(request.id),
+            source: Some(change.source),
+        };
+        if worst.as_ref().is_none_or(|it| severity(wanted.state) > severity(it.state)) {
+            worst = Some(wanted);
+        }
+    }
+    if worst.is_some() {
+        return Ok(worst);
+    }
+    // Nothing open asks for this commit any more. A merged change keeps its green; any other green is taken back, lest
+    // the commit come back with it.
+    let Some(last) = state.get::<ConfirmedStatus>(&key.row())? else { return Ok(None) };
+    let merged = match &last.request {
+        Some(id) => match state.get::<Request>(id.as_str())?.and_then(|it| it.change) {
+            Some(change) => state.get::<Change>(&change_row(&change))?.is_some_and(|it| it.merged),
+            None => false,
+        },
+        None => false,
+    };
+    Ok((last.state == GateState::Success && !merged).then(|| WantedStatus {
+        state: GateState::Pending,
+        description: "Superseded: no open merge request asks for this commit".into(),
+        request: last.request,
+        source: None,
+    }))
+}
+
+fn severity(state: GateState) -> u8 {
+    match state {
+        GateState::Success => 0,
+        GateState::Pending => 1,
+        GateState::Failed => 2,
+    }
+}
+
+fn gate_of(request: &Request) -> (GateState, String) {
+    if request.lapsed {
+        return (GateState::Failed, "The approval was not used in time: ask again by pushing or reopening".into());
+    }
+    let by = || {
+        let names: Vec<&str> = request.decisions.iter().map(|it| it.name.as_str()).collect();
+        visible(&names.join(", "))
+    };
+    match request.status {
+        Status::Pending if request.blocked => (GateState::Failed, "Blocked by a rule of the policy".into()),
+        Status::Pending => {
+            let needed = request.obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
+            let given = request.decisions.len();
+            (GateState::Pending, format!("Waits for people: {given} of {needed} approvals"))
+        }
+        Status::Approved => (GateState::Success, format!("Approved by {}", by())),
+        Status::Skipped => {
+            let why = request.ended_because.clone().unwrap_or_default();
+            (GateState::Success, format!("No approval needed. {}", visible(&why)))
+        }
+        Status::Rejected => (GateState::Failed, format!("Rejected by {}", by())),
+        Status::Expired => (GateState::Failed, "Nobody decided in time: ask again by pushing or reopening".into()),
+        Status::Cancelled | Status::Superseded => (GateState::Pending, "No longer asked".into()),
+    }
+}

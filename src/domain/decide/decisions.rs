@@ -1,0 +1,198 @@
+//! One person's decision: may they, does it count, and does it end the request.
+
+use crate::domain::command::{Decide, Reply};
+use crate::domain::decide::requests::{candidate, method_of, strongest};
+use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
+use crate::domain::ids::PersonId;
+use crate::domain::people::{Group, Person, Role};
+use crate::domain::policy::{Candidate, Method, Obligation, WhyNot, all_met, fill, may_fill};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::{Answer, Opening, Request, Status};
+use crate::domain::state::{Fault, Read, decode};
+use crate::domain::time::Time;
+
+/// What a person may do about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eligibility {
+    /// Rules the person's decision would count for.
+    pub rules: Vec<String>,
+    /// Why it would count for none.
+    pub why_not: Option<Refusal>,
+}
+
+/// Whether, and for which rules, a person's decision would count now, with the strongest passkey they hold.
+pub fn eligibility(request: &Request, person: &Person, groups: &[Group], now: Time) -> Eligibility {
+    let no = |why_not| Eligibility { rules: Vec::new(), why_not: Some(why_not) };
+    if request.status != Status::Pending {
+        return no(Refusal::AlreadyEnded { status: request.status.name() });
+    }
+    if request.expires_at.is_some_and(|it| now >= it) {
+        return no(Refusal::AlreadyEnded { status: Status::Expired.name() });
+    }
+    if request.decided_by(&person.id) {
+        return no(Refusal::AlreadyDecided);
+    }
+    if !person.has(Role::Approver) {
+        return no(Refusal::NotEligible { why: "Only people with the role approver decide.".into() });
+    }
+    let Some(method) = strongest(person, now) else {
+        let why = match person.live_passkeys().map(|it| it.decides_from).min() {
+            Some(from) => format!("Your passkey is new and may decide from {} on.", from.to_the_second()),
+            None => "You have no passkey.".into(),
+        };
+        return no(Refusal::NotEligible { why });
+    };
+    match counts_for(request, &candidate(person, method, &request.involved, groups)) {
+        Ok(rules) => Eligibility { rules, why_not: None },
+        Err(refusal) => no(refusal),
+    }
+}
+
+fn counts_for(request: &Request, who: &Candidate) -> Result<Vec<String>, Refusal> {
+    let mut rules = Vec::new();
+    let mut first: Option<WhyNot> = None;
+    for obligation in request.obligations.iter().chain(&request.break_glass) {
+        match may_fill(who, obligation) {
+            Ok(()) => rules.push(obligation.rule.clone()),
+            Err(why) => {
+                first.get_or_insert(why);
+            }
+        }
+    }
+    match first {
+        Some(why) if rules.is_empty() => Err(match &why {
+            WhyNot::Author | WhyNot::Contributor => {
+                let told = request.involved.get(&who.person).map(|it| it.why.clone());
+                Refusal::SelfApproval { why: told.unwrap_or_else(|| why.to_string()) }
+            }
+            WhyNot::WeakMethod { .. } => Refusal::MethodNotAllowed { why: why.to_string() },
+            WhyNot::Barred(_) | WhyNot::NotAnApprover { .. } => Refusal::NotEligible { why: why.to_string() },
+        }),
+        _ => Ok(rules),
+    }
+}
+
+pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
+    let request: Request = state.get(it.request.as_str())?.ok_or(Refusal::Unknown)?;
+    let person: Person = state.get(it.person.as_str())?.ok_or(Refusal::Unknown)?;
+    let groups = state.all::<Group>()?;
+    // A new head supersedes the request; whoever was shown the old one learns it here, in the same transaction.
+    if request.status == Status::Superseded || request.subject_sha256 != it.subject_sha256 {
+        return Err(Refusal::StaleSubject.into());
+    }
+    if let Some(why) = eligibility(&request, &person, &groups, now).why_not {
+        return Err(why.into());
+    }
+    let passkey = person
+        .live_passkeys()
+        .find(|passkey| passkey.credential_id == it.proof.credential_id)
+        .ok_or_else(|| Refusal::NotEligible { why: "This passkey counts no more.".into() })?;
+    if passkey.decides_from > now {
+        let why = format!("This passkey is new and may decide from {} on.", passkey.decides_from.to_the_second());
+        return Err(Refusal::NotEligible { why }.into());
+    }
+    let method = method_of(passkey);
+    let own = candidate(&person, method, &request.involved, &groups);
+    counts_for(&request, &own)?;
+
+    let opening: Opening = {
+        let blob = state.blob(&request.opening)?;
+        decode(&blob.ok_or_else(|| Fault(format!("the opening of {} is missing", request.id)))?)?
+    };
+    let outcome = match it.answer {
+        Answer::Reject => Some(rejected(&request)),
+        Answer::Approve => approved(&request, own, &groups, now, state)?,
+    };
+    let status = outcome.as_ref().map_or(Status::Pending, |it| it.status);
+    let draft = DecisionDraft {
+        request: Box::new(request),
+        opening: Box::new(opening),
+        person: it.person,
+        answer: it.answer,
+        method,
+        comment: it.comment,
+        intent: it.intent,
+        challenge_issued_at: it.challenge_issued_at,
+        proof: it.proof,
+    };
+    let mut steps = vec![Step::Decision(Box::new(draft))];
+    steps.extend(outcome.map(|it| Step::Outcome(Box::new(it))));
+    // The engine fills in the credential's digest, which exists only once it is signed.
+    let reply = Reply::Decided { status, credential: crate::domain::ids::Digest([0; 32]) };
+    Ok(Plan { steps, reply: Ok(reply) })
+}
+
+fn rejected(request: &Request) -> OutcomeDraft {
+    OutcomeDraft {
+        request: request.id.clone(),
+        opening: request.opening,
+        status: Status::Rejected,
+        obligations: Vec::new(),
+        expires_at: request.expires_at,
+        reason: String::new(),
+        skipped_by: Vec::new(),
+    }
+}
+
+/// The outcome, if this approval is the one that was missing. Everyone who approved before is judged anew: who lost the
+/// role, the group or the passkey since counts no more.
+fn approved(
+    request: &Request,
+    own: Candidate,
+    groups: &[Group],
+    now: Time,
+    state: &impl Read,
+) -> Result<Option<OutcomeDraft>, Fault> {
+    let mut candidates = Vec::new();
+    for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
+        if let Some(person) = state.get::<Person>(decision.person.as_str())?
+            && person.has(Role::Approver)
+            && strongest(&person, now).is_some()
+        {
+            candidates.push(candidate(&person, decision.method, &request.involved, groups));
+        }
+    }
+    let this = own.person.clone();
+    candidates.push(own);
+    let named = |obligations: &[Obligation]| -> Option<Vec<FilledObligation>> {
+        let filled = fill(obligations, &candidates);
+        all_met(&filled).then(|| {
+            obligations
+                .iter()
+                .zip(&filled)
+                .map(|(obligation, filled)| FilledObligation {
+                    rule: obligation.rule.clone(),
+                    quorum: obligation.quorum,
+                    methods: obligation.methods.clone(),
+                    by: filled.persons.iter().filter_map(|it| filled_by(request, it, &this)).collect(),
+                    break_glass: obligation.break_glass,
+                })
+                .collect()
+        })
+    };
+    let ordinary = if request.blocked { None } else { named(&request.obligations) };
+    let through = ordinary
+        .or_else(|| request.break_glass.iter().find_map(|it| named(std::slice::from_ref(it))));
+    Ok(through.map(|obligations| OutcomeDraft {
+        request: request.id.clone(),
+        opening: request.opening,
+        status: Status::Approved,
+        obligations,
+        expires_at: request.ttl_seconds.map(|it| now.plus_seconds(it)),
+        reason: String::new(),
+        skipped_by: Vec::new(),
+    }))
+}
+
+fn filled_by(request: &Request, person: &PersonId, this: &PersonId) -> Option<FilledBy> {
+    if person == this {
+        return Some(FilledBy::ThisOne);
+    }
+    let earlier = request.decisions.iter().find(|it| it.person == *person);
+    earlier.map(|it| FilledBy::Earlier(it.credential))
+}
+
+/// The strongest listed method in words, for pages and errors.
+pub fn methods_text(methods: &[Method]) -> String {
+    methods.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")
+}

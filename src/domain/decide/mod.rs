@@ -1,0 +1,233 @@
+//! The one pure decision: recorded state and a command in, what is to be recorded out.
+//!
+//! Runs inside the write transaction that will record its answer. It has no clock, no randomness and no I/O: the time
+//! and every random number come in with the command.
+
+mod administration;
+mod changes;
+mod decisions;
+mod people;
+mod requests;
+
+pub use changes::wanted_status;
+pub use decisions::{Eligibility, eligibility};
+pub use requests::may_see;
+
+use crate::domain::command::{CeremonyProof, Command, Reply};
+use crate::domain::event::{Actor, Event};
+use crate::domain::ids::{Digest, PersonId, RequestId};
+use crate::domain::policy::Method;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::{Answer, ChangeKey, Opening, Request, Status};
+use crate::domain::state::{Fault, Read};
+use crate::domain::time::Time;
+
+/// What is to be recorded, in order, and what the submitter is told once it is.
+#[derive(Debug)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub reply: Result<Reply, Refusal>,
+}
+
+impl Plan {
+    /// Nothing to record.
+    pub fn nothing() -> Self {
+        Plan { steps: Vec::new(), reply: Ok(Reply::Nothing) }
+    }
+
+    fn done(steps: Vec<Step>) -> Self {
+        Plan { steps, reply: Ok(Reply::Done) }
+    }
+
+    fn refuse(refusal: Refusal) -> Self {
+        Plan { steps: Vec::new(), reply: Err(refusal) }
+    }
+}
+
+/// One thing to record.
+#[derive(Debug)]
+pub enum Step {
+    /// A blob that a later event names by its digest.
+    Blob(Vec<u8>),
+    /// An event that is ready as it is.
+    Event(Event),
+    /// A decision: the engine makes and signs its credential, then records `decision.recorded`.
+    Decision(Box<DecisionDraft>),
+    /// An outcome: the engine makes and signs its statement, then records the event of that status.
+    Outcome(Box<OutcomeDraft>),
+    /// Something waits in a queue of work: look at this change (again). Queues hold no history; doing their work twice
+    /// is harmless, so they are filled and emptied without an event.
+    Hint(ChangeKey),
+    /// The work is done, unless a newer hint came meanwhile.
+    Unhint(ChangeKey, u64),
+}
+
+/// A decision before its credential exists.
+#[derive(Debug, Clone)]
+pub struct DecisionDraft {
+    pub request: Box<Request>,
+    pub opening: Box<Opening>,
+    pub person: PersonId,
+    pub answer: Answer,
+    pub method: Method,
+    pub comment: String,
+    pub intent: Vec<u8>,
+    pub challenge_issued_at: Time,
+    pub proof: CeremonyProof,
+}
+
+/// Which credential filled a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilledBy {
+    /// One recorded before.
+    Earlier(Digest),
+    /// The one recorded in the same plan, just before.
+    ThisOne,
+}
+
+/// One obligation in an outcome and what filled it.
+#[derive(Debug, Clone)]
+pub struct FilledObligation {
+    pub rule: String,
+    pub quorum: u32,
+    pub methods: Vec<Method>,
+    pub by: Vec<FilledBy>,
+    pub break_glass: bool,
+}
+
+/// An outcome before its statement exists.
+#[derive(Debug, Clone)]
+pub struct OutcomeDraft {
+    pub request: RequestId,
+    pub opening: Digest,
+    pub status: Status,
+    pub obligations: Vec<FilledObligation>,
+    pub expires_at: Option<Time>,
+    pub reason: String,
+    pub skipped_by: Vec<String>,
+}
+
+/// Decides one command.
+///
+/// # Errors
+/// A `Fault` means the recorded state could not be read: the caller must stop. Rules that say no are in the plan.
+pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> Result<Plan, Fault> {
+    let plan = match command {
+        Command::ClaimSetUp { person, name, email, passkey, session } => {
+            people::claim_set_up(person, name, email, passkey, session, now, state)
+        }
+        Command::AddPerson { person, name, email, roles, invitation } => {
+            people::add(person, name, email, roles, invitation, now, state)
+        }
+        Command::InviteAgain { person, invitation } => people::invite_again(person, invitation, now, state),
+        Command::ChangePerson { person, name, roles, active } => {
+            people::change(person, name, roles, active, state)
+        }
+        Command::Enrol { token_sha256, passkey, session } => {
+            people::enrol(token_sha256, passkey, session, now, state)
+        }
+        Command::AddPasskey { person, passkey } => people::add_passkey(person, passkey, now, state),
+        Command::RevokePasskey { person, credential_id, reason } => {
+            people::revoke_passkey(person, credential_id, reason, state)
+        }
+        Command::OpenSession { person, session, credential_id, sign_count } => {
+            people::open_session(person, session, credential_id, sign_count, now, state)
+        }
+        Command::CloseSession { token_sha256 } => people::close_session(token_sha256, state),
+        Command::LinkAccount { person, integration, account_id } => {
+            people::link_account(person, integration, account_id, state)
+        }
+        Command::SetGroup { group, fresh, name, members } => {
+            people::set_group(group, fresh, name, members, state)
+        }
+        Command::RemoveGroup { group } => people::remove_group(group, state),
+        Command::CreateApiKey { key, name, secret_sha256, scopes, projects, owner, lifetime_seconds } => {
+            administration::create_api_key(
+                key,
+                name,
+                secret_sha256,
+                scopes,
+                projects,
+                owner,
+                lifetime_seconds,
+                now,
+                state,
+            )
+        }
+        Command::RevokeApiKey { key } => administration::revoke_api_key(key, state),
+        Command::AddIntegration { integration, kind, name, base_url, ca_pem, account } => {
+            administration::add_integration(integration, kind, name, base_url, ca_pem, account, state)
+        }
+        Command::RemoveIntegration { integration } => {
+            administration::remove_integration(integration, state)
+        }
+        Command::AddProject { project, integration, path, web_url, settings } => {
+            administration::add_project(project, integration, path, web_url, settings, state)
+        }
+        Command::ChangeProject { project, settings } => {
+            administration::change_project(project, settings, state)
+        }
+        Command::RemoveProject { project } => administration::remove_project(project, state),
+        Command::ActivatePolicy { name, document, reason } => {
+            administration::activate_policy(name, document, reason, state)
+        }
+        Command::ReceiveHook { integration, delivery, event, forge_project_id, number } => {
+            changes::receive_hook(integration, delivery, event, forge_project_id, number, state)
+        }
+        Command::HintChange { change } => Ok(Plan::done(vec![Step::Hint(change)])),
+        Command::ForgetHint { change, hint, reason } => changes::forget_hint(change, hint, reason, state),
+        Command::ObserveChange { facts, subject, files_sha256, hint, fresh } => {
+            changes::observe(*facts, subject, files_sha256, hint, fresh, now, state)
+        }
+        Command::OpenRequest(open) => requests::open(*open, now, state),
+        Command::Decide(decide) => decisions::decide(*decide, now, state),
+        Command::CancelRequest { request, reason } => requests::cancel(request, reason, state),
+        Command::ConsumeRequest { request } => requests::consume(request, now, state),
+        Command::Expire { request } => requests::expire(request, now, state),
+        Command::RefuseCeremony { person, request, reason } => {
+            Ok(Plan::done(vec![Step::Event(Event::CeremonyRefused { person, request, reason })]))
+        }
+        Command::ConfirmStatus { status, state: gate, description, request, refused } => {
+            Ok(Plan::done(vec![Step::Event(Event::StatusConfirmed {
+                status,
+                state: gate,
+                description,
+                request,
+                refused,
+            })]))
+        }
+        Command::RecordMerge { request, merged, commit, refused } => {
+            Ok(Plan::done(vec![Step::Event(Event::MergeAnswered { request, merged, commit, refused })]))
+        }
+        Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::Event).collect())),
+    };
+    let _ = actor;
+    match plan {
+        Ok(plan) => Ok(plan),
+        Err(Stop::Refused(refusal)) => Ok(Plan::refuse(refusal)),
+        Err(Stop::Fault(fault)) => Err(fault),
+    }
+}
+
+/// Why a decision ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The rules say no.
+    Refused(Refusal),
+    /// The state could not be read.
+    Fault(Fault),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+type Decided = Result<Plan, Stop>;

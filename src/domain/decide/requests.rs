@@ -1,0 +1,325 @@
+//! Requests that pipelines and people send to the API, and what ends a request without a decision.
+
+use crate::domain::apply::waiting_row;
+use crate::domain::command::{OpenRequest, Reply};
+use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
+use crate::domain::event::{Event, ObligationLine};
+use crate::domain::ids::{Digest, PersonId, RequestId};
+use crate::domain::people::{ApiKey, Group, Person, Role, Scope};
+use crate::domain::policy::{
+    Approver, Asked, Candidate, ControlFiles, Document, Evaluation, Method, Obligation, Outcome,
+    ProjectDefaults, Question, evaluate, unsatisfiable,
+};
+use crate::domain::project::PolicyRecord;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::{Involvement, Kind, Opening, PolicyRef, Request, Requester, Status};
+use crate::domain::state::{Read, Table, decode, encode};
+use crate::domain::time::Time;
+use std::collections::BTreeMap;
+
+/// Requests of one key that may wait at once. Past it a runaway pipeline is told to stop, and nobody else notices.
+pub const WAITING_PER_KEY_MAX: usize = 1_000;
+
+/// The policy that governs what names none.
+const DEFAULT_POLICY: &str = "default";
+
+/// The policy in force: its name and version, its document (none for the built-in default rule), and the bytes to keep
+/// with the request so that its digest always leads to something.
+pub(super) struct InForce {
+    pub reference: PolicyRef,
+    pub document: Option<Document>,
+    pub bytes: Vec<u8>,
+}
+
+/// Finds the policy for a project (or for actions, with `None`), the built-in default rule where there is none.
+pub(super) fn policy_in_force(
+    named: Option<&str>,
+    defaults: &ProjectDefaults,
+    state: &impl Read,
+) -> Result<InForce, Stop> {
+    let name = named.unwrap_or(DEFAULT_POLICY);
+    if let Some(record) = state.get::<PolicyRecord>(name)? {
+        let bytes = state
+            .blob(&record.document)?
+            .ok_or_else(|| crate::domain::state::Fault(format!("the document of policy {name} is missing")))?;
+        // Only valid documents are activated; one that no longer parses means damage, and damage is never green.
+        let document = Document::parse(&bytes)
+            .map_err(|_| crate::domain::state::Fault(format!("the document of policy {name} is damaged")))?;
+        let reference = PolicyRef { name: record.name, version: record.version, sha256: record.document };
+        return Ok(InForce { reference, document: Some(document), bytes });
+    }
+    let methods = defaults.methods.clone().unwrap_or_else(|| vec![Method::Passkey, Method::Biometric]);
+    let rule = serde_json::json!({
+        "rules": [],
+        "default": { "method": methods, "quorum": defaults.quorum.max(1) },
+    });
+    let bytes = rule.to_string().into_bytes();
+    let reference = PolicyRef { name: "built-in".into(), version: 0, sha256: Digest::of(&bytes) };
+    Ok(InForce { reference, document: None, bytes })
+}
+
+pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
+    if let Some((key, body)) = open.idempotency
+        && let Some(row) = state.get_raw(Table::Idempotency, &key.0)?
+    {
+        let (seen, id): (Digest, RequestId) = decode(&row)?;
+        if seen != body {
+            return Err(Refusal::IdempotencyConflict.into());
+        }
+        let request: Request = state.get(id.as_str())?.ok_or(Refusal::Unknown)?;
+        let reply =
+            Reply::Request { id, status: request.status, expires_at: request.expires_at, created: false };
+        return Ok(Plan { steps: Vec::new(), reply: Ok(reply) });
+    }
+    if let Requester::Key { id, .. } = &open.requester
+        && let Some(row) = state.get_raw(Table::Counters, &waiting_row(id))?
+        && usize::try_from(decode::<i64>(&row)?).unwrap_or(0) >= WAITING_PER_KEY_MAX
+    {
+        return Err(Refusal::TooManyWaiting { max: WAITING_PER_KEY_MAX }.into());
+    }
+    let defaults = ProjectDefaults::default();
+    let policy = policy_in_force(None, &defaults, state)?;
+    let evaluation = if open.trial {
+        trial(&open)
+    } else {
+        evaluate(&Question {
+            policy: policy.document.as_ref(),
+            defaults: &defaults,
+            control_files: &ControlFiles::default(),
+            asked: Asked::Action {
+                environment: open.environment.as_deref(),
+                project: open.project.as_deref(),
+                ttl_seconds: open.ttl_seconds,
+            },
+        })
+    };
+    let mut involved = BTreeMap::new();
+    if let Some(owner) = &open.owner {
+        let why = match open.trial {
+            true => "You sent this test request yourself, so this rule lets you decide it.",
+            false => "You are answerable for the key that asks, so you can't approve it.",
+        };
+        involved.insert(owner.clone(), Involvement { author: true, why: why.into() });
+    }
+    let kind = if open.environment.is_some() { Kind::Deployment } else { Kind::Action };
+    let opening = Opening {
+        kind,
+        subject: open.subject,
+        title: open.action,
+        requester: open.requester,
+        policy: policy.reference,
+        obligations: evaluation.obligations,
+        break_glass: evaluation.break_glass,
+        trace: evaluation.trace,
+        notes: evaluation.reasons,
+        involved,
+        ttl_seconds: evaluation.ttl,
+        blocked: evaluation.outcome == Outcome::Block,
+        facts: None,
+        change: None,
+        environment: open.environment,
+        project_name: open.project,
+        claimed: open.claimed,
+        digest: open.digest,
+        callback_url: open.callback_url,
+        skipped_by: evaluation.skipped_by,
+    };
+    let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
+    let skipped = evaluation.outcome == Outcome::Skip;
+    let status = if skipped { Status::Skipped } else { Status::Pending };
+    let reply = Reply::Request { id: open.id.clone(), status, expires_at, created: true };
+    let steps = opened(&open.id, opening, policy.bytes, open.idempotency, now, state)?;
+    Ok(Plan { steps, reply: Ok(reply) })
+}
+
+/// The steps that open a request and, where rules skip it, end it at once.
+pub(super) fn opened(
+    id: &RequestId,
+    mut opening: Opening,
+    policy_bytes: Vec<u8>,
+    idempotency: Option<(Digest, Digest)>,
+    now: Time,
+    state: &impl Read,
+) -> Result<Vec<Step>, Stop> {
+    let skipped_by = opening.skipped_by.clone();
+    if skipped_by.is_empty() && !opening.blocked {
+        // Said at once (policy rule 6), so that nobody waits for what can't happen.
+        let people = candidates(&opening.involved, now, state)?;
+        let hopeless = unsatisfiable(&opening.obligations, &people);
+        opening.notes.extend(hopeless.into_iter().map(|it| it.reason));
+    }
+    let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
+    let subject_sha256 = Digest::of(opening.subject.as_bytes());
+    let policy_sha256 = opening.policy.sha256;
+    let obligations = opening
+        .obligations
+        .iter()
+        .map(|it| ObligationLine { rule: it.rule.clone(), methods: it.methods.clone(), quorum: it.quorum })
+        .collect();
+    let kind = opening.kind;
+    let blob = encode(&opening);
+    let opening_sha256 = Digest::of(&blob);
+    let mut steps = vec![
+        Step::Blob(policy_bytes),
+        Step::Blob(blob),
+        Step::Event(Event::RequestOpened {
+            request: id.clone(),
+            kind,
+            subject_sha256,
+            policy_sha256,
+            obligations,
+            opening_sha256,
+            expires_at,
+            idempotency,
+        }),
+    ];
+    if !skipped_by.is_empty() {
+        steps.push(Step::Outcome(Box::new(OutcomeDraft {
+            request: id.clone(),
+            opening: opening_sha256,
+            status: Status::Skipped,
+            obligations: Vec::new(),
+            expires_at,
+            reason: String::new(),
+            skipped_by,
+        })));
+    }
+    Ok(steps)
+}
+
+/// A person's own trial: that person alone decides it.
+fn trial(open: &OpenRequest) -> Evaluation {
+    let approvers = open.owner.iter().map(|it| Approver::Person(it.to_string())).collect();
+    Evaluation {
+        outcome: Outcome::Require,
+        obligations: vec![Obligation {
+            rule: "default".into(),
+            methods: vec![Method::Passkey, Method::Biometric],
+            quorum: 1,
+            ttl_max: None,
+            approvers,
+            independent: false,
+            allow_author: true,
+            allow_contributor: false,
+            break_glass: false,
+        }],
+        break_glass: Vec::new(),
+        ttl: open.ttl_seconds,
+        trace: Vec::new(),
+        skipped_by: Vec::new(),
+        reasons: vec!["A test request: its sender decides it alone, which no real request allows.".into()],
+        policy_sha256: None,
+    }
+}
+
+/// Everyone who could decide, with the strongest method they hold.
+pub(super) fn candidates(
+    involved: &BTreeMap<PersonId, Involvement>,
+    now: Time,
+    state: &impl Read,
+) -> Result<Vec<Candidate>, Stop> {
+    let groups = state.all::<Group>()?;
+    let people = state.all::<Person>()?;
+    Ok(people
+        .iter()
+        .filter(|it| it.has(Role::Approver))
+        .filter_map(|it| {
+            let method = strongest(it, now)?;
+            Some(candidate(it, method, involved, &groups))
+        })
+        .collect())
+}
+
+/// The strongest method of a person's passkeys that may decide by now.
+pub(super) fn strongest(person: &Person, now: Time) -> Option<Method> {
+    person.live_passkeys().filter(|it| it.decides_from <= now).map(method_of).max()
+}
+
+/// A platform passkey counts as `biometric`, any other as `passkey`; both verify the user.
+pub(super) fn method_of(passkey: &crate::domain::people::Passkey) -> Method {
+    if passkey.platform { Method::Biometric } else { Method::Passkey }
+}
+
+/// A person as the obligations see them.
+pub(super) fn candidate(
+    person: &Person,
+    method: Method,
+    involved: &BTreeMap<PersonId, Involvement>,
+    groups: &[Group],
+) -> Candidate {
+    let involvement = involved.get(&person.id);
+    Candidate {
+        person: person.id.clone(),
+        emails: vec![person.email.clone()],
+        method,
+        groups: groups.iter().filter(|it| it.members.contains(&person.id)).map(|it| it.name.clone()).collect(),
+        author: involvement.is_some_and(|it| it.author),
+        contributor: involvement.is_some_and(|it| !it.author),
+        barred: None,
+    }
+}
+
+pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> Decided {
+    let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
+    if record.status != Status::Pending {
+        return Err(Refusal::AlreadyEnded { status: record.status.name() }.into());
+    }
+    if record.change.is_some() {
+        let why = "A merge request's approval ends with the merge request: close it there.";
+        return Err(Refusal::NotAllowed { why: why.into() }.into());
+    }
+    Ok(Plan::done(vec![ended(&record, Status::Cancelled, &reason)]))
+}
+
+pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decided {
+    let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
+    let refuse = |why: String| Err(Refusal::NotUsable { why }.into());
+    if record.status != Status::Approved {
+        return refuse(format!("This request is {}, not approved.", record.status.name()));
+    }
+    if record.change.is_some() {
+        return refuse("A merge request's approval is used by its merge.".into());
+    }
+    if record.consumed_at.is_some() {
+        return refuse("This approval has been used; a deployment needs one of its own.".into());
+    }
+    if record.lapsed || record.expires_at.is_some_and(|it| now >= it) {
+        return refuse("This approval was not used in time; ask again.".into());
+    }
+    Ok(Plan::done(vec![Step::Event(Event::RequestConsumed { request })]))
+}
+
+pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decided {
+    let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
+    let due = record.expires_at.is_some_and(|it| now >= it);
+    match record.status {
+        Status::Pending if due => Ok(Plan::done(vec![ended(&record, Status::Expired, "Its time ran out.")])),
+        Status::Approved if due && !record.lapsed => {
+            let reason = "The approval was not used in time.".to_owned();
+            Ok(Plan::done(vec![Step::Event(Event::RequestLapsed { request, reason })]))
+        }
+        _ => Ok(Plan::nothing()),
+    }
+}
+
+/// The step that ends a request without its quorum.
+pub(super) fn ended(request: &Request, status: Status, reason: &str) -> Step {
+    Step::Outcome(Box::new(OutcomeDraft {
+        request: request.id.clone(),
+        opening: request.opening,
+        status,
+        obligations: Vec::new(),
+        expires_at: request.expires_at,
+        reason: reason.to_owned(),
+        skipped_by: Vec::new(),
+    }))
+}
+
+/// Whether a key may know of a request: its own, or any of its projects with `audit` or `admin`.
+pub fn may_see(key: &ApiKey, request: &Request) -> bool {
+    let own = matches!(&request.requester, Requester::Key { id, .. } if *id == key.id);
+    let wide = key.scopes.contains(&Scope::Audit) || key.scopes.contains(&Scope::Admin);
+    let within = key.projects.is_empty()
+        || request.project_name.as_ref().is_some_and(|it| key.projects.contains(it));
+    own || (wide && within)
+}

@@ -1,0 +1,320 @@
+//! What happened. Facts in the past tense, never renamed once released; every projection follows from these alone.
+//!
+//! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
+
+use crate::domain::facts::Account;
+use crate::domain::ids::{
+    ApiKeyId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, RequestId,
+};
+use crate::domain::people::{Role, Scope};
+use crate::domain::policy::Method;
+use crate::domain::project::{ForgeKind, ProjectSettings};
+use crate::domain::request::{Answer, ChangeKey, GateState, Kind, StatusKey};
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    /// The appliance itself: timers, followers, start.
+    System,
+    /// A signed-in person.
+    Person { id: PersonId, name: String },
+    /// A machine caller.
+    Key { id: ApiKeyId, name: String },
+    /// Somebody on the appliance's own host, through its Unix socket.
+    Host,
+    /// A forge, by webhook or by what its API told.
+    Forge { integration: IntegrationId },
+}
+
+/// What a passkey was when it was enrolled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolledPasskey {
+    pub person: PersonId,
+    pub name: String,
+    pub credential_id: String,
+    pub spki_sha256: Digest,
+    pub aaguid: String,
+    pub platform: bool,
+    pub attestation_sha256: Digest,
+    /// Credential ids of the passkeys that confirmed this one.
+    pub confirmed_by: Vec<String>,
+    pub label: String,
+    /// SubjectPublicKeyInfo DER, base64.
+    pub spki: String,
+    pub alg: i64,
+    pub transports: Vec<String>,
+    pub backup_eligible: bool,
+    pub backup_state: bool,
+    pub sign_count: u32,
+    pub record_sha256: Digest,
+    pub decides_from: Time,
+}
+
+/// An obligation in the short form of `request.opened`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObligationLine {
+    pub rule: String,
+    pub methods: Vec<Method>,
+    pub quorum: u32,
+}
+
+/// One entry of the journal, without its position, time and actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    #[serde(rename = "instance.created")]
+    InstanceCreated { instance: String, public_url: String, version: String },
+    #[serde(rename = "epoch.opened")]
+    EpochOpened { epoch: u32, origin: String, reason: String, previous: Option<String> },
+    #[serde(rename = "key.activated")]
+    KeyActivated { r#use: String, keyid: String, spki: String, from_seq: u64 },
+
+    #[serde(rename = "person.created")]
+    PersonCreated { person: PersonId, name: String, email: String, roles: BTreeSet<Role> },
+    #[serde(rename = "person.changed")]
+    PersonChanged { person: PersonId, name: String, roles: BTreeSet<Role>, active: bool },
+    #[serde(rename = "invitation.created")]
+    InvitationCreated {
+        invitation: InvitationId,
+        person: PersonId,
+        token_sha256: Digest,
+        expires_at: Time,
+    },
+    #[serde(rename = "person.enrolled")]
+    PersonEnrolled { invitation: Option<Digest>, #[serde(flatten)] passkey: Box<EnrolledPasskey> },
+    #[serde(rename = "passkey.added")]
+    PasskeyAdded { #[serde(flatten)] passkey: Box<EnrolledPasskey> },
+    #[serde(rename = "passkey.revoked")]
+    PasskeyRevoked { person: PersonId, credential_id: String, reason: String },
+    #[serde(rename = "session.opened")]
+    SessionOpened {
+        person: PersonId,
+        session_sha256: Digest,
+        expires_at: Time,
+        credential_id: String,
+        sign_count: u32,
+    },
+    #[serde(rename = "session.closed")]
+    SessionClosed { person: PersonId, session_sha256: Digest },
+    #[serde(rename = "account.linked")]
+    AccountLinked { person: PersonId, integration: IntegrationId, account_id: String, proven: bool },
+    #[serde(rename = "group.set")]
+    GroupSet { group: GroupId, name: String, members: BTreeSet<PersonId> },
+    #[serde(rename = "group.removed")]
+    GroupRemoved { group: GroupId },
+
+    #[serde(rename = "api_key.created")]
+    ApiKeyCreated {
+        key: ApiKeyId,
+        name: String,
+        secret_sha256: Digest,
+        scopes: BTreeSet<Scope>,
+        projects: BTreeSet<String>,
+        owner: Option<PersonId>,
+        expires_at: Time,
+    },
+    #[serde(rename = "api_key.revoked")]
+    ApiKeyRevoked { key: ApiKeyId, secret_sha256: Digest },
+
+    #[serde(rename = "integration.added")]
+    IntegrationAdded {
+        integration: IntegrationId,
+        kind: ForgeKind,
+        name: String,
+        base_url: String,
+        ca_pem: Option<String>,
+        account: Option<Account>,
+    },
+    #[serde(rename = "integration.removed")]
+    IntegrationRemoved { integration: IntegrationId },
+    #[serde(rename = "project.added")]
+    ProjectAdded {
+        project: ProjectId,
+        integration: IntegrationId,
+        path: String,
+        web_url: String,
+        settings: ProjectSettings,
+    },
+    #[serde(rename = "project.changed")]
+    ProjectChanged { project: ProjectId, settings: ProjectSettings },
+    #[serde(rename = "project.removed")]
+    ProjectRemoved { project: ProjectId },
+    #[serde(rename = "policy.activated")]
+    PolicyActivated { name: String, version: u64, sha256: Digest, reason: String },
+
+    #[serde(rename = "hook.received")]
+    HookReceived {
+        integration: IntegrationId,
+        delivery: String,
+        event: String,
+        change: Option<ChangeKey>,
+        forge_project_id: String,
+    },
+    #[serde(rename = "change.observed")]
+    ChangeObserved {
+        change: ChangeKey,
+        open: bool,
+        merged: bool,
+        draft: bool,
+        title: String,
+        web_url: String,
+        author: Account,
+        head: String,
+        base: String,
+        source: String,
+        target: String,
+        source_project_id: String,
+        files_sha256: Digest,
+        request: Option<RequestId>,
+    },
+
+    #[serde(rename = "request.opened")]
+    RequestOpened {
+        request: RequestId,
+        kind: Kind,
+        subject_sha256: Digest,
+        policy_sha256: Digest,
+        obligations: Vec<ObligationLine>,
+        /// Blob with everything the request was opened with.
+        opening_sha256: Digest,
+        expires_at: Option<Time>,
+        /// `key id NUL key`'s digest and the body's, where the caller sent an idempotency key.
+        idempotency: Option<(Digest, Digest)>,
+    },
+    #[serde(rename = "decision.recorded")]
+    DecisionRecorded {
+        request: RequestId,
+        person: PersonId,
+        name: String,
+        decision: Answer,
+        method: Method,
+        subject_sha256: Digest,
+        credential_sha256: Digest,
+        /// Which passkey, and its counter after this use.
+        credential_id: Option<String>,
+        sign_count: Option<u32>,
+        comment: String,
+    },
+    #[serde(rename = "request.approved")]
+    RequestApproved { request: RequestId, outcome_sha256: Digest, expires_at: Option<Time> },
+    #[serde(rename = "request.rejected")]
+    RequestRejected { request: RequestId, outcome_sha256: Digest },
+    #[serde(rename = "request.expired")]
+    RequestExpired { request: RequestId, outcome_sha256: Digest },
+    #[serde(rename = "request.cancelled")]
+    RequestCancelled { request: RequestId, outcome_sha256: Digest, reason: String },
+    #[serde(rename = "request.superseded")]
+    RequestSuperseded { request: RequestId, outcome_sha256: Digest, reason: String },
+    #[serde(rename = "request.skipped")]
+    RequestSkipped { request: RequestId, outcome_sha256: Digest, rules: Vec<String> },
+    /// A granted approval that was not used in time (policy rule 9).
+    #[serde(rename = "request.lapsed")]
+    RequestLapsed { request: RequestId, reason: String },
+    #[serde(rename = "request.consumed")]
+    RequestConsumed { request: RequestId },
+    #[serde(rename = "ceremony.refused")]
+    CeremonyRefused { person: Option<PersonId>, request: Option<RequestId>, reason: String },
+
+    #[serde(rename = "status.confirmed")]
+    StatusConfirmed {
+        status: StatusKey,
+        state: GateState,
+        description: String,
+        request: Option<RequestId>,
+        refused: Option<String>,
+    },
+    #[serde(rename = "merge.answered")]
+    MergeAnswered { request: RequestId, merged: bool, commit: Option<String>, refused: Option<String> },
+    #[serde(rename = "exception.unapproved_change")]
+    ExceptionUnapprovedChange {
+        change: ChangeKey,
+        head: String,
+        target: String,
+        by: Option<Account>,
+        commit: Option<String>,
+    },
+}
+
+impl Event {
+    /// The journal's word for this kind of event.
+    pub fn type_name(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(map)) => {
+                map.get("type").and_then(|it| it.as_str()).unwrap_or_default().to_owned()
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What the event is about: kind and id.
+    pub fn object(&self) -> (&'static str, String) {
+        match self {
+            Event::InstanceCreated { instance, .. } => ("instance", instance.clone()),
+            Event::EpochOpened { origin, .. } => ("log", origin.clone()),
+            Event::KeyActivated { keyid, .. } => ("key", keyid.clone()),
+            Event::PersonCreated { person, .. }
+            | Event::PersonChanged { person, .. }
+            | Event::InvitationCreated { person, .. }
+            | Event::PasskeyRevoked { person, .. }
+            | Event::SessionOpened { person, .. }
+            | Event::SessionClosed { person, .. }
+            | Event::AccountLinked { person, .. } => ("person", person.to_string()),
+            Event::PersonEnrolled { passkey, .. } | Event::PasskeyAdded { passkey } => {
+                ("person", passkey.person.to_string())
+            }
+            Event::GroupSet { group, .. } | Event::GroupRemoved { group } => ("group", group.to_string()),
+            Event::ApiKeyCreated { key, .. } | Event::ApiKeyRevoked { key, .. } => {
+                ("api_key", key.to_string())
+            }
+            Event::IntegrationAdded { integration, .. }
+            | Event::IntegrationRemoved { integration }
+            | Event::HookReceived { integration, .. } => ("integration", integration.to_string()),
+            Event::ProjectAdded { project, .. }
+            | Event::ProjectChanged { project, .. }
+            | Event::ProjectRemoved { project } => ("project", project.to_string()),
+            Event::PolicyActivated { name, .. } => ("policy", name.clone()),
+            Event::ChangeObserved { change, .. } | Event::ExceptionUnapprovedChange { change, .. } => {
+                ("change", format!("{}/{}", change.project, change.number))
+            }
+            Event::RequestOpened { request, .. }
+            | Event::DecisionRecorded { request, .. }
+            | Event::RequestApproved { request, .. }
+            | Event::RequestRejected { request, .. }
+            | Event::RequestExpired { request, .. }
+            | Event::RequestCancelled { request, .. }
+            | Event::RequestSuperseded { request, .. }
+            | Event::RequestSkipped { request, .. }
+            | Event::RequestLapsed { request, .. }
+            | Event::RequestConsumed { request }
+            | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
+            Event::CeremonyRefused { request, person, .. } => match (request, person) {
+                (Some(request), _) => ("request", request.to_string()),
+                (None, Some(person)) => ("person", person.to_string()),
+                (None, None) => ("session", String::new()),
+            },
+            Event::StatusConfirmed { status, .. } => ("status", format!("{}/{}", status.project, status.head)),
+        }
+    }
+
+    /// The request this event changes, if it changes one.
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Event::RequestOpened { request, .. }
+            | Event::DecisionRecorded { request, .. }
+            | Event::RequestApproved { request, .. }
+            | Event::RequestRejected { request, .. }
+            | Event::RequestExpired { request, .. }
+            | Event::RequestCancelled { request, .. }
+            | Event::RequestSuperseded { request, .. }
+            | Event::RequestSkipped { request, .. }
+            | Event::RequestLapsed { request, .. }
+            | Event::RequestConsumed { request }
+            | Event::MergeAnswered { request, .. } => Some(request),
+            _ => None,
+        }
+    }
+}

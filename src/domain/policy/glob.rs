@@ -1,0 +1,762 @@
+//! Globs of branches and paths (policy rules 18 and 19), compiled once and matched in time linear in the path.
+//! Nothing here backtracks, and nothing here normalises a path into something it is not.
+
+use crate::domain::facts::RepoPath;
+use crate::domain::policy::fold::nfkc_casefold;
+
+/// The longest glob that is accepted, in bytes.
+pub const GLOB_BYTES_MAX: usize = 1024;
+
+/// A class whose ranges hold more code points than this is not folded member by member: in the folded form it
+/// stands for any one character, which only ever widens a demand.
+const CLASS_FOLDED_MAX: u32 = 128;
+
+/// Invalid UTF-8 bytes are units above every code point, so that they equal nothing a glob can write.
+const INVALID_BYTE: u32 = 0x11_0000;
+
+const SLASH: u32 = '/' as u32;
+
+/// Why a glob is refused. Each is a sentence part that follows the glob's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadGlob {
+    #[error("is empty")]
+    Empty,
+    #[error("is longer than {GLOB_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("holds `!` outside `[!…]`: negation is written as exclude_paths, the character itself as `?`")]
+    Negation,
+    #[error("holds a backslash: there are no escapes; write `?` or `[…]` for a special character")]
+    Backslash,
+    #[error("holds `**` that is not a whole segment: write `**/` or `/**`")]
+    PartialDoubleStar,
+    #[error("holds an empty segment (`//`, or nothing but `/`)")]
+    EmptySegment,
+    #[error("holds `/` inside `{{…}}` or `[…]`")]
+    SlashInside,
+    #[error("has an unbalanced `{{`, `}}`, `[` or `]`")]
+    Unbalanced,
+    #[error("has `{{}}` or one `{{…}}` inside another")]
+    BadBraces,
+    #[error("has a bad `[…]`: a range that runs backwards, `[^`, or a named class")]
+    BadClass,
+}
+
+/// A path, cut into characters once, in its exact and its folded form.
+#[derive(Clone, Debug)]
+pub struct PathView {
+    exact: Form,
+    /// `None` where folding changes nothing.
+    folded: Option<Form>,
+}
+
+#[derive(Clone, Debug)]
+struct Form {
+    units: Vec<u32>,
+    /// Start and end of each segment in `units`.
+    segments: Vec<(usize, usize)>,
+    /// Which ASCII characters end a segment: a bit each. A cheap way to say "no" to a suffix.
+    ends: u128,
+    /// Some segment ends in a character that is not ASCII, or is empty.
+    ends_other: bool,
+}
+
+impl PathView {
+    /// Looks at a path's raw bytes.
+    pub fn new(path: &RepoPath) -> Self {
+        let mut exact = Vec::with_capacity(path.0.len());
+        let mut folded = Vec::with_capacity(path.0.len());
+        for chunk in path.0.utf8_chunks() {
+            exact.extend(chunk.valid().chars().map(u32::from));
+            folded.extend(nfkc_casefold(chunk.valid()).chars().map(u32::from));
+            for byte in chunk.invalid() {
+                exact.push(INVALID_BYTE + u32::from(*byte));
+                folded.push(INVALID_BYTE + u32::from(*byte));
+            }
+        }
+        let folded = (folded != exact).then(|| Form::new(folded));
+        PathView {
+            exact: Form::new(exact),
+            folded,
+        }
+    }
+
+    fn folded(&self) -> &Form {
+        self.folded.as_ref().unwrap_or(&self.exact)
+    }
+}
+
+impl Form {
+    fn new(units: Vec<u32>) -> Self {
+        let mut segments = Vec::new();
+        let mut start = 0;
+        for (i, unit) in units.iter().enumerate() {
+            if *unit == SLASH {
+                segments.push((start, i));
+                start = i + 1;
+            }
+        }
+        segments.push((start, units.len()));
+        let mut ends = 0u128;
+        let mut ends_other = false;
+        for (from, to) in &segments {
+            match units[*from..*to].last() {
+                Some(unit) if *unit < 128 => ends |= 1 << *unit,
+                _ => ends_other = true,
+            }
+        }
+        Form {
+            units,
+            segments,
+            ends,
+            ends_other,
+        }
+    }
+
+    fn may_end_a_segment_with(&self, unit: u32) -> bool {
+        if unit < 128 {
+            self.ends & (1 << unit) != 0
+        } else {
+            self.ends_other
+        }
+    }
+}
+
+/// Memory that matching reuses, and a count of the steps it took.
+#[derive(Clone, Debug, Default)]
+pub struct Effort {
+    /// Elementary steps so far: at most (units of the path) × (states of the glob) for each match.
+    pub steps: u64,
+    now: Vec<usize>,
+    next: Vec<usize>,
+    seen: Vec<u64>,
+    round: u64,
+    stack: Vec<usize>,
+}
+
+/// A compiled glob over paths (policy rule 18).
+#[derive(Clone, Debug)]
+pub struct PathGlob {
+    text: String,
+    exact: Shape,
+    /// `None` where folding changes nothing.
+    folded: Option<Shape>,
+    /// The one path it names, if it has no wildcard.
+    names: Option<String>,
+    slashless: bool,
+}
+
+impl PartialEq for PathGlob {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for PathGlob {}
+
+impl PathGlob {
+    /// Compiles a glob.
+    pub fn new(text: &str) -> Result<Self, BadGlob> {
+        let tokens = tokens(text, Flavour::Path)?;
+        let exact = Shape::of_path(&tokens)?;
+        let folded_tokens = folded(&tokens);
+        let folded = if folded_tokens == tokens {
+            None
+        } else {
+            Some(Shape::of_path(&folded_tokens)?)
+        };
+        let plain = tokens.iter().all(|t| matches!(t, Token::Unit(_))) && !text.ends_with('/');
+        Ok(PathGlob {
+            text: text.to_owned(),
+            exact,
+            folded,
+            names: plain.then(|| text.strip_prefix('/').unwrap_or(text).to_owned()),
+            slashless: !text.trim_end_matches('/').contains('/'),
+        })
+    }
+
+    /// The glob as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// No `/` but perhaps a last one: it matches at any depth.
+    pub fn is_slashless(&self) -> bool {
+        self.slashless
+    }
+
+    /// What a rule demands: the path itself or a directory above it, by exact bytes or by the folded form.
+    pub fn demands(&self, path: &PathView, effort: &mut Effort) -> bool {
+        self.exact.matches(&path.exact, true, effort)
+            || ((self.folded.is_some() || path.folded.is_some())
+                && self
+                    .folded
+                    .as_ref()
+                    .unwrap_or(&self.exact)
+                    .matches(path.folded(), true, effort))
+    }
+
+    /// What a rule grants: this very file, by exact bytes.
+    pub fn grants(&self, path: &PathView, effort: &mut Effort) -> bool {
+        self.exact.matches(&path.exact, false, effort)
+    }
+
+    /// The one path that a glob without wildcard names.
+    pub fn named_path(&self) -> Option<RepoPath> {
+        self.names.as_deref().map(RepoPath::from)
+    }
+
+    /// The glob has no wildcard and equals the whole path, byte for byte (a leading `/` aside).
+    pub fn names(&self, path: &RepoPath) -> bool {
+        self.names.as_ref().is_some_and(|name| name.as_bytes() == path.0)
+    }
+}
+
+/// A compiled glob over branches, environments and projects (policy rule 19): case-sensitive, `*` crosses `/`.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    text: String,
+    program: Program,
+}
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for NamePattern {}
+
+impl NamePattern {
+    /// Compiles a pattern.
+    pub fn new(text: &str) -> Result<Self, BadGlob> {
+        Ok(NamePattern {
+            text: text.to_owned(),
+            program: Program::new(&tokens(text, Flavour::Name)?),
+        })
+    }
+
+    /// The pattern as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The pattern matches the whole name.
+    pub fn matches(&self, name: &str) -> bool {
+        let units: Vec<u32> = name.chars().map(u32::from).collect();
+        self.program.run(&units, false, &mut Effort::default())
+    }
+
+    /// The pattern matches a branch, given as a full ref: `main` means `refs/heads/main` and nothing else.
+    /// A pattern that itself begins with `refs/heads/` is read as a full ref.
+    pub fn matches_branch(&self, full_ref: &str) -> bool {
+        let Some(branch) = full_ref.strip_prefix("refs/heads/") else {
+            return false;
+        };
+        self.matches(if self.text.starts_with("refs/heads/") {
+            full_ref
+        } else {
+            branch
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    Path,
+    Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    /// This character, `/` included.
+    Unit(u32),
+    /// `?`: one character, never `/`.
+    One,
+    /// `[…]`: one character, never `/`.
+    Class(Class),
+    /// `*` of a path: anything without `/`.
+    Star,
+    /// `*` of a name: anything.
+    Cross,
+    /// `**` as a whole segment, before it is known where it stands.
+    Deep,
+    /// Directories, any number: `(.*/)?`.
+    Dirs,
+    /// Something: `.+`.
+    Below,
+    Either(Vec<Vec<Token>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Class {
+    negated: bool,
+    ranges: Vec<(u32, u32)>,
+    /// Matches any character (see `CLASS_FOLDED_MAX`).
+    any: bool,
+}
+
+impl Class {
+    fn holds(&self, unit: u32) -> bool {
+        if unit == SLASH {
+            return false;
+        }
+        self.any || (self.ranges.iter().any(|(from, to)| (*from..=*to).contains(&unit)) != self.negated)
+    }
+}
+
+/// Reads a glob's text.
+fn tokens(text: &str, flavour: Flavour) -> Result<Vec<Token>, BadGlob> {
+    if text.is_empty() {
+        return Err(BadGlob::Empty);
+    }
+    if text.len() > GLOB_BYTES_MAX {
+        return Err(BadGlob::TooLong);
+    }
+    if text.contains('\\') {
+        return Err(BadGlob::Backslash);
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let mut reader = Reader {
+        chars: &chars,
+        at: 0,
+        flavour,
+    };
+    let tokens = reader.sequence(false)?;
+    if reader.at < chars.len() {
+        return Err(BadGlob::Unbalanced);
+    }
+    Ok(tokens)
+}
+
+struct Reader<'a> {
+    chars: &'a [char],
+    at: usize,
+    flavour: Flavour,
+}
+
+impl Reader<'_> {
+    /// Reads up to the end, or inside braces up to `,` or `}`.
+    fn sequence(&mut self, in_braces: bool) -> Result<Vec<Token>, BadGlob> {
+        let mut out = Vec::new();
+        while let Some(&c) = self.chars.get(self.at) {
+            match c {
+                ',' | '}' if in_braces => break,
+                '}' | ']' => return Err(BadGlob::Unbalanced),
+                '!' => return Err(BadGlob::Negation),
+                '/' if in_braces => return Err(BadGlob::SlashInside),
+                '{' if in_braces => return Err(BadGlob::BadBraces),
+                '{' => out.push(self.braces()?),
+                '[' => out.push(Token::Class(self.class()?)),
+                '*' => out.push(self.stars(in_braces)?),
+                '?' => {
+                    self.at += 1;
+                    out.push(Token::One);
+                }
+                _ => {
+                    self.at += 1;
+                    out.push(Token::Unit(c.into()));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn stars(&mut self, in_braces: bool) -> Result<Token, BadGlob> {
+        let start = self.at;
+        while self.chars.get(self.at) == Some(&'*') {
+            self.at += 1;
+        }
+        let length = self.at - start;
+        if self.flavour == Flavour::Name {
+            return Ok(Token::Cross);
+        }
+        if length == 1 {
+            return Ok(Token::Star);
+        }
+        let opens = start == 0 || self.chars[start - 1] == '/';
+        let closes = self.chars.get(self.at).is_none_or(|c| *c == '/');
+        if length == 2 && opens && closes && !in_braces {
+            Ok(Token::Deep)
+        } else {
+            Err(BadGlob::PartialDoubleStar)
+        }
+    }
+
+    fn braces(&mut self) -> Result<Token, BadGlob> {
+        self.at += 1;
+        let mut alternatives = Vec::new();
+        loop {
+            alternatives.push(self.sequence(true)?);
+            match self.chars.get(self.at) {
+                Some(',') => self.at += 1,
+                Some(_) => {
+                    self.at += 1;
+                    break;
+                }
+                None => return Err(BadGlob::Unbalanced),
+            }
+        }
+        if alternatives.len() == 1 && alternatives[0].is_empty() {
+            return Err(BadGlob::BadBraces);
+        }
+        Ok(Token::Either(alternatives))
+    }
+
+    fn class(&mut self) -> Result<Class, BadGlob> {
+        self.at += 1;
+        let negated = self.chars.get(self.at) == Some(&'!');
+        if negated {
+            self.at += 1;
+        }
+        if self.chars.get(self.at) == Some(&'^') {
+            return Err(BadGlob::BadClass);
+        }
+        let mut ranges = Vec::new();
+        let first = self.at;
+        loop {
+            let c = *self.chars.get(self.at).ok_or(BadGlob::Unbalanced)?;
+            match c {
+                ']' if self.at > first => break,
+                '/' => return Err(BadGlob::SlashInside),
+                '[' if matches!(self.chars.get(self.at + 1), Some(':' | '.' | '=')) => {
+                    return Err(BadGlob::BadClass);
+                }
+                _ => {}
+            }
+            self.at += 1;
+            let upper = match (self.chars.get(self.at), self.chars.get(self.at + 1)) {
+                (Some('-'), Some(upper)) if *upper != ']' => {
+                    if *upper == '/' {
+                        return Err(BadGlob::SlashInside);
+                    }
+                    self.at += 2;
+                    *upper
+                }
+                _ => c,
+            };
+            if upper < c {
+                return Err(BadGlob::BadClass);
+            }
+            ranges.push((c.into(), upper.into()));
+        }
+        self.at += 1;
+        Ok(Class {
+            negated,
+            ranges,
+            any: false,
+        })
+    }
+}
+
+/// The tokens with every literal folded. Wildcards are read before folding, so that no letter becomes one.
+fn folded(tokens: &[Token]) -> Vec<Token> {
+    let mut out = Vec::with_capacity(tokens.len());
+    let mut run = String::new();
+    for token in tokens {
+        if let Token::Unit(unit) = token {
+            run.extend(char::from_u32(*unit));
+            continue;
+        }
+        out.extend(nfkc_casefold(&run).chars().map(|c| Token::Unit(c.into())));
+        run.clear();
+        out.push(match token {
+            Token::Class(class) => folded_class(class),
+            Token::Either(alternatives) => Token::Either(alternatives.iter().map(|a| folded(a)).collect()),
+            other => other.clone(),
+        });
+    }
+    out.extend(nfkc_casefold(&run).chars().map(|c| Token::Unit(c.into())));
+    out
+}
+
+fn folded_class(class: &Class) -> Token {
+    let size: u32 = class.ranges.iter().map(|(from, to)| to - from + 1).sum();
+    if size > CLASS_FOLDED_MAX {
+        return Token::Class(Class {
+            any: true,
+            ..class.clone()
+        });
+    }
+    let mut ranges = Vec::new();
+    let mut longer = Vec::new();
+    for c in class
+        .ranges
+        .iter()
+        .flat_map(|(from, to)| *from..=*to)
+        .filter_map(char::from_u32)
+    {
+        let text = c.to_string();
+        let folded: Vec<u32> = nfkc_casefold(&text).chars().map(u32::from).collect();
+        match folded[..] {
+            [one] => ranges.push((one, one)),
+            _ => longer.push(folded.into_iter().map(Token::Unit).collect()),
+        }
+    }
+    if !class.negated && ranges == class.ranges && longer.is_empty() {
+        return Token::Class(class.clone());
+    }
+    let single = Class {
+        negated: class.negated,
+        ranges,
+        any: false,
+    };
+    if class.negated || longer.is_empty() {
+        return Token::Class(single);
+    }
+    longer.push(vec![Token::Class(single)]);
+    Token::Either(longer)
+}
+
+/// How a path glob is laid over a path.
+#[derive(Clone, Debug)]
+enum Shape {
+    /// Over the whole path.
+    Whole(Program),
+    /// Over a base name at any depth.
+    Base(Program),
+    /// Over the name of a directory above the file, at any depth.
+    Under(Program),
+}
+
+impl Shape {
+    fn of_path(tokens: &[Token]) -> Result<Self, BadGlob> {
+        let mut segments: Vec<Vec<Token>> = tokens
+            .split(|t| *t == Token::Unit(SLASH))
+            .map(<[Token]>::to_vec)
+            .collect();
+        let leading = segments.len() > 1 && segments[0].is_empty();
+        if leading {
+            segments.remove(0);
+        }
+        let directory = segments.len() > 1 && segments.last().is_some_and(Vec::is_empty);
+        if directory {
+            segments.pop();
+        }
+        if segments.iter().any(Vec::is_empty) {
+            return Err(BadGlob::EmptySegment);
+        }
+        let deep = |segment: &[Token]| segment == [Token::Deep];
+        segments.dedup_by(|b, a| deep(a) && deep(b));
+        if !leading && segments.len() == 1 && !deep(&segments[0]) {
+            segments.insert(0, vec![Token::Deep]);
+        }
+        if segments.len() == 2 && deep(&segments[0]) && !deep(&segments[1]) {
+            let program = Program::new(&segments[1]);
+            return Ok(if directory {
+                Shape::Under(program)
+            } else {
+                Shape::Base(program)
+            });
+        }
+        let mut flat = Vec::new();
+        let last = segments.len() - 1;
+        for (i, segment) in segments.into_iter().enumerate() {
+            match (deep(&segment), i == last) {
+                (true, true) => flat.push(Token::Below),
+                (true, false) => flat.push(Token::Dirs),
+                (false, true) => flat.extend(segment),
+                (false, false) => {
+                    flat.extend(segment);
+                    flat.push(Token::Unit(SLASH));
+                }
+            }
+        }
+        if directory {
+            flat.extend([Token::Unit(SLASH), Token::Below]);
+        }
+        Ok(Shape::Whole(Program::new(&flat)))
+    }
+
+    /// `cover`: a directory above the file counts too.
+    fn matches(&self, path: &Form, cover: bool, effort: &mut Effort) -> bool {
+        effort.steps += 1;
+        match self {
+            Shape::Whole(program) => program.run(&path.units, cover, effort),
+            Shape::Base(program) | Shape::Under(program) => {
+                if program
+                    .suffix
+                    .last()
+                    .is_some_and(|unit| !path.may_end_a_segment_with(*unit))
+                {
+                    return false;
+                }
+                let (above, file) = path.segments.split_at(path.segments.len() - 1);
+                let base = matches!(self, Shape::Base(_));
+                let tried = match (base, cover) {
+                    (true, true) => &path.segments[..],
+                    (true, false) => file,
+                    (false, _) => above,
+                };
+                let size = path.units.len();
+                tried.iter().any(|(from, to)| {
+                    (base || to + 1 < size) && program.run(&path.units[*from..*to], false, effort)
+                })
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Unit(u32),
+    NotSlash,
+    Any,
+    Class(Class),
+    /// Goes on at the next operation and at this one.
+    Split(usize),
+    Jump(usize),
+    Accept,
+}
+
+/// A Thompson automaton: all its states advance together, so no input makes it go back.
+#[derive(Clone, Debug)]
+struct Program {
+    ops: Vec<Op>,
+    /// What every match begins with.
+    prefix: Vec<u32>,
+    /// What every match ends with.
+    suffix: Vec<u32>,
+}
+
+impl Program {
+    fn new(tokens: &[Token]) -> Self {
+        let literal = |token: &Token| match token {
+            Token::Unit(unit) => Some(*unit),
+            _ => None,
+        };
+        let prefix: Vec<u32> = tokens.iter().map_while(literal).collect();
+        let mut suffix: Vec<u32> = tokens.iter().rev().map_while(literal).collect();
+        suffix.reverse();
+        let mut ops = Vec::new();
+        emit(tokens, &mut ops);
+        ops.push(Op::Accept);
+        Program { ops, prefix, suffix }
+    }
+
+    /// Whether the automaton accepts all units; with `cover`, or a beginning of them that `/` follows.
+    fn run(&self, units: &[u32], cover: bool, effort: &mut Effort) -> bool {
+        effort.steps += 1;
+        if !units.starts_with(&self.prefix) || (!cover && !units.ends_with(&self.suffix)) {
+            return false;
+        }
+        let Effort {
+            steps,
+            now,
+            next,
+            seen,
+            round,
+            stack,
+        } = effort;
+        if seen.len() < self.ops.len() {
+            seen.resize(self.ops.len(), 0);
+        }
+        now.clear();
+        // The prefix is known to fit, and nothing jumps into it.
+        let begin = self.prefix.len();
+        *round += 1;
+        let mut accepts = self.add(begin, now, seen, *round, stack);
+        for unit in &units[begin..] {
+            if cover && accepts && *unit == SLASH {
+                return true;
+            }
+            if now.is_empty() {
+                return false;
+            }
+            next.clear();
+            accepts = false;
+            *round += 1;
+            for state in now.iter() {
+                *steps += 1;
+                let goes_on = match &self.ops[*state] {
+                    Op::Unit(wanted) => wanted == unit,
+                    Op::NotSlash => *unit != SLASH,
+                    Op::Any => true,
+                    Op::Class(class) => class.holds(*unit),
+                    Op::Split(_) | Op::Jump(_) | Op::Accept => false,
+                };
+                if goes_on {
+                    accepts |= self.add(state + 1, next, seen, *round, stack);
+                }
+            }
+            std::mem::swap(now, next);
+        }
+        accepts
+    }
+
+    /// Adds a state and all that it reaches without reading; true if that accepts.
+    fn add(
+        &self,
+        state: usize,
+        into: &mut Vec<usize>,
+        seen: &mut [u64],
+        round: u64,
+        stack: &mut Vec<usize>,
+    ) -> bool {
+        let mut accepts = false;
+        stack.clear();
+        stack.push(state);
+        while let Some(state) = stack.pop() {
+            if seen[state] == round {
+                continue;
+            }
+            seen[state] = round;
+            match self.ops[state] {
+                Op::Split(other) => stack.extend([other, state + 1]),
+                Op::Jump(to) => stack.push(to),
+                Op::Accept => accepts = true,
+                _ => into.push(state),
+            }
+        }
+        accepts
+    }
+}
+
+fn emit(tokens: &[Token], ops: &mut Vec<Op>) {
+    for token in tokens {
+        match token {
+            Token::Unit(unit) => ops.push(Op::Unit(*unit)),
+            Token::One => ops.push(Op::NotSlash),
+            Token::Class(class) => ops.push(Op::Class(class.clone())),
+            Token::Star => repeat(Op::NotSlash, ops),
+            Token::Cross => repeat(Op::Any, ops),
+            Token::Below | Token::Deep => {
+                ops.push(Op::Any);
+                repeat(Op::Any, ops);
+            }
+            Token::Dirs => {
+                let split = ops.len();
+                ops.push(Op::Split(0));
+                repeat(Op::Any, ops);
+                ops.push(Op::Unit(SLASH));
+                ops[split] = Op::Split(ops.len());
+            }
+            Token::Either(alternatives) => {
+                let mut ends = Vec::new();
+                for (i, alternative) in alternatives.iter().enumerate() {
+                    let last = i + 1 == alternatives.len();
+                    let split = ops.len();
+                    if !last {
+                        ops.push(Op::Split(0));
+                    }
+                    emit(alternative, ops);
+                    if !last {
+                        ends.push(ops.len());
+                        ops.push(Op::Jump(0));
+                        ops[split] = Op::Split(ops.len());
+                    }
+                }
+                let end = ops.len();
+                for jump in ends {
+                    ops[jump] = Op::Jump(end);
+                }
+            }
+        }
+    }
+}
+
+fn repeat(op: Op, ops: &mut Vec<Op>) {
+    let start = ops.len();
+    ops.push(Op::Split(start + 3));
+    ops.push(op);
+    ops.push(Op::Jump(start));
+}

@@ -1,0 +1,113 @@
+//! Connected forges and the repositories gated in them.
+
+use crate::domain::facts::Account;
+use crate::domain::ids::{Digest, IntegrationId, ProjectId};
+use crate::domain::policy::{Approver, Method};
+use crate::domain::state::{Record, Table};
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// The forges there are adapters for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForgeKind {
+    Gitlab,
+}
+
+impl ForgeKind {
+    /// The word for it in URLs and evidence.
+    pub fn name(self) -> &'static str {
+        match self {
+            ForgeKind::Gitlab => "gitlab",
+        }
+    }
+
+    /// The product's own name, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            ForgeKind::Gitlab => "GitLab",
+        }
+    }
+
+    /// How the forge writes a change's number: `!142` on GitLab.
+    pub fn change_text(self, number: u64) -> String {
+        match self {
+            ForgeKind::Gitlab => format!("!{number}"),
+        }
+    }
+}
+
+/// A connected forge. Its token and webhook secret are sealed elsewhere, never here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Integration {
+    pub id: IntegrationId,
+    pub kind: ForgeKind,
+    pub name: String,
+    /// Without a trailing slash; may have a path.
+    pub base_url: String,
+    /// Extra certificate authorities in PEM, for a private CA.
+    pub ca_pem: Option<String>,
+    /// The account our token belongs to, as the forge told.
+    pub account: Option<Account>,
+    pub created_at: Time,
+    pub removed: bool,
+}
+
+impl Record for Integration {
+    const TABLE: Table = Table::Integrations;
+    fn key(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// What a project asks where no policy says otherwise, and what it is on its forge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectSettings {
+    /// The forge's stable number of the repository, as text.
+    pub forge_project_id: String,
+    pub branch_patterns: Vec<String>,
+    pub quorum: u32,
+    pub auto_merge: bool,
+    pub policy: Option<String>,
+    /// Empty: everyone with the role.
+    pub approvers: Vec<Approver>,
+    /// `None`: the default rule's methods.
+    pub methods: Option<Vec<Method>>,
+}
+
+/// A gated repository.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Project {
+    pub id: ProjectId,
+    pub integration: IntegrationId,
+    /// Path with namespace as the forge last told it; for people only, never an identity.
+    pub path: String,
+    pub web_url: String,
+    pub settings: ProjectSettings,
+    pub created_at: Time,
+    pub removed: bool,
+}
+
+impl Record for Project {
+    const TABLE: Table = Table::Projects;
+    fn key(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// The active version of a policy. The document itself is a blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    pub name: String,
+    pub version: u64,
+    pub document: Digest,
+    pub reason: String,
+    pub activated_at: Time,
+}
+
+impl Record for PolicyRecord {
+    const TABLE: Table = Table::Policies;
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}

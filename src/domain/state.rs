@@ -1,0 +1,203 @@
+//! What has been recorded, as the rules see it: typed records over an ordered key-value view.
+//!
+//! The view is read and written inside the one transaction that records the decision, so no check goes stale.
+//! Everything in it follows from the journal and can be dropped and rebuilt.
+
+use crate::domain::ids::Digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Every projection has a table of its own. The text is the table's name on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    People,
+    Groups,
+    Invitations,
+    Sessions,
+    ApiKeys,
+    Integrations,
+    Projects,
+    Policies,
+    Requests,
+    /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
+    RequestOrder,
+    /// Request id → nothing: those that still wait for people.
+    Waiting,
+    Changes,
+    /// `project NUL head NUL target NUL number` → nothing: the open changes that share one forge status.
+    Heads,
+    /// Deadline (u64 big-endian, ms) and request id → nothing.
+    Deadlines,
+    /// `key id NUL idempotency key` → digest of the body and the request it made.
+    Idempotency,
+    /// Webhook delivery ids seen: `integration NUL delivery` → time.
+    Deliveries,
+    /// Changes a webhook or the reconciler says to look at again: `project NUL number` → journal position of the newest hint.
+    Hints,
+    /// Last status each forge confirmed.
+    Statuses,
+    /// Credential file digest → request id and leaf position.
+    Credentials,
+    /// Position of the next request number, counters and the like.
+    Counters,
+    /// Merges asked for and what became of them: request id → record.
+    Merges,
+    /// WebAuthn credential id → person id: one credential belongs to one person.
+    PasskeyOwners,
+}
+
+impl Table {
+    /// All tables, for creation and rebuild.
+    pub const ALL: &'static [Table] = &[
+        Table::People,
+        Table::Groups,
+        Table::Invitations,
+        Table::Sessions,
+        Table::ApiKeys,
+        Table::Integrations,
+        Table::Projects,
+        Table::Policies,
+        Table::Requests,
+        Table::RequestOrder,
+        Table::Waiting,
+        Table::Changes,
+        Table::Heads,
+        Table::Deadlines,
+        Table::Idempotency,
+        Table::Deliveries,
+        Table::Hints,
+        Table::Statuses,
+        Table::Credentials,
+        Table::Counters,
+        Table::Merges,
+        Table::PasskeyOwners,
+    ];
+
+    /// The table's name on disk. Never changed once released.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::People => "people",
+            Table::Groups => "groups",
+            Table::Invitations => "invitations",
+            Table::Sessions => "sessions",
+            Table::ApiKeys => "api_keys",
+            Table::Integrations => "integrations",
+            Table::Projects => "projects",
+            Table::Policies => "policies",
+            Table::Requests => "requests",
+            Table::RequestOrder => "request_order",
+            Table::Waiting => "waiting",
+            Table::Changes => "changes",
+            Table::Heads => "heads",
+            Table::Deadlines => "deadlines",
+            Table::Idempotency => "idempotency",
+            Table::Deliveries => "deliveries",
+            Table::Hints => "hints",
+            Table::Statuses => "statuses",
+            Table::Credentials => "credentials",
+            Table::Counters => "counters",
+            Table::Merges => "merges",
+            Table::PasskeyOwners => "passkey_owners",
+        }
+    }
+}
+
+/// The view could not be read or written, or a record in it is damaged. Never a verdict: whoever meets it must stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub String);
+
+/// Key and value of one row.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Reading recorded state.
+pub trait Read {
+    /// The raw record under `key`.
+    fn get_raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
+    /// At most `limit` rows with `from <= key < to`, in key order, or from the end when `backwards`.
+    fn scan_raw(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        backwards: bool,
+    ) -> Result<Vec<Row>, Fault>;
+    /// A blob by its digest.
+    fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault>;
+
+    /// The record under `key`.
+    fn get<R: Record>(&self, key: &str) -> Result<Option<R>, Fault>
+    where
+        Self: Sized,
+    {
+        match self.get_raw(R::TABLE, key.as_bytes())? {
+            Some(bytes) => decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All records of a kind, in key order. For kinds that stay small (people, projects, keys).
+    fn all<R: Record>(&self) -> Result<Vec<R>, Fault>
+    where
+        Self: Sized,
+    {
+        self.scan_raw(R::TABLE, b"", &[0xff; 32], usize::MAX, false)?
+            .iter()
+            .map(|(_, bytes)| decode(bytes))
+            .collect()
+    }
+
+    /// All rows whose key begins with `prefix`.
+    fn with_prefix(&self, table: Table, prefix: &[u8]) -> Result<Vec<Row>, Fault> {
+        let mut end = prefix.to_vec();
+        end.extend_from_slice(&[0xff; 8]);
+        self.scan_raw(table, prefix, &end, usize::MAX, false)
+    }
+}
+
+/// Writing recorded state. Only `apply` does.
+pub trait Write: Read {
+    /// Sets the raw record under `key`.
+    fn put_raw(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Fault>;
+    /// Removes the record under `key`, if there is one.
+    fn delete_raw(&mut self, table: Table, key: &[u8]) -> Result<(), Fault>;
+
+    /// Stores a record under its own key.
+    fn put<R: Record>(&mut self, record: &R) -> Result<(), Fault>
+    where
+        Self: Sized,
+    {
+        self.put_raw(R::TABLE, record.key().as_bytes(), &encode(record))
+    }
+}
+
+/// A kind of record: where it lives and what its key is.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The table it lives in.
+    const TABLE: Table;
+    /// Its key in that table.
+    fn key(&self) -> String;
+}
+
+/// Version of the record encoding, the first byte of every record. Members are only ever added, with a default.
+pub const RECORD_VERSION: u8 = 1;
+
+/// The bytes of a record: a version byte and compact JSON. Self-describing, so that a later release can read it without
+/// guessing, and independent of the database's own value types.
+pub fn encode<R: Serialize>(record: &R) -> Vec<u8> {
+    let mut bytes = vec![RECORD_VERSION];
+    serde_json::to_writer(&mut bytes, record).expect("records have string keys and no failing serializers");
+    bytes
+}
+
+/// Reads a record back.
+pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, Fault> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|e| Fault(format!("damaged record: {e}")))
+        }
+        Some((version, _)) => Err(Fault(format!("record version {version} is newer than this program"))),
+        None => Err(Fault("empty record".into())),
+    }
+}

@@ -1,0 +1,138 @@
+//! The first entries of a journal, and what a later start has to say.
+
+use crate::clock::Clock;
+use crate::domain::command::Command;
+use crate::domain::event::{Actor, Event};
+use crate::domain::state::{Read, Table, decode};
+use crate::engine::writer::{Issuer, Writer};
+use crate::engine::{Submission, writer};
+use crate::evidence::dsse::{key_id, spki_of_ed25519};
+use crate::signing::Keys;
+use crate::store;
+use crate::store::Store;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
+
+/// What the caller of a start has to know.
+pub struct Begun {
+    pub writer: Writer,
+    /// A new epoch was opened because the public URL is another than before.
+    pub new_epoch: bool,
+}
+
+/// The log's origin: host of the public URL, `log`, the first 8 hex digits of the instance, the epoch.
+fn origin(public_url: &str, instance: &str, epoch: u32) -> String {
+    let host = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or(host);
+    format!("{host}/log/{}/{epoch}", &instance[..8.min(instance.len())])
+}
+
+/// Writes the genesis of a new journal: the instance, its first epoch and its two keys.
+pub fn begin_instance(
+    store: Arc<Store>,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    public_url: &str,
+    instance: &str,
+    version: &str,
+) -> Result<Begun, store::Error> {
+    let log_origin = origin(public_url, instance, 1);
+    let issuer = Issuer {
+        public_url: public_url.to_owned(),
+        instance: instance.to_owned(),
+        version: version.to_owned(),
+        log_origin: log_origin.clone(),
+    };
+    let events = vec![
+        Event::InstanceCreated {
+            instance: instance.to_owned(),
+            public_url: public_url.to_owned(),
+            version: version.to_owned(),
+        },
+        Event::EpochOpened { epoch: 1, origin: log_origin, reason: "first start".into(), previous: None },
+        activated("credential", keys.credential.public_key(), 2),
+        activated("log", keys.log.public_key(), 3),
+    ];
+    let mut writer = Writer::new(store, keys, clock, issuer)?;
+    record(&mut writer, events)?;
+    Ok(Begun { writer, new_epoch: false })
+}
+
+/// Goes on with an existing journal.
+///
+/// # Errors
+/// `Damaged` when the journal lacks its genesis or the keys are not the ones it names.
+pub fn continue_instance(
+    store: Arc<Store>,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    public_url: &str,
+    version: &str,
+) -> Result<Begun, store::Error> {
+    let snapshot = store.read()?;
+    let instance = snapshot.identity()?.instance;
+    let row = snapshot.get_raw(Table::Counters, crate::domain::apply::EPOCH)?;
+    let row = row.ok_or_else(|| store::Error::Damaged("the journal has no genesis".into()))?;
+    let (epoch, before): (u32, String) = decode(&row)?;
+    let active = |which: &str| -> Result<Option<String>, store::Error> {
+        let rows = snapshot.with_prefix(Table::Counters, crate::domain::apply::KEY_PREFIX)?;
+        let mut newest = None;
+        for (_, row) in rows {
+            let record: crate::domain::apply::KeyRecord = decode(&row)?;
+            if record.r#use == which {
+                newest = Some(record.keyid);
+            }
+        }
+        Ok(newest)
+    };
+    for (which, key) in [("credential", &keys.credential), ("log", &keys.log)] {
+        let keyid = key_id(&spki_of_ed25519(&key.public_key()));
+        if active(which)?.as_deref() != Some(keyid.as_str()) {
+            return Err(store::Error::Damaged(format!("the {which} key is not the one this journal names")));
+        }
+    }
+    let newest = snapshot.latest_checkpoint()?.map(|(_, note)| note);
+    drop(snapshot);
+    let same = origin(public_url, &instance, epoch);
+    let moved = same != before;
+    let log_origin = if moved { origin(public_url, &instance, epoch + 1) } else { same };
+    let issuer = Issuer {
+        public_url: public_url.to_owned(),
+        instance,
+        version: version.to_owned(),
+        log_origin: log_origin.clone(),
+    };
+    let mut writer = Writer::new(store, keys, clock, issuer)?;
+    if moved {
+        let event = Event::EpochOpened {
+            epoch: epoch + 1,
+            origin: log_origin,
+            reason: "the public URL changed".into(),
+            previous: newest,
+        };
+        record(&mut writer, vec![event])?;
+    }
+    Ok(Begun { writer, new_epoch: moved })
+}
+
+fn activated(which: &str, public: [u8; 32], from_seq: u64) -> Event {
+    let spki = spki_of_ed25519(&public);
+    Event::KeyActivated {
+        r#use: which.to_owned(),
+        keyid: key_id(&spki),
+        spki: STANDARD.encode(&spki),
+        from_seq,
+    }
+}
+
+fn record(writer: &mut writer::Writer, events: Vec<Event>) -> Result<(), store::Error> {
+    let command = Command::Record { events };
+    let submission = Submission { actor: Actor::System, command, secrets: Vec::new(), cursor: None };
+    let (results, _) = writer.write(vec![submission])?;
+    match results.into_iter().next() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(store::Error::Io(format!("the first entries: {error}"))),
+        None => Err(store::Error::Io("the first entries were not written".into())),
+    }
+}

@@ -1,0 +1,232 @@
+//! The writer: decides commands one after the other inside one transaction, signs what they make, commits once.
+
+use crate::clock::Clock;
+use crate::domain::apply::{Place, apply};
+use crate::domain::command::{Command, Reply};
+use crate::domain::decide::{Plan, decide};
+use crate::domain::event::{Actor, Event};
+use crate::domain::ids::Digest;
+use crate::domain::request::{ChangeKey, change_row};
+use crate::domain::state::{Fault, Read, Table, Write};
+use crate::domain::time::Time;
+use crate::engine::seal::Ready;
+use crate::engine::{Error, Submission};
+use crate::evidence::leaf;
+use crate::signing::{Keys, sign_verified};
+use crate::store;
+use crate::store::{Store, Transaction};
+use crate::tlog::{Checkpoint, VerifierKey};
+use std::sync::Arc;
+
+/// Commands committed together at the most: enough that a burst costs one flush, few enough that the first of them does
+/// not wait long.
+pub(super) const GROUP_COMMANDS_MAX: usize = 256;
+
+/// How far the host's clock may stand behind the journal before decisions are refused, in milliseconds.
+const CLOCK_BEHIND_MS_MAX: i64 = 2_000;
+
+/// What this instance calls itself in everything it signs.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    pub public_url: String,
+    /// UUID, hyphenated.
+    pub instance: String,
+    pub version: String,
+    /// Origin line of the log's checkpoints in the current epoch.
+    pub log_origin: String,
+}
+
+/// Owns the write side of the store.
+pub struct Writer {
+    pub(super) store: Arc<Store>,
+    pub(super) keys: Keys,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) issuer: Issuer,
+    last: Time,
+}
+
+/// The results of a group, in its order, and the journal's size after it.
+pub type Written = (Vec<Result<Reply, Error>>, u64);
+
+impl Writer {
+    /// A writer over an opened store.
+    ///
+    /// # Errors
+    /// When the journal's last entry can't be read.
+    pub fn new(
+        store: Arc<Store>,
+        keys: Keys,
+        clock: Arc<dyn Clock>,
+        issuer: Issuer,
+    ) -> Result<Writer, store::Error> {
+        let snapshot = store.read()?;
+        let last = match snapshot.size()? {
+            0 => Time(i64::MIN),
+            size => {
+                let bytes = snapshot.leaf(size - 1)?;
+                let bytes = bytes.ok_or_else(|| store::Error::Damaged("the last entry is missing".into()))?;
+                let leaf = leaf::parse(&bytes).map_err(|e| store::Error::Damaged(e.to_string()))?;
+                Time::parse(&leaf.time).ok_or_else(|| store::Error::Damaged("odd time of an entry".into()))?
+            }
+        };
+        Ok(Writer { store, keys, clock, issuer, last })
+    }
+
+    /// The journal's size.
+    pub fn size(&self) -> Result<u64, store::Error> {
+        self.store.read()?.size()
+    }
+
+    /// Decides and commits a group. After an error nothing may be written any more: what was being committed is unknown.
+    pub fn write(&mut self, group: Vec<Submission>) -> Result<Written, store::Error> {
+        let wall = self.clock.now();
+        let clock_sound = wall.0 >= self.last.0.saturating_sub(CLOCK_BEHIND_MS_MAX);
+        let now = wall.max(self.last);
+        let mut transaction = self.store.write()?;
+        let before = transaction.size()?;
+        let mut results = Vec::with_capacity(group.len());
+        for submission in group {
+            let needs_clock = matches!(submission.command, Command::Decide(_) | Command::ConsumeRequest { .. });
+            if needs_clock && !clock_sound {
+                results.push(Err(Error::ClockUnsound));
+                continue;
+            }
+            results.push(self.perform(submission, now, &mut transaction)?);
+        }
+        let size = transaction.size()?;
+        if size != before {
+            match self.checkpoint(&transaction, size) {
+                Ok(note) => transaction.put_checkpoint(size, &note)?,
+                Err(error) => {
+                    // No checkpoint, no acknowledgement: the whole group is undone and may be tried again.
+                    let sealed = || Err(Error::Sealed(error.to_string()));
+                    return Ok((results.iter().map(|_| sealed()).collect(), before));
+                }
+            }
+        }
+        transaction.commit()?;
+        self.last = if size == before { self.last } else { now };
+        Ok((results, size))
+    }
+
+    fn perform(
+        &self,
+        submission: Submission,
+        now: Time,
+        transaction: &mut Transaction,
+    ) -> Result<Result<Reply, Error>, store::Error> {
+        let Plan { steps, reply } = decide(submission.command, &submission.actor, now, transaction)?;
+        // Everything is signed before anything is written, so that a signer that is away leaves no half a plan.
+        let prepared = match self.ready(steps, now, transaction)? {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Err(Error::Sealed(error.to_string()))),
+        };
+        let reply = reply.map(|it| match (it, prepared.credential) {
+            (Reply::Decided { status, .. }, Some(credential)) => Reply::Decided { status, credential },
+            (other, _) => other,
+        });
+        for step in prepared.steps {
+            match step {
+                Ready::Blob(bytes) => {
+                    transaction.put_blob(&bytes)?;
+                }
+                Ready::Event(event) => {
+                    self.record(&event, &submission.actor, now, transaction)?;
+                }
+                Ready::Hint(change) => {
+                    let size = transaction.size()?;
+                    transaction.put_raw(Table::Hints, change_row(&change).as_bytes(), &size.to_be_bytes())?;
+                }
+                Ready::Unhint(change, seen) => unhint(&change, seen, transaction)?,
+            }
+        }
+        if reply.is_ok() {
+            for (name, sealed) in &submission.secrets {
+                transaction.put_secret(name, sealed)?;
+            }
+            if let Some((follower, next)) = submission.cursor {
+                transaction.put_cursor(follower, next)?;
+            }
+        }
+        Ok(reply.map_err(Error::Refused))
+    }
+
+    fn record(
+        &self,
+        event: &Event,
+        actor: &Actor,
+        now: Time,
+        transaction: &mut Transaction,
+    ) -> Result<(), store::Error> {
+        let seq = transaction.size()?;
+        let leaf = encode_leaf(event, actor, seq, now).map_err(store::Error::Damaged)?;
+        transaction.append(&leaf)?;
+        apply(event, Place { seq, time: now, leaf: Digest::of(&leaf) }, transaction)?;
+        Ok(())
+    }
+
+    fn checkpoint(&self, transaction: &Transaction, size: u64) -> Result<String, String> {
+        let root = transaction.root().map_err(|e| e.to_string())?;
+        let origin = current_origin(transaction).map_err(|e| e.to_string())?;
+        let checkpoint =
+            Checkpoint::new(origin.as_deref().unwrap_or(&self.issuer.log_origin), size, root)
+                .map_err(|e| e.to_string())?;
+        let signature = sign_verified(&*self.keys.log, checkpoint.body().as_bytes())
+            .map_err(|e| e.to_string())?;
+        checkpoint.assemble(self.keys.log.public_key(), &signature).map_err(|e| e.to_string())
+    }
+
+    /// The verifier key of the log in the current epoch.
+    pub fn log_key(&self) -> Result<VerifierKey, String> {
+        VerifierKey::new(&self.issuer.log_origin, self.keys.log.public_key()).map_err(|e| e.to_string())
+    }
+}
+
+/// Rebuilds every projection from the journal, in one transaction.
+pub fn rebuild(store: &Store) -> Result<(), store::Error> {
+    let mut transaction = store.write()?;
+    transaction.drop_projections()?;
+    for seq in 0..transaction.size()? {
+        let leaf = transaction.leaf(seq)?.ok_or_else(|| store::Error::Damaged(format!("entry {seq} is missing")))?;
+        let parsed = leaf::parse(&leaf).map_err(|e| store::Error::Damaged(e.to_string()))?;
+        let time = Time::parse(&parsed.time).ok_or_else(|| store::Error::Damaged("odd time".into()))?;
+        let event: Event =
+            serde_json::from_slice(&leaf).map_err(|e| store::Error::Damaged(format!("entry {seq}: {e}")))?;
+        apply(&event, Place { seq, time, leaf: Digest::of(&leaf) }, &mut transaction)?;
+    }
+    transaction.commit()
+}
+
+/// The log's origin as the journal has it.
+pub(super) fn current_origin(state: &impl Read) -> Result<Option<String>, Fault> {
+    let row = state.get_raw(Table::Counters, crate::domain::apply::EPOCH)?;
+    row.map(|it| crate::domain::state::decode::<(u32, String)>(&it).map(|(_, origin)| origin)).transpose()
+}
+
+fn encode_leaf(event: &Event, actor: &Actor, seq: u64, now: Time) -> Result<Vec<u8>, String> {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        r#type: String,
+        data: Box<serde_json::value::RawValue>,
+    }
+    #[derive(serde::Serialize)]
+    struct Object<'a> {
+        kind: &'a str,
+        id: &'a str,
+    }
+    let text = serde_json::to_string(event).map_err(|e| e.to_string())?;
+    let parts: Parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let (kind, id) = event.object();
+    let object = Object { kind, id: &id };
+    leaf::encode(seq, &now.to_string(), &parts.r#type, actor, &object, &parts.data).map_err(|e| e.to_string())
+}
+
+fn unhint(change: &ChangeKey, seen: u64, transaction: &mut Transaction) -> Result<(), store::Error> {
+    let row = change_row(change);
+    let newest = transaction.get_raw(Table::Hints, row.as_bytes())?;
+    let newest = newest.and_then(|it| it.try_into().ok()).map(u64::from_be_bytes);
+    if newest.is_some_and(|it| it <= seen) {
+        transaction.delete_raw(Table::Hints, row.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The exact bytes that people and the appliance sign and that the journal holds, and the offline verifier of them all.
+//! Bytes are made once, here; nothing in this module touches files, clocks or the network.
+
+pub mod credential;
+pub mod dsse;
+pub mod intent;
+pub mod leaf;
+pub mod outcome;
+pub mod strict;
+pub mod subject;
+pub mod verify;
+pub mod webauthn;
+
+#[cfg(test)]
+mod tests;

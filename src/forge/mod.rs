@@ -1,0 +1,388 @@
+//! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
+//! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
+
+pub mod gitlab;
+
+use crate::domain::facts::Account;
+use crate::domain::facts::ChangeFacts;
+use crate::domain::ids::ProjectId;
+use crate::domain::project::ForgeKind;
+use crate::domain::request::GateState;
+use crate::outbound::Error;
+use crate::outbound::Outcome;
+use crate::outbound::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Where a forge is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub kind: ForgeKind,
+    /// Root of the installation, a path included if it lives below one.
+    pub base_url: String,
+    /// Certificates to trust beside the usual ones, in PEM.
+    pub ca_pem: Option<String>,
+}
+
+/// A connected forge. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Forge {
+    GitLab(gitlab::GitLab),
+}
+
+/// Prepares a connection; calls nothing yet. Plain http is let through only to the hosts of `allow_http`.
+///
+/// # Errors
+/// `Refused` if the base URL or the CA certificates cannot be used.
+pub fn connect(connection: &Connection, token: Secret, allow_http: &[String]) -> Result<Forge, Error> {
+    match connection.kind {
+        ForgeKind::Gitlab => gitlab::GitLab::new(connection, token, allow_http).map(Forge::GitLab),
+    }
+}
+
+impl Forge {
+    /// Who the token is, what it may do and what it talks to.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `Status` 401 if the token is not accepted.
+    pub async fn identify(&self) -> Result<Identity, Error> {
+        match self {
+            Forge::GitLab(it) => it.identify().await,
+        }
+    }
+
+    /// A failed read in words that an admin can act on.
+    pub fn explain(&self, error: &Error) -> String {
+        match self {
+            Forge::GitLab(_) => gitlab::explained(error),
+        }
+    }
+
+    /// A repository by the forge's stable number, or by its path with namespace.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `Status` 404 if there is none or the token may not see it.
+    pub async fn project(&self, forge_project_id: &str) -> Result<ForgeProject, Error> {
+        match self {
+            Forge::GitLab(it) => it.project(forge_project_id).await,
+        }
+    }
+
+    /// What the forge's licence allows, as far as the answers about one repository tell.
+    pub async fn tier(&self, forge_project_id: &str) -> Tier {
+        match self {
+            Forge::GitLab(it) => it.tier(forge_project_id).await,
+        }
+    }
+
+    /// Everything the rules may ask about a change. What cannot be read whole is marked so, with the reason; it is never
+    /// silently left out.
+    ///
+    /// # Errors
+    /// Any [`Error`] if the change itself cannot be read; `Status` 429 with the wait asked for.
+    pub async fn change(
+        &self,
+        project: &ProjectId,
+        forge_project_id: &str,
+        number: u64,
+    ) -> Result<ChangeFacts, Error> {
+        match self {
+            Forge::GitLab(it) => it.change(project, forge_project_id, number).await,
+        }
+    }
+
+    /// All open changes of a repository, for reconciliation.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read: never a part of the list.
+    pub async fn open_changes(&self, forge_project_id: &str) -> Result<Vec<ChangeHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.open_changes(forge_project_id).await,
+        }
+    }
+
+    /// Makes the forge show a state on a commit. Repeating it is harmless.
+    pub async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => it.set_status(write).await,
+        }
+    }
+
+    /// The newest status of that name on a commit and branch, whoever wrote it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn read_status(
+        &self,
+        forge_project_id: &str,
+        sha: &str,
+        ref_name: &str,
+        name: &str,
+    ) -> Result<Option<StatusRead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.read_status(forge_project_id, sha, ref_name, name).await,
+        }
+    }
+
+    /// Merges a change if its head is still `sha`.
+    pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str) -> MergeOutcome {
+        match self {
+            Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
+        }
+    }
+}
+
+/// Who a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub account: Account,
+    /// What the token may do, in the forge's words; empty if the forge does not tell.
+    pub scopes: Vec<String>,
+    /// Last day of the token, `YYYY-MM-DD`.
+    pub token_expires_at: Option<String>,
+    /// The forge's version, empty if it does not tell.
+    pub version: String,
+    pub tier: Tier,
+}
+
+/// What a forge's licence allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Free,
+    Premium,
+    Ultimate,
+    /// The answers do not tell.
+    Unknown,
+}
+
+/// A repository as its forge describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForgeProject {
+    /// The forge's stable number, as text.
+    pub id: String,
+    /// Path with namespace: for people, never an identity.
+    pub path: String,
+    /// Page on the forge; empty if what the forge told is not an http(s) URL.
+    pub web_url: String,
+    /// Short name; `None` for an empty repository.
+    pub default_branch: Option<String>,
+    pub archived: bool,
+    /// Our token's role in it (GitLab: 30 Developer, 40 Maintainer, 50 Owner); `None` if the forge does not tell.
+    pub access_level: Option<u32>,
+    /// A change can only be merged after a successful pipeline.
+    pub merge_needs_pipeline: bool,
+    /// A skipped pipeline counts as a successful one there.
+    pub merge_on_skipped_pipeline: bool,
+}
+
+/// An open change, as far as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeHead {
+    pub number: u64,
+    /// Full commit id; empty while the forge has not computed it.
+    pub head: String,
+    /// Full ref, `refs/heads/…`.
+    pub target: String,
+    /// Full ref, `refs/heads/…`.
+    pub source: String,
+    /// When anything about it changed last, RFC 3339 as the forge tells it.
+    pub updated_at: String,
+    pub draft: bool,
+    pub title: String,
+}
+
+/// A status to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusWrite {
+    pub forge_project_id: String,
+    /// Full commit id.
+    pub sha: String,
+    /// The change's source branch, with or without `refs/heads/`.
+    pub ref_name: String,
+    pub name: String,
+    pub state: GateState,
+    /// Shortened where the forge has a limit.
+    pub description: String,
+    pub target_url: String,
+}
+
+/// A status as the forge shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusRead {
+    /// `None`: a state that we never write.
+    pub state: Option<GateState>,
+    /// The account that wrote it.
+    pub author_id: String,
+    pub description: String,
+}
+
+/// How an attempt to merge ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeOutcome {
+    /// Merged, as this commit on the target branch where the forge tells.
+    Merged { commit: Option<String> },
+    /// The head is another than the one approved. To be read anew, never to be asked again with the new head.
+    HeadMoved,
+    /// The forge does not merge it now (conflict, pipeline, discussion); to be tried again when something about it changes.
+    NotReady { reason: String },
+    /// Our account may not merge it.
+    Denied { reason: String },
+    /// The forge did not answer usefully. It may have merged all the same.
+    Retry { after: Option<Duration>, reason: String },
+}
+
+/// What proves that a webhook comes from the connected forge: one text that serves as plain token and as signing key.
+#[derive(Clone, Debug)]
+pub struct HookSecret {
+    /// The whole text.
+    pub token: Secret,
+    /// The signing key in it, for text of the form `whsec_<base64>`.
+    pub signing: Option<SigningKey>,
+}
+
+/// A webhook signing key. Never prints itself.
+#[derive(Clone)]
+pub struct SigningKey(Zeroizing<Vec<u8>>);
+
+impl SigningKey {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl HookSecret {
+    /// Shorter secrets than this many characters are refused.
+    const SHORTEST: usize = 16;
+
+    /// Makes the text of a new secret from 32 bytes of randomness: `whsec_<base64>` (Standard Webhooks), which GitLab takes
+    /// as signing token and as plain token.
+    pub fn text_from_random(bytes: &[u8; 32]) -> Secret {
+        let encoded = Zeroizing::new(STANDARD.encode(bytes));
+        Secret::new(format!("whsec_{}", encoded.as_str()))
+    }
+
+    /// Reads a secret; `None` if it is too short to prove anything. There is no such thing as a webhook without a secret.
+    pub fn read(text: Secret) -> Option<Self> {
+        if text.expose().len() < Self::SHORTEST {
+            return None;
+        }
+        let key = text
+            .expose()
+            .strip_prefix("whsec_")
+            .and_then(|it| STANDARD.decode(it).ok());
+        let signing = key
+            .filter(|it| it.len() >= 24)
+            .map(|it| SigningKey(Zeroizing::new(it)));
+        Some(HookSecret { token: text, signing })
+    }
+}
+
+/// What a webhook is about. A hint only: the forge's API is asked before anything is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Names this delivery; the same again on a repetition.
+    pub delivery: String,
+    pub event: HookEvent,
+    /// The forge's stable number of the repository, as text; empty if the event is about none.
+    pub forge_project_id: String,
+    /// The change it is about.
+    pub change: Option<u64>,
+    /// What was pushed, for a push to a branch or tag.
+    pub pushed: Option<Pushed>,
+}
+
+/// Kinds of webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookEvent {
+    /// Something about a change.
+    Change,
+    /// A push to a branch.
+    Push,
+    /// A push to a tag.
+    TagPush,
+    Pipeline,
+    Job,
+    Deployment,
+    /// A comment.
+    Note,
+    /// Anything else: nothing to do. The text is the forge's word, at most 64 characters.
+    Other(String),
+}
+
+impl HookEvent {
+    /// The word for it in the journal.
+    pub fn word(&self) -> &str {
+        match self {
+            HookEvent::Change => "change",
+            HookEvent::Push => "push",
+            HookEvent::TagPush => "tag_push",
+            HookEvent::Pipeline => "pipeline",
+            HookEvent::Job => "job",
+            HookEvent::Deployment => "deployment",
+            HookEvent::Note => "note",
+            HookEvent::Other(word) => word,
+        }
+    }
+}
+
+/// A push as a webhook tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Full ref.
+    pub ref_name: String,
+    /// Commit ids; all zeros where the ref did not or does not exist.
+    pub before: String,
+    pub after: String,
+    /// The account that pushed.
+    pub user_id: String,
+}
+
+/// Why a webhook is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HookRefusal {
+    /// It does not prove where it comes from.
+    #[error("the webhook does not verify: {0}")]
+    Unverified(&'static str),
+    /// It is authentic and makes no sense.
+    #[error("the webhook cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Checks that a webhook comes from the connected forge. `header` is asked with lower-case names; `body` is the raw body;
+/// `now` is unix seconds.
+///
+/// # Errors
+/// `Unverified`.
+pub fn verify_hook(
+    kind: ForgeKind,
+    secret: &HookSecret,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &[u8],
+    now: i64,
+) -> Result<(), HookRefusal> {
+    match kind {
+        ForgeKind::Gitlab => gitlab::webhook::verify(secret, header, body, now),
+    }
+}
+
+/// Reads what a verified webhook is about.
+///
+/// # Errors
+/// `Unreadable`.
+pub fn parse_hook(
+    kind: ForgeKind,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &[u8],
+) -> Result<Hint, HookRefusal> {
+    match kind {
+        ForgeKind::Gitlab => gitlab::webhook::parse(header, body),
+    }
+}

@@ -1,0 +1,17 @@
+//! The one way out to the network: trusted roots, time limits, size limits, which addresses may be called, and what
+//! an answer means for delivery. It never follows a redirect and never puts a credential into a URL, error or log.
+
+mod address;
+mod client;
+mod outcome;
+mod secret;
+mod wait;
+
+pub use address::{join, parse_base};
+pub use client::{Call, Client, Method, Reading, Reply, jitter, local, tls};
+pub use outcome::{Error, Outcome, classify};
+pub use secret::Secret;
+pub use wait::retry_after;
+
+#[cfg(test)]
+mod tests;

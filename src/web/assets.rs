@@ -1,0 +1,136 @@
+//! The files in `assets/static`, compiled in. Serves nothing else: a name is looked up, never opened.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web;
+use actix_web::{HttpRequest, HttpResponse};
+use rust_embed::RustEmbed;
+use std::borrow::Cow;
+
+/// Every file a page may ask for.
+#[derive(RustEmbed)]
+#[folder = "assets/static"]
+struct Files;
+
+/// Hex digits of the file's digest in its URL: enough to tell two releases apart.
+const VERSION_DIGITS: usize = 16;
+
+/// What a browser may do with a file whose URL names its content: keep it for a year and never ask again.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// With any other URL it has to ask whether the file is still the same.
+const ASK_AGAIN: &str = "no-cache";
+
+/// The URL of a file, with the digest of its content in the query, so that a new release is a new URL.
+pub fn url(name: &str) -> String {
+    match Files::get(name) {
+        Some(file) => format!("/static/{name}?v={}", version(&file)),
+        None => format!("/static/{name}"),
+    }
+}
+
+/// `GET /static/{file}`: anybody.
+pub async fn serve_asset(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
+    answer(&request, &name)
+}
+
+/// `GET /manifest.webmanifest`: anybody. At the root, so that its scope covers the whole site.
+pub async fn serve_manifest(request: HttpRequest) -> HttpResponse {
+    answer(&request, "manifest.webmanifest")
+}
+
+/// `GET /favicon.ico`: anybody. Browsers ask for it without being told to.
+pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
+    answer(&request, "icon.svg")
+}
+
+fn answer(request: &HttpRequest, name: &str) -> HttpResponse {
+    let Some(file) = Files::get(name) else {
+        return crate::web::pages::error_page(StatusCode::NOT_FOUND, "There is no such file", "Check the address.");
+    };
+    let version = version(&file);
+    let tag = format!("\"{version}\"");
+    let named = request.query_string().strip_prefix("v=") == Some(version.as_str());
+    let caching = if named { FOR_EVER } else { ASK_AGAIN };
+    if holds(request, &tag) {
+        return HttpResponse::NotModified()
+            .insert_header((header::ETAG, tag))
+            .insert_header((header::CACHE_CONTROL, caching))
+            .finish();
+    }
+    let body = match file.data {
+        Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+        Cow::Owned(bytes) => web::Bytes::from(bytes),
+    };
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type(name)))
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::CACHE_CONTROL, caching))
+        .body(body)
+}
+
+fn version(file: &rust_embed::EmbeddedFile) -> String {
+    let mut digits = hex::encode(file.metadata.sha256_hash());
+    digits.truncate(VERSION_DIGITS);
+    digits
+}
+
+/// RFC 9110, 13.1.2: a list of tags, weak ones equal to strong ones, or `*`.
+fn holds(request: &HttpRequest, tag: &str) -> bool {
+    let Some(known) = request.headers().get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()) else {
+        return false;
+    };
+    known.split(',').map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == tag)
+}
+
+/// By the ending alone: the files are our own, and `nosniff` holds browsers to it.
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("webmanifest") => "application/manifest+json",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn every_file_has_a_type_of_its_own() {
+        for name in Files::iter() {
+            assert_ne!(content_type(&name), "application/octet-stream", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_the_digest_is_kept_for_ever_and_another_is_not() {
+        let query = url("app.css");
+        let named = TestRequest::with_uri(&query).to_http_request();
+        let answer_named = answer(&named, "app.css");
+        assert_eq!(answer_named.headers().get(header::CACHE_CONTROL).expect("set"), FOR_EVER);
+        let plain = TestRequest::with_uri("/static/app.css?v=0").to_http_request();
+        assert_eq!(answer(&plain, "app.css").headers().get(header::CACHE_CONTROL).expect("set"), ASK_AGAIN);
+    }
+
+    #[test]
+    fn whoever_holds_the_file_gets_no_second_copy() {
+        let first = answer(&TestRequest::default().to_http_request(), "app.js");
+        let tag = first.headers().get(header::ETAG).expect("set").clone();
+        let again = TestRequest::default().insert_header((header::IF_NONE_MATCH, tag)).to_http_request();
+        assert_eq!(answer(&again, "app.js").status(), StatusCode::NOT_MODIFIED);
+        let other = TestRequest::default().insert_header((header::IF_NONE_MATCH, "\"0\"")).to_http_request();
+        assert_eq!(answer(&other, "app.js").status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_name_never_leaves_the_folder() {
+        for name in ["../app.css", "/etc/passwd", "..%2fapp.css", ""] {
+            let answer = answer(&TestRequest::default().to_http_request(), name);
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{name}");
+        }
+    }
+}

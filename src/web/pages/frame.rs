@@ -1,0 +1,112 @@
+//! What stands around every page: title, navigation, banner, and where style and script are.
+
+use crate::domain::people::{Person, Role};
+use crate::web::app::App;
+use crate::web::assets;
+use crate::web::pages::shown;
+
+/// Longest name of a person in the navigation, in characters.
+const NAME_MAX: usize = 60;
+
+/// Which entry of the navigation is the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// None of them.
+    Elsewhere,
+    Queue,
+    History,
+    Overview,
+    Requests,
+    Integrations,
+    People,
+    ApiKeys,
+    Audit,
+    Help,
+}
+
+/// One entry of the navigation.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub href: &'static str,
+    pub label: &'static str,
+    pub current: bool,
+}
+
+/// The frame of one page.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub title: String,
+    pub evaluation: bool,
+    /// The signed-in person's name.
+    pub who: Option<String>,
+    /// The main navigation.
+    pub nav: Vec<Entry>,
+    /// The dashboard's own navigation; empty elsewhere.
+    pub side: Vec<Entry>,
+    /// Told to people who are signed in only (ASVS 13.4.6).
+    pub version: Option<&'static str>,
+    pub style: String,
+    pub script: String,
+    pub icon: String,
+    pub touch_icon: String,
+}
+
+impl Frame {
+    /// The frame of a page for `person`, or for somebody who is not signed in.
+    pub fn new(app: &App, person: Option<&Person>, place: Place, title: &str) -> Self {
+        let mut frame = Frame::bare(title);
+        frame.evaluation = app.evaluation();
+        if let Some(person) = person {
+            frame.who = Some(shown(&person.name, NAME_MAX));
+            frame.version = Some(App::version());
+            frame.nav = main_entries(person, place);
+            frame.side = dashboard_entries(place);
+        }
+        frame
+    }
+
+    /// A frame that knows neither person nor server, for errors.
+    pub fn bare(title: &str) -> Self {
+        Frame {
+            title: title.to_owned(),
+            evaluation: false,
+            who: None,
+            nav: Vec::new(),
+            side: Vec::new(),
+            version: None,
+            style: assets::url("app.css"),
+            script: assets::url("app.js"),
+            icon: assets::url("icon.svg"),
+            touch_icon: assets::url("icon-180.png"),
+        }
+    }
+}
+
+fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
+    let entry = |href, label, current| Entry { href, label, current };
+    let dashboard = dashboard_entries(place);
+    let mut entries = vec![
+        entry("/a/", "Queue", place == Place::Queue),
+        entry("/a/history", "History", place == Place::History),
+    ];
+    if person.has(Role::Admin) || person.has(Role::Auditor) {
+        entries.push(entry("/dashboard", "Dashboard", !dashboard.is_empty()));
+    }
+    entries.push(entry("/help", "Help", place == Place::Help));
+    entries
+}
+
+fn dashboard_entries(place: Place) -> Vec<Entry> {
+    let all = [
+        ("/dashboard", "Overview", Place::Overview),
+        ("/dashboard/requests", "Requests", Place::Requests),
+        ("/dashboard/integrations", "Integrations", Place::Integrations),
+        ("/dashboard/people", "People", Place::People),
+        ("/dashboard/api-keys", "API keys", Place::ApiKeys),
+        ("/dashboard/audit", "Audit", Place::Audit),
+    ];
+    if !all.iter().any(|(_, _, it)| *it == place) {
+        return Vec::new();
+    }
+    all.into_iter().map(|(href, label, it)| Entry { href, label, current: it == place }).collect()
+}

@@ -1,0 +1,165 @@
+//! The pages people see: rendered on the server, whole, from one snapshot. They never change anything: every form and
+//! button goes through the same API as anybody else's program.
+
+mod api_keys;
+mod audit;
+mod card;
+mod enter;
+mod files;
+mod frame;
+mod help;
+mod history;
+mod integrations;
+mod moment;
+mod overview;
+mod people;
+mod queue;
+mod receipt;
+mod request;
+mod requests;
+mod standing;
+
+pub use api_keys::show_api_keys;
+pub use audit::show_audit;
+pub use enter::{go_home, local_path, show_enrolment, show_login, show_setup};
+pub use help::{show_help, show_problem};
+pub use history::show_history;
+pub use integrations::{show_gitlab, show_integrations};
+pub use overview::show_overview;
+pub use people::show_people;
+pub use queue::show_queue;
+pub use receipt::{Signed, signed_sentence};
+pub use request::show_request;
+pub use requests::show_requests;
+
+use crate::domain::people::{Person, Role};
+use crate::domain::state::Fault;
+use crate::domain::text::{shortened, visible};
+use crate::store;
+use crate::web::pages::frame::Frame;
+use crate::web::problem::Problem;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpResponse, ResponseError};
+use askama::Template;
+
+/// Why a page can't be shown. Its answer is a page as well, which tells nothing of what is inside (ASVS 13.4.6).
+#[derive(Debug, thiserror::Error)]
+enum PageError {
+    /// There is nothing by that address that this person may know of.
+    #[error("not found")]
+    Unknown,
+    /// The person's roles do not include this page.
+    #[error("for {0}")]
+    NotForYou(&'static str),
+    /// The server can't answer now.
+    #[error("the server answered {0}")]
+    Status(StatusCode),
+}
+
+impl From<Problem> for PageError {
+    fn from(problem: Problem) -> Self {
+        PageError::Status(problem.status_code())
+    }
+}
+
+impl From<Fault> for PageError {
+    fn from(fault: Fault) -> Self {
+        tracing::error!(error = %fault, "a page could not be made");
+        PageError::Status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<store::Error> for PageError {
+    fn from(error: store::Error) -> Self {
+        tracing::error!(error = %error, "a page could not be made");
+        PageError::Status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl ResponseError for PageError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            PageError::Unknown => StatusCode::NOT_FOUND,
+            PageError::NotForYou(_) => StatusCode::FORBIDDEN,
+            PageError::Status(status) => *status,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        match self {
+            PageError::Unknown => not_found(),
+            PageError::NotForYou(whom) => {
+                let detail = format!("This page is for {whom}. An administrator can change your roles.");
+                error_page(status, "You may not see this page", &detail)
+            }
+            PageError::Status(_) if status.is_server_error() => error_page(
+                status,
+                "The server can’t answer just now",
+                "Nothing was changed. Try again in a moment; if it stays so, the server’s own log says why.",
+            ),
+            PageError::Status(_) => error_page(
+                status,
+                "This did not work",
+                "Nothing was changed. Go back and try again.",
+            ),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    status: u16,
+    title: &'a str,
+    detail: &'a str,
+}
+
+/// A page that says what went wrong. `detail` is a sentence for the person; it must hold no secret and no inner name.
+pub fn error_page(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
+    let page = ErrorPage { frame: Frame::bare(title), status: status.as_u16(), title, detail };
+    respond(status, &page)
+}
+
+/// The one page for what is not there and for what is not yours, so that neither can be told from the other.
+pub fn not_found() -> HttpResponse {
+    error_page(
+        StatusCode::NOT_FOUND,
+        "There is nothing here",
+        "The link may be old or cut off, or it leads to something you may not see.",
+    )
+}
+
+fn html(page: &impl Template) -> HttpResponse {
+    respond(StatusCode::OK, page)
+}
+
+fn respond(status: StatusCode, page: &impl Template) -> HttpResponse {
+    match page.render() {
+        Ok(body) => HttpResponse::build(status)
+            .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .body(body),
+        Err(error) => {
+            tracing::error!(error = %error, "a page could not be made");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+/// Text from outside, for people: nothing in it can hide, and it can't flood the page.
+fn shown(text: &str, characters_max: usize) -> String {
+    shortened(&visible(text), characters_max)
+}
+
+/// Lets through whoever holds one of `roles`.
+fn only(person: &Person, roles: &[Role], whom: &'static str) -> Result<(), PageError> {
+    if roles.iter().any(|it| person.has(*it)) { Ok(()) } else { Err(PageError::NotForYou(whom)) }
+}
+
+/// Those who read the dashboard.
+fn only_dashboard(person: &Person) -> Result<(), PageError> {
+    only(person, &[Role::Admin, Role::Auditor], "administrators and auditors")
+}

@@ -1,0 +1,75 @@
+//! Instants and spans of time as a page shows them. The browser turns them into the reader's own time zone.
+
+use crate::domain::time::Time;
+
+/// An instant.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// `2026-03-15T14:23:07Z`, for `datetime` and the title.
+    pub iso: String,
+    /// `15 Mar 2026, 14:23 UTC`, for whoever has no script.
+    pub utc: String,
+}
+
+impl Moment {
+    /// The instant as a page shows it.
+    pub fn of(time: Time) -> Self {
+        let iso = time.to_the_second();
+        let utc = worded(&iso).unwrap_or_else(|| iso.clone());
+        Moment { iso, utc }
+    }
+}
+
+/// `2026-03-15T14:23:07Z` as `15 Mar 2026, 14:23 UTC`.
+fn worded(iso: &str) -> Option<String> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (date, time) = iso.split_once('T')?;
+    let mut parts = date.rsplitn(3, '-');
+    let day = parts.next()?.trim_start_matches('0');
+    let month = MONTHS.get(parts.next()?.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let year = parts.next()?;
+    Some(format!("{day} {month} {year}, {} UTC", time.get(..5)?))
+}
+
+/// A span in its largest fitting unit, with a second one where it matters: `9 min`, `1 h 5 min`, `3 days`.
+pub fn span(seconds: u64) -> String {
+    let minutes = seconds / 60;
+    let hours = minutes / 60;
+    match (hours / 24, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) if minutes % 60 == 0 => format!("{hours} h"),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        (1, ..) => "1 day".to_owned(),
+        (days, ..) => format!("{days} days"),
+    }
+}
+
+/// How long ago something was.
+pub fn ago(now: Time, then: Time) -> String {
+    match then.seconds_until(now) {
+        0..60 => "just now".to_owned(),
+        seconds => format!("{} ago", span(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_read_like_dates() {
+        let time = Time::parse("2026-03-05T14:03:07.123Z").expect("a time");
+        let moment = Moment::of(time);
+        assert_eq!((moment.iso.as_str(), moment.utc.as_str()), ("2026-03-05T14:03:07Z", "5 Mar 2026, 14:03 UTC"));
+    }
+
+    #[test]
+    fn spans_name_their_units() {
+        let said: Vec<String> = [5, 540, 3600, 3900, 90_000, 400_000].map(span).into();
+        assert_eq!(said, ["5 s", "9 min", "1 h", "1 h 5 min", "1 day", "4 days"]);
+        assert_eq!(ago(Time(60_000), Time(30_000)), "just now");
+        assert_eq!(ago(Time(600_000), Time(0)), "10 min ago");
+    }
+}

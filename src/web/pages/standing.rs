@@ -1,0 +1,111 @@
+//! How a request stands with the people: who may decide it, whose approvals count so far. Reads the same rules as the
+//! gate; decides nothing.
+
+use crate::domain::decide::eligibility;
+use crate::domain::ids::PersonId;
+use crate::domain::people::{Group, Person, Role};
+use crate::domain::policy::{Candidate, Filled, Method, Obligation, fill};
+use crate::domain::request::{Answer, Request, Status};
+use crate::domain::state::{Fault, Read};
+use crate::domain::time::Time;
+use crate::web::pages::shown;
+use std::collections::BTreeMap;
+
+/// Longest name of a person on a page, in characters.
+const NAME_MAX: usize = 80;
+
+/// Everybody, with their groups.
+pub struct People {
+    by_id: BTreeMap<PersonId, Person>,
+    pub groups: Vec<Group>,
+}
+
+/// Whether a person's decision would count.
+pub struct Chance {
+    /// For which rules.
+    pub rules: Vec<String>,
+    /// Why for none.
+    pub why_not: Option<String>,
+}
+
+impl People {
+    /// Reads everybody. People and groups stay few.
+    pub fn load(state: &impl Read) -> Result<Self, Fault> {
+        let by_id = state.all::<Person>()?.into_iter().map(|it| (it.id.clone(), it)).collect();
+        Ok(People { by_id, groups: state.all()? })
+    }
+
+    /// In the order of their names.
+    pub fn sorted(&self) -> Vec<&Person> {
+        let mut people: Vec<&Person> = self.by_id.values().collect();
+        people.sort_by_key(|it| it.name.to_lowercase());
+        people
+    }
+
+    /// A person's name as pages show it.
+    pub fn name(&self, id: &PersonId) -> String {
+        self.by_id.get(id).map_or_else(|| id.to_string(), |it| shown(&it.name, NAME_MAX))
+    }
+
+    /// Whether this person's decision would count now.
+    pub fn chance(&self, request: &Request, person: &Person, now: Time) -> Chance {
+        let told = eligibility(request, person, &self.groups, now);
+        Chance { rules: told.rules, why_not: told.why_not.map(|it| it.to_string()) }
+    }
+
+    /// Names of all whose decision would count now, `but` one.
+    pub fn who_may_decide(&self, request: &Request, but: &PersonId, now: Time) -> Vec<String> {
+        let others = self.sorted().into_iter().filter(|it| it.id != *but && it.has(Role::Approver));
+        others
+            .filter(|it| self.chance(request, it, now).why_not.is_none())
+            .map(|it| shown(&it.name, NAME_MAX))
+            .collect()
+    }
+
+    /// Whose approvals fill which obligation so far.
+    pub fn filled(&self, request: &Request) -> Vec<Filled> {
+        let approvals = request.decisions.iter().filter(|it| it.answer == Answer::Approve);
+        let candidates: Vec<Candidate> = approvals
+            .filter_map(|decision| {
+                let person = self.by_id.get(&decision.person)?;
+                let involved = request.involved.get(&person.id);
+                let groups = self.groups.iter().filter(|it| it.members.contains(&person.id));
+                Some(Candidate {
+                    person: person.id.clone(),
+                    emails: vec![person.email.clone()],
+                    method: decision.method,
+                    groups: groups.map(|it| it.name.clone()).collect(),
+                    author: involved.is_some_and(|it| it.author),
+                    contributor: involved.is_some_and(|it| !it.author),
+                    barred: None,
+                })
+            })
+            .collect();
+        fill(&request.obligations, &candidates)
+    }
+
+    /// How far a waiting request is, as `1 of 2 approvals`; the rule that lacks most speaks for all.
+    pub fn progress(&self, request: &Request) -> Option<String> {
+        if request.status != Status::Pending {
+            return None;
+        }
+        let filled = self.filled(request);
+        let slowest = filled.iter().max_by_key(|it| (it.quorum as usize).saturating_sub(it.persons.len()))?;
+        let plural = if slowest.quorum == 1 { "" } else { "s" };
+        Some(format!("{} of {} approval{plural}", slowest.persons.len(), slowest.quorum))
+    }
+}
+
+/// How a person proves an approval, in words that promise no more than was checked.
+pub fn method_words(method: Method) -> &'static str {
+    match method {
+        Method::Totp => "one-time code (not bound to the content)",
+        Method::Passkey => "passkey",
+        Method::Biometric => "passkey of the device itself (biometric or device PIN)",
+    }
+}
+
+/// What an obligation takes, as `passkey or biometric`.
+pub fn methods_taken(obligation: &Obligation) -> String {
+    obligation.methods.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")
+}

@@ -1,0 +1,1310 @@
+//! GitLab's REST API, version 4, over the fake's state: routes, rights and refusals in GitLab's words and order.
+//! It never sleeps and opens no socket; `gitlab.rs` carries the bytes.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use percent::decode;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::forge::gitlab::changes::StatusPost;
+use crate::support::forge::gitlab::changes::StatusRefusal;
+use crate::support::forge::gitlab::changes::Unmerged;
+use crate::support::forge::gitlab::hooks::fresh_uuid;
+use crate::support::forge::gitlab::payloads;
+use crate::support::forge::gitlab::repository::FileDiff;
+use crate::support::forge::gitlab::shapes;
+use crate::support::forge::gitlab::state::DEVELOPER;
+use crate::support::forge::gitlab::state::Fate;
+use crate::support::forge::gitlab::state::Hook;
+use crate::support::forge::gitlab::state::MAINTAINER;
+use crate::support::forge::gitlab::state::MergeRequest;
+use crate::support::forge::gitlab::state::Protection;
+use crate::support::forge::gitlab::state::REPORTER;
+use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Token;
+
+/// A request as it came, path below `/api/v4` and still percent-encoded.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub private_token: Option<String>,
+    pub bearer: Option<String>,
+    pub content_type: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The token the call bears, by whichever header.
+    pub fn token(&self) -> Option<&str> {
+        self.private_token.as_deref().or(self.bearer.as_deref())
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub content_type: &'static str,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(status: u16, body: &Value) -> Self {
+        let body = body.to_string().into_bytes();
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: "application/json",
+            body,
+        }
+    }
+
+    /// `{"message": …}`.
+    pub fn message(status: u16, text: &str) -> Self {
+        Self::json(status, &json!({ "message": text }))
+    }
+
+    /// `{"error": …}`, as Grape's own checks answer.
+    fn error(status: u16, text: &str) -> Self {
+        Self::json(status, &json!({ "error": text }))
+    }
+
+    fn empty(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: "application/json",
+            body: Vec::new(),
+        }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+type Answer = Result<Reply, Reply>;
+
+/// Answers a request.
+pub fn answer(state: &mut State, request: &Request) -> Reply {
+    route(state, request).unwrap_or_else(|refusal| refusal)
+}
+
+fn route(state: &mut State, request: &Request) -> Answer {
+    let method = request.method.as_str();
+    let path = request.path.trim_matches('/').to_owned();
+    let parts: Vec<&str> = path.split('/').collect();
+    let caller = authenticate(state, request)?;
+    let scoped = |reading: &[&str]| scope(&caller, method, reading);
+    match parts.as_slice() {
+        ["version"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api", "read_user"])?;
+            Ok(Reply::json(
+                200,
+                &json!({"version": state.version, "revision": "4f9c2a1e7d0"}),
+            ))
+        }),
+        ["metadata"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api", "read_user"])?;
+            let kas =
+                json!({"enabled": false, "externalUrl": null, "externalK8sProxyUrl": null, "version": null});
+            let enterprise = state.enterprise;
+            let body = json!({
+                "version": state.version, "revision": "4f9c2a1e7d0", "kas": kas, "enterprise": enterprise,
+            });
+            Ok(Reply::json(200, &body))
+        }),
+        ["personal_access_tokens", "self"] => {
+            only(method, "GET").map(|()| Reply::json(200, &shapes::token(&caller)))
+        }
+        ["user"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api", "read_user"])?;
+            Ok(Reply::json(200, &shapes::user_self(state, caller.user)))
+        }),
+        ["users", rest @ ..] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api", "read_user"])?;
+            users(state, request, rest)
+        }),
+        ["license"] => {
+            scoped(&[])?;
+            Err(Reply::message(403, "403 Forbidden"))
+        }
+        ["projects"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api"])?;
+            let mine = state
+                .projects
+                .values()
+                .filter(|p| state.level(p.id, caller.user) > 0);
+            let list: Vec<Value> = mine.map(|p| shapes::project(state, p, caller.user)).collect();
+            page(state, request, &params(request)?, list)
+        }),
+        ["projects", id, rest @ ..] => {
+            scoped(&["read_api"])?;
+            let params = params(request)?;
+            let call = Call {
+                request,
+                params,
+                user: caller.user,
+                id,
+            };
+            project_route(state, &call, rest)
+        }
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+/// A call below `/projects/:id`.
+struct Call<'a> {
+    request: &'a Request,
+    params: Params,
+    user: u64,
+    id: &'a str,
+}
+
+impl Call<'_> {
+    /// The project, if the caller may know of it; a former path moves the caller on.
+    fn project(&self, state: &State) -> Result<u64, Reply> {
+        let name = decode(self.id);
+        let unknown = || Reply::message(404, "404 Project Not Found");
+        let found = match name.parse::<u64>() {
+            Ok(id) => state.projects.get(&id),
+            Err(_) => state
+                .projects
+                .values()
+                .find(|p| p.path.eq_ignore_ascii_case(&name)),
+        };
+        if let Some(project) = found {
+            let seen = state.level(project.id, self.user) > 0;
+            return if seen { Ok(project.id) } else { Err(unknown()) };
+        }
+        let moved = state
+            .projects
+            .values()
+            .find(|p| p.former_paths.iter().any(|path| path == &name));
+        let moved = moved
+            .filter(|p| state.level(p.id, self.user) > 0)
+            .ok_or_else(unknown)?;
+        if self.request.method != "GET" {
+            return Err(Reply::message(
+                405,
+                "Non GET methods are not allowed for moved projects",
+            ));
+        }
+        let rest = self
+            .request
+            .path
+            .trim_start_matches("/projects/")
+            .trim_start_matches(self.id);
+        let to = format!("{}/api/v4/projects/{}{rest}", state.base_url, moved.id);
+        let text = format!("This resource has been moved permanently to {to}");
+        Err(Reply::message(301, &text).with("Location", &to))
+    }
+
+    /// The project, if the caller's role there is at least this.
+    fn project_as(&self, state: &State, level: u64) -> Result<u64, Reply> {
+        let project = self.project(state)?;
+        if state.level(project, self.user) < level {
+            return Err(Reply::message(403, "403 Forbidden"));
+        }
+        Ok(project)
+    }
+
+    fn is(&self, method: &str) -> bool {
+        self.request.method == method
+    }
+}
+
+fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    let method = call.request.method.as_str();
+    match rest {
+        [] if call.is("GET") => {
+            let project = call.project(state)?;
+            Ok(Reply::json(
+                200,
+                &shapes::project(state, state.project(project), call.user),
+            ))
+        }
+        [] if call.is("PUT") => edit_project(state, call),
+        ["merge_requests", rest @ ..] => change_route(state, call, rest),
+        ["repository", rest @ ..] => {
+            only(method, "GET")?;
+            repository_route(state, call, rest)
+        }
+        ["statuses", sha] => only(method, "POST").and_then(|()| post_status(state, call, &decode(sha))),
+        ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines(state, call, rest)),
+        ["hooks", rest @ ..] => hook_route(state, call, rest),
+        ["events"] => only(method, "GET").and_then(|()| events(state, call)),
+        ["protected_branches", rest @ ..] => protection_route(state, call, rest),
+        ["members", "all", user] | ["members", user] => only(method, "GET").and_then(|()| {
+            let project = call.project_as(state, REPORTER)?;
+            let user = int(user, "user_id")?;
+            let level = state.project(project).members.get(&user).copied();
+            let level = level.ok_or_else(|| Reply::message(404, "404 Not found"))?;
+            let mut body = shapes::user_basic(state, user);
+            body["access_level"] = json!(level);
+            body["expires_at"] = Value::Null;
+            Ok(Reply::json(200, &body))
+        }),
+        ["approval_rules"] | ["approvals"] | ["protected_environments"] => {
+            call.project_as(state, REPORTER)?;
+            Err(Reply::message(404, "404 Not Found"))
+        }
+        ["external_status_checks"] => {
+            call.project_as(state, MAINTAINER)?;
+            Err(Reply::message(401, "401 Unauthorized"))
+        }
+        [] => Err(method_not_allowed()),
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+fn method_not_allowed() -> Reply {
+    Reply::error(405, "405 Not Allowed")
+}
+
+fn only(given: &str, wanted: &str) -> Result<(), Reply> {
+    if given == wanted {
+        Ok(())
+    } else {
+        Err(method_not_allowed().with("Allow", wanted))
+    }
+}
+
+/// Finds the token, or answers 401 as GitLab does for none, a wrong, a revoked and an expired one.
+fn authenticate(state: &State, request: &Request) -> Result<Token, Reply> {
+    let secret = request
+        .token()
+        .ok_or_else(|| Reply::message(401, "401 Unauthorized"))?;
+    let found = state.tokens.iter().find(|token| token.secret == secret);
+    let token = found.ok_or_else(|| Reply::message(401, "401 Unauthorized"))?;
+    let dead = |why: &str| Reply::json(401, &json!({"error": "invalid_token", "error_description": why}));
+    if token.revoked {
+        return Err(dead("Token was revoked. You have to re-authorize from the user."));
+    }
+    if token.expired {
+        return Err(dead(
+            "Token is expired. You can either do re-authorization or token refresh.",
+        ));
+    }
+    Ok(token.clone())
+}
+
+/// `api` may all; the others only read, and only what is listed.
+fn scope(token: &Token, method: &str, reading: &[&str]) -> Result<(), Reply> {
+    let reads = method == "GET" || method == "HEAD";
+    let enough = |scope: &String| scope == "api" || (reads && reading.contains(&scope.as_str()));
+    if token.scopes.iter().any(enough) {
+        return Ok(());
+    }
+    let wanted = if reads {
+        format!("api {}", reading.join(" "))
+    } else {
+        "api".to_owned()
+    };
+    let body = json!({
+        "error": "insufficient_scope",
+        "error_description": "The request requires higher privileges than provided by the access token.",
+        "scope": wanted.trim(),
+    });
+    Err(Reply::json(403, &body))
+}
+
+/// Query and body as one map; the body wins.
+struct Params(Map<String, Value>);
+
+impl Params {
+    fn text(&self, name: &str) -> Option<String> {
+        match self.0.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Null => None,
+            other => Some(other.to_string()),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, Reply> {
+        match self.text(name).as_deref() {
+            None | Some("") => Ok(None),
+            Some("true" | "1" | "t" | "yes" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "f" | "no" | "off") => Ok(Some(false)),
+            Some(_) => Err(Reply::error(400, &format!("{name} is invalid"))),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Reply> {
+        match self.text(name) {
+            None => Ok(None),
+            Some(text) => int(&text, name).map(Some),
+        }
+    }
+
+    fn date(&self, name: &str) -> Result<Option<Timestamp>, Reply> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let day = format!("{text}T00:00:00Z");
+        let parsed = text.parse::<Timestamp>().or_else(|_| day.parse());
+        parsed
+            .map(Some)
+            .map_err(|_| Reply::error(400, &format!("{name} is invalid")))
+    }
+
+    /// One of the listed values, or none.
+    fn choice(&self, name: &str, allowed: &[&str]) -> Result<Option<String>, Reply> {
+        match self.text(name) {
+            Some(given) if !allowed.contains(&given.as_str()) => {
+                Err(Reply::error(400, &format!("{name} does not have a valid value")))
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn required(&self, name: &str) -> Result<String, Reply> {
+        self.text(name)
+            .ok_or_else(|| Reply::error(400, &format!("{name} is missing")))
+    }
+}
+
+fn params(request: &Request) -> Result<Params, Reply> {
+    let mut out = Map::new();
+    let mut add = |pairs: &str| {
+        for (name, value) in url::form_urlencoded::parse(pairs.as_bytes()) {
+            match name.strip_suffix("[]") {
+                Some(list) => {
+                    let list = out.entry(list.to_owned()).or_insert_with(|| json!([]));
+                    if let Some(list) = list.as_array_mut() {
+                        list.push(json!(value));
+                    }
+                }
+                None => {
+                    out.insert(name.into_owned(), json!(value));
+                }
+            }
+        }
+    };
+    add(&request.query);
+    if !request.body.is_empty() {
+        let kind = request
+            .content_type
+            .as_deref()
+            .unwrap_or("")
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim();
+        match kind {
+            "application/json" => match serde_json::from_slice(&request.body) {
+                Ok(Value::Object(body)) => out.extend(body),
+                _ => return Err(Reply::error(400, "Problems parsing JSON")),
+            },
+            "application/x-www-form-urlencoded" => add(&String::from_utf8_lossy(&request.body)),
+            other => {
+                return Err(Reply::error(
+                    415,
+                    &format!("The provided content-type '{other}' is not supported."),
+                ));
+            }
+        }
+    }
+    Ok(Params(out))
+}
+
+fn int(text: &str, name: &str) -> Result<u64, Reply> {
+    text.parse()
+        .map_err(|_| Reply::error(400, &format!("{name} is invalid")))
+}
+
+/// Cuts a list to the asked page, with GitLab's headers; totals are left out above 10,000.
+fn page(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    page_of(state, request, params, items.len(), |index| items[index].clone())
+}
+
+fn page_of(
+    state: &State,
+    request: &Request,
+    params: &Params,
+    total: usize,
+    item: impl Fn(usize) -> Value,
+) -> Answer {
+    let positive = |name: &str, default: u64| match params.number(name)? {
+        Some(0) => Err(Reply::error(400, &format!("{name} does not have a valid value"))),
+        given => Ok(usize::try_from(given.unwrap_or(default)).expect("64 bits")),
+    };
+    let (number, size) = (positive("page", 1)?, positive("per_page", 20)?.min(100));
+    let last = total.div_ceil(size).max(1);
+    let from = number.saturating_sub(1).saturating_mul(size).min(total);
+    let body: Vec<Value> = (from..(from + size).min(total)).map(item).collect();
+    let link = |number: usize, rel: &str| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
+            if name != "page" && name != "per_page" {
+                query.append_pair(&name, &value);
+            }
+        }
+        query
+            .append_pair("page", &number.to_string())
+            .append_pair("per_page", &size.to_string());
+        format!(
+            "<{}/api/v4{}?{}>; rel=\"{rel}\"",
+            state.base_url,
+            request.path,
+            query.finish()
+        )
+    };
+    let (previous, next) = (
+        (number > 1).then(|| number - 1),
+        (number < last).then_some(number + 1),
+    );
+    let mut links: Vec<String> = Vec::new();
+    links.extend(previous.map(|number| link(number, "prev")));
+    links.extend(next.map(|number| link(number, "next")));
+    links.push(link(1, "first"));
+    let counted = total <= 10_000;
+    if counted {
+        links.push(link(last, "last"));
+    }
+    let shown = |number: Option<usize>| number.map_or(String::new(), |number| number.to_string());
+    let mut reply = Reply::json(200, &json!(body))
+        .with("X-Page", &number.to_string())
+        .with("X-Per-Page", &size.to_string())
+        .with("X-Next-Page", &shown(next))
+        .with("X-Prev-Page", &shown(previous))
+        .with("Link", &links.join(", "));
+    if counted {
+        reply = reply
+            .with("X-Total", &total.to_string())
+            .with("X-Total-Pages", &last.to_string());
+    }
+    Ok(reply)
+}
+
+fn users(state: &State, request: &Request, rest: &[&str]) -> Answer {
+    match rest {
+        [] => {
+            let params = params(request)?;
+            let (name, search) = (params.text("username"), params.text("search"));
+            let found = state.users.values().filter(|user| {
+                name.as_ref()
+                    .is_none_or(|name| user.username.eq_ignore_ascii_case(name))
+                    && search.as_ref().is_none_or(|text| {
+                        user.email == *text
+                            || user.username.contains(text.as_str())
+                            || user.name.contains(text.as_str())
+                    })
+            });
+            let list = found.map(|user| shapes::user_basic(state, user.id)).collect();
+            page(state, request, &params, list)
+        }
+        [id] => {
+            let id = int(id, "id")?;
+            if !state.users.contains_key(&id) {
+                return Err(Reply::message(404, "404 User Not Found"));
+            }
+            Ok(Reply::json(200, &shapes::user_public(state, id)))
+        }
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+fn edit_project(state: &mut State, call: &Call) -> Answer {
+    let project = call.project_as(state, MAINTAINER)?;
+    let params = &call.params;
+    let pipeline = params.flag("only_allow_merge_if_pipeline_succeeds")?;
+    let skipped = params.flag("allow_merge_on_skipped_pipeline")?;
+    let discussions = params.flag("only_allow_merge_if_all_discussions_are_resolved")?;
+    let merge_method = params.choice("merge_method", &["merge", "rebase_merge", "ff"])?;
+    let settings = &mut state.project_mut(project).settings;
+    let put = |field: &mut bool, given: Option<bool>| *field = given.unwrap_or(*field);
+    put(&mut settings.only_allow_merge_if_pipeline_succeeds, pipeline);
+    put(&mut settings.allow_merge_on_skipped_pipeline, skipped);
+    put(
+        &mut settings.only_allow_merge_if_all_discussions_are_resolved,
+        discussions,
+    );
+    settings.merge_method = merge_method.unwrap_or(settings.merge_method.clone());
+    Ok(Reply::json(
+        200,
+        &shapes::project(state, state.project(project), call.user),
+    ))
+}
+
+fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    let method = call.request.method.as_str();
+    let [iid, rest @ ..] = rest else {
+        return only(method, "GET").and_then(|()| list_changes(state, call));
+    };
+    let iid = int(iid, "merge_request_iid")?;
+    let project = call.project_as(state, REPORTER)?;
+    let found = state.project(project).merge_requests.get(&iid).cloned();
+    let change = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
+    let paged = |list: Vec<Value>| page(state, call.request, &call.params, list);
+    match rest {
+        [] => only(method, "GET").map(|()| Reply::json(200, &shapes::change(state, &change, call.user))),
+        ["diffs"] => only(method, "GET").and_then(|()| {
+            let count = if change.prepared_at.is_some() {
+                change.diff.files.len()
+            } else {
+                0
+            };
+            page_of(state, call.request, &call.params, count, |index| {
+                shapes::file(&change, index)
+            })
+        }),
+        ["changes"] => only(method, "GET").map(|()| {
+            let mut body = shapes::change(state, &change, call.user);
+            let files: Vec<Value> = (0..change.diff.files.len())
+                .map(|index| shapes::file(&change, index))
+                .collect();
+            body["changes"] = json!(files);
+            body["overflow"] = json!(change.diff.overflow);
+            Reply::json(200, &body)
+        }),
+        ["raw_diffs"] => only(method, "GET").map(|()| {
+            let files = state.objects.diff(Some(&change.diff.base), &change.diff.head);
+            let body: String = files.iter().map(raw).collect();
+            Reply {
+                status: 200,
+                headers: Vec::new(),
+                content_type: "text/plain",
+                body: body.into_bytes(),
+            }
+        }),
+        ["commits"] => only(method, "GET").and_then(|()| {
+            let commits = change
+                .diff
+                .commits
+                .iter()
+                .filter_map(|sha| state.objects.get(sha));
+            paged(
+                commits
+                    .map(|commit| shapes::commit(state, project, commit, false))
+                    .collect(),
+            )
+        }),
+        ["pipelines"] => only(method, "GET").and_then(|()| {
+            let mut found = state.change_pipelines(project, iid);
+            found.sort_by_key(|pipeline| std::cmp::Reverse(pipeline.id));
+            paged(
+                found
+                    .into_iter()
+                    .map(|pipeline| shapes::pipeline(state, pipeline))
+                    .collect(),
+            )
+        }),
+        ["approvals"] => only(method, "GET").map(|()| Reply::json(200, &shapes::approvals(state, &change))),
+        ["merge"] => only(method, "PUT").and_then(|()| merge(state, call, project, &change)),
+        ["approve"] => only(method, "POST").and_then(|()| approve(state, call, &change)),
+        ["unapprove"] => only(method, "POST").and_then(|()| {
+            if !change.approvals.iter().any(|(user, _)| *user == call.user) {
+                return Err(Reply::message(404, "404 Not Found"));
+            }
+            state
+                .change_mut(project, iid)
+                .approvals
+                .retain(|(user, _)| *user != call.user);
+            state.touch(project, iid);
+            state.raise_change(project, iid, "unapproved", call.user, None, json!({}));
+            Ok(Reply::json(
+                201,
+                &shapes::approvals(state, state.change(project, iid)),
+            ))
+        }),
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+/// One file as `git diff` prints it; paths outside ASCII are quoted as git does.
+fn raw(file: &FileDiff) -> String {
+    let quoted = |side: &str, path: &str| {
+        let plain = path
+            .bytes()
+            .all(|b| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\');
+        if plain {
+            return format!("{side}/{path}");
+        }
+        let escaped: String = path
+            .bytes()
+            .map(|b| match b {
+                b'"' | b'\\' => format!("\\{}", b as char),
+                b' '..0x7f => (b as char).to_string(),
+                _ => format!("\\{b:03o}"),
+            })
+            .collect();
+        format!("\"{side}/{escaped}\"")
+    };
+    let (old, new) = (quoted("a", &file.old_path), quoted("b", &file.new_path));
+    let mut out = format!("diff --git {old} {new}\n");
+    if file.new_file {
+        out += &format!("new file mode {}\n", file.b_mode);
+    } else if file.deleted_file {
+        out += &format!("deleted file mode {}\n", file.a_mode);
+    } else if file.a_mode != file.b_mode {
+        out += &format!("old mode {}\nnew mode {}\n", file.a_mode, file.b_mode);
+    }
+    if file.renamed_file {
+        let bare = |text: String, side: &str| text.replacen(&format!("{side}/"), "", 1);
+        out += &format!(
+            "rename from {}\nrename to {}\n",
+            bare(old.clone(), "a"),
+            bare(new.clone(), "b")
+        );
+    }
+    if !file.text.is_empty() {
+        let before = if file.new_file { "/dev/null" } else { &old };
+        let after = if file.deleted_file { "/dev/null" } else { &new };
+        out += &format!("--- {before}\n+++ {after}\n{}", file.text);
+    }
+    out
+}
+
+fn list_changes(state: &State, call: &Call) -> Answer {
+    let params = &call.params;
+    let wanted = params.choice("state", &["opened", "closed", "locked", "merged", "all"])?;
+    let wanted = wanted.filter(|state| state != "all");
+    params.choice(
+        "scope",
+        &[
+            "created-by-me",
+            "assigned-to-me",
+            "created_by_me",
+            "assigned_to_me",
+            "reviews_for_me",
+            "all",
+        ],
+    )?;
+    let keys = [
+        "created_at",
+        "updated_at",
+        "title",
+        "merged_at",
+        "priority",
+        "label_priority",
+        "popularity",
+    ];
+    let order = params
+        .choice("order_by", &keys)?
+        .unwrap_or_else(|| "created_at".to_owned());
+    let sort = params
+        .choice("sort", &["asc", "desc"])?
+        .unwrap_or_else(|| "desc".to_owned());
+    let (after, before) = (params.date("updated_after")?, params.date("updated_before")?);
+    let (created_after, created_before) = (params.date("created_after")?, params.date("created_before")?);
+    let (source, target) = (params.text("source_branch"), params.text("target_branch"));
+    let (author, draft) = (params.number("author_id")?, params.choice("wip", &["yes", "no"])?);
+    let iids: Option<Vec<u64>> = match params.0.get("iids") {
+        None => None,
+        Some(Value::Array(list)) => {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Some(
+                list.iter()
+                    .map(|value| int(&text(value), "iids"))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        Some(_) => return Err(Reply::error(400, "iids is invalid")),
+    };
+    let project = call.project_as(state, REPORTER)?;
+    let mut found: Vec<&MergeRequest> = state
+        .project(project)
+        .merge_requests
+        .values()
+        .filter(|m| wanted.as_ref().is_none_or(|state| &m.state == state))
+        .filter(|m| after.is_none_or(|at| m.updated_at >= at) && before.is_none_or(|at| m.updated_at <= at))
+        .filter(|m| {
+            created_after.is_none_or(|at| m.created_at >= at)
+                && created_before.is_none_or(|at| m.created_at <= at)
+        })
+        .filter(|m| source.as_ref().is_none_or(|name| &m.source_branch == name))
+        .filter(|m| target.as_ref().is_none_or(|name| &m.target_branch == name))
+        .filter(|m| author.is_none_or(|id| m.author == id))
+        .filter(|m| draft.as_ref().is_none_or(|wanted| m.draft() == (wanted == "yes")))
+        .filter(|m| iids.as_ref().is_none_or(|iids| iids.contains(&m.iid)))
+        .collect();
+    match order.as_str() {
+        "updated_at" => found.sort_by_key(|m| (m.updated_at, m.id)),
+        "title" => found.sort_by(|a, b| (&a.title, a.id).cmp(&(&b.title, b.id))),
+        "merged_at" => found.sort_by_key(|m| (m.merged_at, m.id)),
+        _ => found.sort_by_key(|m| (m.created_at, m.id)),
+    }
+    if sort == "desc" {
+        found.reverse();
+    }
+    page_of(state, call.request, &call.params, found.len(), |index| {
+        shapes::change_in_list(state, found[index])
+    })
+}
+
+/// `PUT …/merge`, in the order GitLab checks: right (401), mergeable (405), conflict (422), then the sha (409).
+fn merge(state: &mut State, call: &Call, project: u64, change: &MergeRequest) -> Answer {
+    let params = &call.params;
+    let squash = params.flag("squash")?.unwrap_or(false);
+    let remove = params.flag("should_remove_source_branch")?.unwrap_or(false);
+    let auto = params
+        .flag("auto_merge")?
+        .or(params.flag("merge_when_pipeline_succeeds")?)
+        .unwrap_or(false);
+    let message = params.text("merge_commit_message");
+    if !state.may_merge_into(project, &change.target_branch, call.user) {
+        return Err(Reply::message(401, "401 Unauthorized"));
+    }
+    let status = state.detailed_status(project, change.iid);
+    let later = auto && status == "ci_still_running";
+    match status.as_str() {
+        "mergeable" | "conflict" => {}
+        _ if later => {}
+        _ => return Err(Reply::message(405, "405 Method Not Allowed")),
+    }
+    if status == "conflict" {
+        return Err(Reply::message(422, "Branch cannot be merged"));
+    }
+    check_sha(params, change)?;
+    if later {
+        state.change_mut(project, change.iid).auto_merge = Some((call.user, change.head.clone()));
+        state.touch(project, change.iid);
+        state.raise_change(project, change.iid, "update", call.user, None, json!({}));
+    } else {
+        match state.merge(project, change.iid, call.user, squash, message.as_deref(), remove) {
+            Ok(()) => {}
+            Err(Unmerged::NotMergeable(_)) => return Err(Reply::message(405, "405 Method Not Allowed")),
+            Err(Unmerged::Conflict) => return Err(Reply::message(422, "Branch cannot be merged")),
+        }
+    }
+    Ok(Reply::json(
+        200,
+        &shapes::change(state, state.change(project, change.iid), call.user),
+    ))
+}
+
+fn check_sha(params: &Params, change: &MergeRequest) -> Result<(), Reply> {
+    match params.text("sha") {
+        Some(sha) if sha != change.head => Err(Reply::message(
+            409,
+            &format!("SHA does not match HEAD of source branch: {}", change.head),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn approve(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
+    let (project, iid) = (change.project, change.iid);
+    let settings = &state.project(project).settings;
+    let own = change.author == call.user && !settings.merge_requests_author_approval;
+    let twice = change.approvals.iter().any(|(user, _)| *user == call.user);
+    if state.level(project, call.user) < DEVELOPER {
+        return Err(Reply::message(401, "401 Unauthorized"));
+    }
+    check_sha(&call.params, change)?;
+    if own || twice || change.state != "opened" {
+        return Err(Reply::message(401, "401 Unauthorized"));
+    }
+    state
+        .change_mut(project, iid)
+        .approvals
+        .push((call.user, Timestamp::now()));
+    state.touch(project, iid);
+    let action = if state.approved(project, iid) {
+        "approved"
+    } else {
+        "approval"
+    };
+    state.raise_change(project, iid, action, call.user, None, json!({}));
+    state.run_auto_merges();
+    Ok(Reply::json(
+        201,
+        &shapes::approvals(state, state.change(project, iid)),
+    ))
+}
+
+fn repository_route(state: &State, call: &Call, rest: &[&str]) -> Answer {
+    let project = call.project_as(state, REPORTER)?;
+    let record = state.project(project);
+    let no_commit = || Reply::message(404, "404 Commit Not Found");
+    let paged = |list: Vec<Value>| page(state, call.request, &call.params, list);
+    match rest {
+        ["branches"] => {
+            let search = call.params.text("search");
+            let names = record
+                .branches
+                .keys()
+                .filter(|name| search.as_ref().is_none_or(|s| name.contains(s.as_str())));
+            paged(
+                names
+                    .map(|name| shapes::branch(state, project, name, call.user))
+                    .collect(),
+            )
+        }
+        ["branches", name] => {
+            let name = decode(name);
+            if !record.branches.contains_key(&name) {
+                return Err(Reply::message(404, "404 Branch Not Found"));
+            }
+            Ok(Reply::json(
+                200,
+                &shapes::branch(state, project, &name, call.user),
+            ))
+        }
+        ["commits"] => {
+            let from = call
+                .params
+                .text("ref_name")
+                .unwrap_or_else(|| record.default_branch.clone());
+            let (older, tip) = match from.split_once("..") {
+                Some((older, tip)) => (Some(older.to_owned()), tip.to_owned()),
+                None => (None, from),
+            };
+            let tip = state.find_commit(project, &tip).ok_or_else(no_commit)?;
+            let older = older.and_then(|name| state.find_commit(project, &name));
+            let list = state.objects.range(older.as_deref(), &tip);
+            let commits = list.iter().filter_map(|sha| state.objects.get(sha));
+            paged(
+                commits
+                    .map(|commit| shapes::commit(state, project, commit, true))
+                    .collect(),
+            )
+        }
+        ["commits", name, rest @ ..] => {
+            let sha = state.find_commit(project, &decode(name)).ok_or_else(no_commit)?;
+            let commit = state.objects.get(&sha).expect("a nameable commit exists");
+            match rest {
+                [] => Ok(Reply::json(200, &shapes::commit_detail(state, project, commit))),
+                ["statuses"] => statuses(state, call, project, &sha),
+                ["merge_requests"] => {
+                    let all = record.merge_requests.values();
+                    let with = all.filter(|m| {
+                        m.diff.commits.contains(&sha)
+                            || m.merge_commit_sha.as_ref() == Some(&sha)
+                            || m.squash_commit_sha.as_ref() == Some(&sha)
+                    });
+                    paged(with.map(|m| shapes::change_in_list(state, m)).collect())
+                }
+                ["refs"] => {
+                    let names = state.branches_with(project, &sha).into_iter();
+                    paged(
+                        names
+                            .map(|name| json!({"type": "branch", "name": name}))
+                            .collect(),
+                    )
+                }
+                _ => Err(Reply::error(404, "404 Not Found")),
+            }
+        }
+        ["merge_base"] => {
+            let refs = match call.params.0.get("refs") {
+                Some(Value::Array(list)) if list.len() == 2 => list.clone(),
+                _ => return Err(Reply::error(400, "refs is missing")),
+            };
+            let find = |value: &Value| state.find_commit(project, value.as_str()?);
+            let (Some(a), Some(b)) = (find(&refs[0]), find(&refs[1])) else {
+                return Err(Reply::message(400, "400 Bad request - Could not find ref"));
+            };
+            let base = state
+                .objects
+                .merge_base(&a, &b)
+                .and_then(|sha| state.objects.get(&sha));
+            let base = base.ok_or_else(|| Reply::message(404, "404 Merge Base Not Found"))?;
+            Ok(Reply::json(200, &shapes::commit(state, project, base, true)))
+        }
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+fn statuses(state: &State, call: &Call, project: u64, sha: &str) -> Answer {
+    let all = call.params.flag("all")?.unwrap_or(false);
+    let (ref_name, name) = (call.params.text("ref"), call.params.text("name"));
+    let pipeline = call.params.number("pipeline_id")?;
+    let mut found: Vec<_> = state
+        .project(project)
+        .statuses
+        .iter()
+        .filter(|s| s.sha == sha && (all || !s.retried))
+        .filter(|s| ref_name.as_ref().is_none_or(|wanted| &s.ref_name == wanted))
+        .filter(|s| name.as_ref().is_none_or(|wanted| &s.name == wanted))
+        .filter(|s| pipeline.is_none_or(|wanted| s.pipeline == wanted))
+        .collect();
+    found.sort_by_key(|s| s.id);
+    page(
+        state,
+        call.request,
+        &call.params,
+        found.into_iter().map(|s| shapes::status(state, s)).collect(),
+    )
+}
+
+fn post_status(state: &mut State, call: &Call, sha: &str) -> Answer {
+    let params = &call.params;
+    let states = ["pending", "running", "success", "failed", "canceled", "skipped"];
+    params.required("state")?;
+    let asked = params.choice("state", &states)?.expect("just required");
+    if params.text("ref").is_some_and(|name| name.chars().count() > 255) {
+        return Err(Reply::error(400, "ref must be less than 255 characters"));
+    }
+    let post = StatusPost {
+        state: asked,
+        name: params
+            .text("name")
+            .or(params.text("context"))
+            .unwrap_or_else(|| "default".to_owned()),
+        ref_name: params.text("ref"),
+        target_url: params.text("target_url"),
+        description: params.text("description"),
+        pipeline: params.number("pipeline_id")?,
+    };
+    let project = call.project_as(state, DEVELOPER)?;
+    match state.post_status(project, sha, call.user, &post) {
+        Ok(id) => {
+            let record = state
+                .project(project)
+                .statuses
+                .iter()
+                .find(|s| s.id == id)
+                .expect("just stored");
+            Ok(Reply::json(201, &shapes::status(state, record)))
+        }
+        Err(StatusRefusal::NotFound(what)) => Err(Reply::message(404, &format!("404 {what} Not Found"))),
+        Err(StatusRefusal::Forbidden) => Err(Reply::message(403, "403 Forbidden")),
+        Err(StatusRefusal::Field(field, why)) => Err(Reply::json(400, &json!({"message": {field: [why]}}))),
+        Err(StatusRefusal::Transition(event, present)) => {
+            let text = format!(
+                "Cannot transition status via :{event} from :{present} \
+                 (Reason(s): Status cannot transition via \"{event}\")"
+            );
+            Err(Reply::message(400, &text))
+        }
+    }
+}
+
+fn pipelines(state: &State, call: &Call, rest: &[&str]) -> Answer {
+    let project = call.project_as(state, REPORTER)?;
+    match rest {
+        [] => {
+            let (sha, ref_name) = (call.params.text("sha"), call.params.text("ref"));
+            let all = state.project(project).pipelines.iter().rev();
+            let found = all.filter(|p| {
+                sha.as_ref().is_none_or(|sha| &p.sha == sha)
+                    && ref_name.as_ref().is_none_or(|name| &p.ref_name == name)
+            });
+            page(
+                state,
+                call.request,
+                &call.params,
+                found.map(|p| shapes::pipeline(state, p)).collect(),
+            )
+        }
+        [id] => {
+            let id = int(id, "pipeline_id")?;
+            let found = state.project(project).pipelines.iter().find(|p| p.id == id);
+            let found = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
+            Ok(Reply::json(200, &shapes::pipeline(state, found)))
+        }
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+fn events(state: &State, call: &Call) -> Answer {
+    let action = call.params.text("action");
+    let (after, before) = (call.params.date("after")?, call.params.date("before")?);
+    let sort = call.params.choice("sort", &["asc", "desc"])?;
+    let project = call.project_as(state, REPORTER)?;
+    let day = jiff::SignedDuration::from_hours(24);
+    // `after` and `before` are days, and themselves left out.
+    let within = |at: Timestamp| after.is_none_or(|d| at >= d + day) && before.is_none_or(|d| at < d);
+    let wanted = action.is_none_or(|action| action == "pushed");
+    let all = state
+        .project(project)
+        .pushes
+        .iter()
+        .filter(|push| wanted && within(push.at));
+    let mut list: Vec<Value> = all.map(|push| shapes::push_event(state, project, push)).collect();
+    if sort.as_deref() != Some("asc") {
+        list.reverse();
+    }
+    page(state, call.request, &call.params, list)
+}
+
+fn protection_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    let reads = call.is("GET");
+    let project = call.project_as(state, if reads { DEVELOPER } else { MAINTAINER })?;
+    let unknown = || Reply::message(404, "404 Not found");
+    match rest {
+        [] if reads => {
+            let rules = state.project(project).protections.iter();
+            let list = rules.map(|rule| shapes::protection(state, rule)).collect();
+            page(state, call.request, &call.params, list)
+        }
+        [] if call.is("POST") => {
+            let name = call.params.required("name")?;
+            if state
+                .project(project)
+                .protections
+                .iter()
+                .any(|rule| rule.name == name)
+            {
+                return Err(Reply::message(
+                    409,
+                    &format!("Protected branch '{name}' already exists"),
+                ));
+            }
+            let level = |field: &str| call.params.number(field).map(|level| level.unwrap_or(MAINTAINER));
+            let users = |field: &str| -> Vec<u64> {
+                let list = call.params.0.get(field).and_then(Value::as_array);
+                list.into_iter()
+                    .flatten()
+                    .filter_map(|entry| entry["user_id"].as_u64())
+                    .collect()
+            };
+            let rule = Protection {
+                id: state.fresh_id(),
+                name,
+                push_level: level("push_access_level")?,
+                merge_level: level("merge_access_level")?,
+                push_users: users("allowed_to_push"),
+                merge_users: users("allowed_to_merge"),
+                allow_force_push: call.params.flag("allow_force_push")?.unwrap_or(false),
+            };
+            let body = shapes::protection(state, &rule);
+            state.project_mut(project).protections.push(rule);
+            Ok(Reply::json(201, &body))
+        }
+        [name] => {
+            let name = decode(name);
+            let at = state
+                .project(project)
+                .protections
+                .iter()
+                .position(|rule| rule.name == name);
+            let at = at.ok_or_else(unknown)?;
+            match call.request.method.as_str() {
+                "GET" => Ok(Reply::json(
+                    200,
+                    &shapes::protection(state, &state.project(project).protections[at]),
+                )),
+                "DELETE" => {
+                    state.project_mut(project).protections.remove(at);
+                    Ok(Reply::empty(204))
+                }
+                "PATCH" => {
+                    let force = call.params.flag("allow_force_push")?;
+                    let rule = &mut state.project_mut(project).protections[at];
+                    rule.allow_force_push = force.unwrap_or(rule.allow_force_push);
+                    Ok(Reply::json(
+                        200,
+                        &shapes::protection(state, &state.project(project).protections[at]),
+                    ))
+                }
+                _ => Err(method_not_allowed()),
+            }
+        }
+        _ => Err(method_not_allowed()),
+    }
+}
+
+fn hook_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    let project = call.project_as(state, MAINTAINER)?;
+    let unknown = || Reply::message(404, "404 Not found");
+    let [id, rest @ ..] = rest else {
+        return match call.request.method.as_str() {
+            "GET" => {
+                let hooks = state.project(project).hooks.iter();
+                let list = hooks.map(|hook| shapes::hook(project, hook)).collect();
+                page(state, call.request, &call.params, list)
+            }
+            "POST" => {
+                call.params.required("url")?;
+                let mut hook = new_hook(state, "");
+                // GitLab's default for a hook created by the API.
+                hook.events.insert("push_events".to_owned());
+                edit_hook(&mut hook, &call.params)?;
+                let body = shapes::hook(project, &hook);
+                state.project_mut(project).hooks.push(hook);
+                Ok(Reply::json(201, &body))
+            }
+            _ => Err(method_not_allowed()),
+        };
+    };
+    let id = int(id, "hook_id")?;
+    let at = state
+        .project(project)
+        .hooks
+        .iter()
+        .position(|hook| hook.id == id)
+        .ok_or_else(unknown)?;
+    match (call.request.method.as_str(), rest) {
+        ("GET", []) => Ok(Reply::json(
+            200,
+            &shapes::hook(project, &state.project(project).hooks[at]),
+        )),
+        ("PUT", []) => {
+            let mut hook = state.project(project).hooks[at].clone();
+            edit_hook(&mut hook, &call.params)?;
+            let body = shapes::hook(project, &hook);
+            state.project_mut(project).hooks[at] = hook;
+            Ok(Reply::json(200, &body))
+        }
+        ("DELETE", []) => {
+            state.project_mut(project).hooks.remove(at);
+            state.deliveries.retain(|_, delivery| delivery.hook != id);
+            state
+                .outbox
+                .retain(|delivery| state.deliveries.contains_key(delivery));
+            Ok(Reply::empty(204))
+        }
+        ("GET", ["events"]) => hook_events(state, call, id),
+        ("POST", ["events", event, "resend"]) => {
+            let event = int(event, "hook_log_id")?;
+            let known = state
+                .deliveries
+                .get(&event)
+                .is_some_and(|d| d.hook == id && d.fate == Fate::Sent);
+            if !known {
+                return Err(unknown());
+            }
+            state.outbox.push(event);
+            Ok(Reply::json(201, &json!({"response_status": 200})))
+        }
+        ("POST", ["test", trigger]) => {
+            let newest = state.project(project).merge_requests.keys().next_back().copied();
+            let (event, body) = match (*trigger, newest) {
+                ("merge_requests_events", Some(iid)) => {
+                    let body =
+                        payloads::merge_request_hook(state, project, iid, "open", call.user, None, json!({}));
+                    ("Merge Request Hook", body)
+                }
+                ("push_events", _) if !state.project(project).pushes.is_empty() => {
+                    let push = state.project(project).pushes.last().expect("not empty").clone();
+                    (
+                        "Push Hook",
+                        payloads::push_hook(state, project, &push, &[], call.user),
+                    )
+                }
+                ("push_events" | "merge_requests_events", _) => {
+                    return Err(Reply::message(
+                        422,
+                        "Ensure the project has the data this event needs.",
+                    ));
+                }
+                _ => return Err(Reply::error(400, "trigger does not have a valid value")),
+            };
+            // A test goes out whatever the hook listens to, and wakes a paused hook.
+            let hook = &mut state.project_mut(project).hooks[at];
+            hook.alert_status = "executable".to_owned();
+            hook.failures = 0;
+            let kept = std::mem::replace(&mut hook.events, BTreeSet::from(["test".to_owned()]));
+            state.raise(project, event, "test", &body);
+            state.project_mut(project).hooks[at].events = kept;
+            Ok(Reply::json(201, &json!({"message": "201 Created"})))
+        }
+        ("GET" | "POST" | "PUT" | "DELETE", [_, ..]) => Err(Reply::error(404, "404 Not Found")),
+        _ => Err(method_not_allowed()),
+    }
+}
+
+fn hook_events(state: &State, call: &Call, hook: u64) -> Answer {
+    let status = call.params.text("status");
+    let kept = |code: Option<u16>| match status.as_deref() {
+        None => Ok(true),
+        Some("successful") => Ok(code.is_some_and(|c| (200..300).contains(&c))),
+        Some("client_failure") => Ok(code.is_some_and(|c| (400..500).contains(&c))),
+        Some("server_failure") => Ok(code.is_none_or(|c| c >= 500)),
+        Some(other) => other
+            .parse::<u16>()
+            .map(|wanted| code == Some(wanted))
+            .map_err(|_| Reply::error(400, "status does not have a valid value")),
+    };
+    let mut list = Vec::new();
+    for delivery in state.deliveries.values().rev().filter(|d| d.hook == hook) {
+        if let Some(last) = delivery.attempts.last()
+            && kept(last.status)?
+        {
+            list.push(shapes::hook_event(state, delivery));
+        }
+    }
+    page(state, call.request, &call.params, list)
+}
+
+/// A hook that listens to nothing yet.
+pub fn new_hook(state: &mut State, url: &str) -> Hook {
+    Hook {
+        id: state.fresh_id(),
+        uuid: fresh_uuid(),
+        url: url.to_owned(),
+        token: None,
+        signing_token: None,
+        ssl_verification: true,
+        events: BTreeSet::new(),
+        failures: 0,
+        alert_status: "executable".to_owned(),
+        created_at: Timestamp::now(),
+    }
+}
+
+fn edit_hook(hook: &mut Hook, params: &Params) -> Result<(), Reply> {
+    use base64::Engine as _;
+    if let Some(address) = params.text("url") {
+        let good = url::Url::parse(&address).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"));
+        if !good {
+            return Err(Reply::error(422, "Invalid url given"));
+        }
+        hook.url = address;
+    }
+    if let Some(token) = params.text("token") {
+        hook.token = (!token.is_empty()).then_some(token);
+    }
+    if let Some(signing) = params.text("signing_token") {
+        let key = signing
+            .strip_prefix("whsec_")
+            .map(|key| base64::engine::general_purpose::STANDARD.decode(key));
+        if !matches!(key, Some(Ok(key)) if key.len() == 32) {
+            return Err(Reply::json(
+                422,
+                &json!({"message": {"signing_token": ["is invalid"]}}),
+            ));
+        }
+        hook.signing_token = Some(signing);
+    }
+    hook.ssl_verification = params
+        .flag("enable_ssl_verification")?
+        .unwrap_or(hook.ssl_verification);
+    for kind in shapes::HOOK_EVENTS {
+        match params.flag(kind)? {
+            Some(true) => {
+                hook.events.insert(kind.to_owned());
+            }
+            Some(false) => {
+                hook.events.remove(kind);
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+mod percent {
+    //! Decodes one path segment.
+
+    /// `%2F` and the like; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(segment: &str) -> String {
+        let bytes = segment.as_bytes();
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let digits = segment.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+            match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                Some(byte) => {
+                    out.push(byte);
+                    at += 3;
+                }
+                None => {
+                    out.push(bytes[at]);
+                    at += 1;
+                }
+            }
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}

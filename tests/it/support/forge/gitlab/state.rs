@@ -1,0 +1,538 @@
+//! What the fake GitLab knows: people, tokens, projects, merge requests, statuses, hooks, faults and the call log.
+//! Pure bookkeeping: no sockets, no JSON; the rules of change are in `changes.rs`, the answers in `api.rs`.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::forge::gitlab::faults::Fault;
+use crate::support::forge::gitlab::repository::FileDiff;
+use crate::support::forge::gitlab::repository::Objects;
+use crate::support::forge::gitlab::repository::Sha;
+
+/// Access levels as GitLab numbers them.
+pub const GUEST: u64 = 10;
+pub const REPORTER: u64 = 20;
+pub const DEVELOPER: u64 = 30;
+pub const MAINTAINER: u64 = 40;
+pub const OWNER: u64 = 50;
+
+/// A person or a bot.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub id: u64,
+    pub username: String,
+    pub name: String,
+    pub email: String,
+    pub admin: bool,
+    pub bot: bool,
+    pub created_at: Timestamp,
+}
+
+/// An access token; `secret` is what stands in the request header.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub id: u64,
+    pub secret: String,
+    pub user: u64,
+    pub scopes: Vec<String>,
+    pub revoked: bool,
+    /// `YYYY-MM-DD`.
+    pub expires_on: String,
+    pub expired: bool,
+    pub created_at: Timestamp,
+}
+
+/// Whose push or merge a protected branch accepts: a level, and users by name (Premium).
+#[derive(Clone, Debug)]
+pub struct Protection {
+    pub id: u64,
+    /// A name or a `*` wildcard.
+    pub name: String,
+    pub push_level: u64,
+    pub merge_level: u64,
+    pub push_users: Vec<u64>,
+    pub merge_users: Vec<u64>,
+    pub allow_force_push: bool,
+}
+
+/// The settings of a project that decide over a merge.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub only_allow_merge_if_pipeline_succeeds: bool,
+    pub allow_merge_on_skipped_pipeline: bool,
+    pub only_allow_merge_if_all_discussions_are_resolved: bool,
+    /// `merge`, `rebase_merge` or `ff`.
+    pub merge_method: String,
+    pub reset_approvals_on_push: bool,
+    pub merge_requests_author_approval: bool,
+    /// Approvals a merge needs; 0 on Free.
+    pub approvals_required: usize,
+    /// Whose approvals count; empty: anybody's.
+    pub approvers: Vec<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            only_allow_merge_if_pipeline_succeeds: false,
+            allow_merge_on_skipped_pipeline: false,
+            only_allow_merge_if_all_discussions_are_resolved: false,
+            merge_method: "merge".to_owned(),
+            reset_approvals_on_push: true,
+            merge_requests_author_approval: true,
+            approvals_required: 0,
+            approvers: Vec::new(),
+        }
+    }
+}
+
+/// A project with its repository's refs.
+#[derive(Clone)]
+pub struct Project {
+    pub id: u64,
+    pub path: String,
+    pub former_paths: Vec<String>,
+    pub default_branch: String,
+    pub members: BTreeMap<u64, u64>,
+    pub branches: BTreeMap<String, Sha>,
+    pub tags: BTreeMap<String, Sha>,
+    /// Every commit this repository can name, also those only a fork merge request brought in.
+    pub objects: BTreeSet<Sha>,
+    pub protections: Vec<Protection>,
+    pub settings: Settings,
+    pub merge_requests: BTreeMap<u64, MergeRequest>,
+    pub pipelines: Vec<Pipeline>,
+    pub statuses: Vec<CommitStatus>,
+    pub hooks: Vec<Hook>,
+    pub pushes: Vec<PushEvent>,
+    pub forked_from: Option<u64>,
+    pub created_at: Timestamp,
+    /// New merge requests stay `preparing` until `finish_preparing`.
+    pub hold_preparation: bool,
+}
+
+/// The diff of a merge request as computed at its last source push or retarget.
+#[derive(Clone)]
+pub struct Diff {
+    pub base: Sha,
+    pub start: Sha,
+    pub head: Sha,
+    /// Newest first.
+    pub commits: Vec<Sha>,
+    /// Already cut to the instance's limits.
+    pub files: Vec<FileDiff>,
+    pub overflow: bool,
+}
+
+/// A merge request. `title` decides the draft state.
+#[derive(Clone)]
+pub struct MergeRequest {
+    pub id: u64,
+    pub iid: u64,
+    pub project: u64,
+    pub source_project: u64,
+    pub title: String,
+    pub description: String,
+    /// `opened`, `closed` or `merged`.
+    pub state: String,
+    pub author: u64,
+    pub source_branch: String,
+    pub target_branch: String,
+    pub head: Sha,
+    pub diff: Diff,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub prepared_at: Option<Timestamp>,
+    pub merged_by: Option<u64>,
+    pub merged_at: Option<Timestamp>,
+    pub closed_by: Option<u64>,
+    pub closed_at: Option<Timestamp>,
+    pub merge_commit_sha: Option<Sha>,
+    pub squash_commit_sha: Option<Sha>,
+    pub approvals: Vec<(u64, Timestamp)>,
+    /// Who asked for auto-merge, and for which head.
+    pub auto_merge: Option<(u64, Sha)>,
+    /// A detailed merge status forced by the test.
+    pub forced_status: Option<String>,
+    /// A changes count forced by the test (`Some(None)` is JSON null).
+    pub forced_count: Option<Option<String>>,
+    /// Paths whose patch text is withheld as `collapsed`.
+    pub collapsed: BTreeSet<String>,
+}
+
+impl MergeRequest {
+    /// GitLab's rule: a title that starts with `Draft:`, `[Draft]` or `(Draft)`, in any case.
+    pub fn draft(&self) -> bool {
+        let title = self.title.trim_start().to_ascii_lowercase();
+        ["draft:", "[draft]", "(draft)"]
+            .iter()
+            .any(|mark| title.starts_with(mark))
+    }
+}
+
+/// A pipeline; `own` is what its CI jobs came to, if it has any.
+#[derive(Clone)]
+pub struct Pipeline {
+    pub id: u64,
+    pub iid: u64,
+    pub sha: Sha,
+    /// A branch, or `refs/merge-requests/<iid>/head`.
+    pub ref_name: String,
+    /// `external`, `push`, `merge_request_event` …
+    pub source: String,
+    pub user: u64,
+    pub own: Option<String>,
+    /// The last overall state told to hooks.
+    pub status: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// One external status record; a newer record of the same name in its pipeline makes it `retried`.
+#[derive(Clone, Debug)]
+pub struct CommitStatus {
+    pub id: u64,
+    pub project: u64,
+    pub sha: Sha,
+    pub ref_name: String,
+    pub name: String,
+    /// `pending`, `running`, `success`, `failed`, `canceled`, `skipped`.
+    pub status: String,
+    pub target_url: Option<String>,
+    pub description: Option<String>,
+    pub author: u64,
+    pub pipeline: u64,
+    pub retried: bool,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Place in the order of all status writes of the instance.
+    pub written: u64,
+}
+
+/// A project webhook.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub id: u64,
+    pub uuid: String,
+    pub url: String,
+    pub token: Option<String>,
+    /// `whsec_` and the base64 of 32 bytes.
+    pub signing_token: Option<String>,
+    pub ssl_verification: bool,
+    /// Names such as `push_events`.
+    pub events: BTreeSet<String>,
+    pub failures: u64,
+    /// `executable`, `temporarily_disabled` or `disabled`.
+    pub alert_status: String,
+    pub created_at: Timestamp,
+}
+
+/// A push as `/projects/:id/events?action=pushed` tells it.
+#[derive(Clone, Debug)]
+pub struct PushEvent {
+    pub id: u64,
+    pub user: u64,
+    pub branch: String,
+    pub before: Sha,
+    pub after: Sha,
+    pub commits: usize,
+    pub title: String,
+    pub at: Timestamp,
+}
+
+/// One try to hand a delivery over.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The answer's code; none where no answer came.
+    pub status: Option<u16>,
+    pub error: Option<String>,
+    pub took: Duration,
+    pub at: Timestamp,
+}
+
+/// One webhook call, sent, held or lost.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub id: u64,
+    pub project: u64,
+    pub hook: u64,
+    /// `X-Gitlab-Event`, such as `Merge Request Hook`.
+    pub event: String,
+    /// `Idempotency-Key`, the same over all resends.
+    pub key: String,
+    /// `X-Gitlab-Event-UUID`.
+    pub event_uuid: String,
+    pub body: String,
+    pub fate: Fate,
+    pub attempts: Vec<Attempt>,
+    pub at: Timestamp,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Handed to the sender; see `attempts`.
+    Sent,
+    /// Kept back until released.
+    Held,
+    /// Dropped: hooks were off or the hook was disabled.
+    Lost,
+}
+
+/// How hooks behave at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookMode {
+    On,
+    Off,
+    Hold,
+}
+
+/// One API call as it arrived.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub at: Instant,
+    pub time: Timestamp,
+    pub method: String,
+    /// Path below `/api/v4`, still percent-encoded.
+    pub path: String,
+    pub query: String,
+    /// The body as JSON, or a JSON string where it is not JSON, or null.
+    pub body: Value,
+    /// User name of the token, where the token is known.
+    pub user: Option<String>,
+    /// None while the call is under way.
+    pub status: Option<u16>,
+    /// The planned fault it met.
+    pub fault: Option<String>,
+    /// It came before the end of a `Retry-After` given to the same token.
+    pub too_early: bool,
+}
+
+/// Everything. Cloned only for "answered but not stored".
+#[derive(Clone)]
+pub struct State {
+    pub base_url: String,
+    pub version: String,
+    pub enterprise: bool,
+    /// Diff limits of the instance.
+    pub max_files: usize,
+    pub max_lines: usize,
+    pub users: BTreeMap<u64, User>,
+    pub tokens: Vec<Token>,
+    pub projects: BTreeMap<u64, Project>,
+    pub objects: Objects,
+    pub deliveries: BTreeMap<u64, Delivery>,
+    pub hook_mode: HookMode,
+    pub auto_disable_hooks: bool,
+    pub faults: Vec<Fault>,
+    pub calls: Vec<Call>,
+    /// Per token secret: until when calls break a `Retry-After`.
+    pub quiet: BTreeMap<String, Instant>,
+    /// The user whose statuses are the appliance's.
+    pub appliance: Option<u64>,
+    pub violations: Vec<String>,
+    /// Deliveries handed over but not yet answered.
+    pub in_flight: usize,
+    /// Deliveries the change under way has produced.
+    pub outbox: Vec<u64>,
+    /// Successes the call under way has stored: project, sha, name.
+    pub successes: Vec<(u64, Sha, String)>,
+    next_id: u64,
+}
+
+impl State {
+    pub fn new() -> Self {
+        Self {
+            base_url: String::new(),
+            version: "19.5.0-ee".to_owned(),
+            enterprise: true,
+            max_files: 1000,
+            max_lines: 50_000,
+            users: BTreeMap::new(),
+            tokens: Vec::new(),
+            projects: BTreeMap::new(),
+            objects: Objects::default(),
+            deliveries: BTreeMap::new(),
+            hook_mode: HookMode::On,
+            auto_disable_hooks: false,
+            faults: Vec::new(),
+            calls: Vec::new(),
+            quiet: BTreeMap::new(),
+            appliance: None,
+            violations: Vec::new(),
+            in_flight: 0,
+            outbox: Vec::new(),
+            successes: Vec::new(),
+            next_id: 1000,
+        }
+    }
+
+    /// A number no other record has.
+    pub fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub fn project(&self, id: u64) -> &Project {
+        self.projects
+            .get(&id)
+            .unwrap_or_else(|| panic!("no project {id} in the fake GitLab"))
+    }
+
+    pub fn project_mut(&mut self, id: u64) -> &mut Project {
+        self.projects
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("no project {id} in the fake GitLab"))
+    }
+
+    pub fn change(&self, project: u64, iid: u64) -> &MergeRequest {
+        let found = self.project(project).merge_requests.get(&iid);
+        found.unwrap_or_else(|| panic!("no merge request !{iid} in project {project}"))
+    }
+
+    pub fn change_mut(&mut self, project: u64, iid: u64) -> &mut MergeRequest {
+        let found = self.project_mut(project).merge_requests.get_mut(&iid);
+        found.unwrap_or_else(|| panic!("no merge request !{iid} in project {project}"))
+    }
+
+    pub fn branch(&self, project: u64, branch: &str) -> Option<&Sha> {
+        self.project(project).branches.get(branch)
+    }
+
+    /// Access level in the project; 0 for outsiders, owner for administrators.
+    pub fn level(&self, project: u64, user: u64) -> u64 {
+        if self.users.get(&user).is_some_and(|user| user.admin) {
+            return OWNER;
+        }
+        self.project(project).members.get(&user).copied().unwrap_or(0)
+    }
+
+    /// Protections whose name or wildcard covers the branch.
+    pub fn protections(&self, project: u64, branch: &str) -> Vec<&Protection> {
+        self.project(project)
+            .protections
+            .iter()
+            .filter(|p| wildcard(&p.name, branch))
+            .collect()
+    }
+
+    pub fn may_merge_into(&self, project: u64, branch: &str, user: u64) -> bool {
+        self.may(project, branch, user, |p| (p.merge_level, &p.merge_users))
+            || self.may_push_to(project, branch, user)
+    }
+
+    pub fn may_push_to(&self, project: u64, branch: &str, user: u64) -> bool {
+        self.may(project, branch, user, |p| (p.push_level, &p.push_users))
+    }
+
+    /// Without protection a Developer may; with several, the most permissive decides, as in GitLab.
+    fn may(
+        &self,
+        project: u64,
+        branch: &str,
+        user: u64,
+        ask: impl Fn(&Protection) -> (u64, &Vec<u64>),
+    ) -> bool {
+        let level = self.level(project, user);
+        let rules = self.protections(project, branch);
+        if rules.is_empty() {
+            return level >= DEVELOPER;
+        }
+        level >= DEVELOPER
+            && rules.iter().any(|rule| {
+                let (needed, users) = ask(rule);
+                users.contains(&user) || (needed > 0 && level >= needed)
+            })
+    }
+
+    /// State of a pipeline out of its CI jobs and the newest external status of each name, by GitLab's composite rule.
+    pub fn pipeline_state(&self, project: u64, pipeline: u64) -> String {
+        let project = self.project(project);
+        let own = project
+            .pipelines
+            .iter()
+            .find(|p| p.id == pipeline)
+            .and_then(|p| p.own.as_deref());
+        let external = project
+            .statuses
+            .iter()
+            .filter(|s| s.pipeline == pipeline && !s.retried);
+        let states: BTreeSet<&str> = own
+            .into_iter()
+            .chain(external.map(|s| s.status.as_str()))
+            .collect();
+        let has = |state: &str| states.contains(state);
+        let only = |allowed: &[&str]| states.iter().all(|state| allowed.contains(state));
+        let overall = if states.is_empty() {
+            "created"
+        } else if only(&["skipped"]) {
+            "skipped"
+        } else if only(&["success", "skipped"]) {
+            "success"
+        } else if only(&["pending", "skipped"]) {
+            "pending"
+        } else if has("running") || has("pending") {
+            "running"
+        } else if has("failed") {
+            "failed"
+        } else {
+            "canceled"
+        };
+        overall.to_owned()
+    }
+
+    /// The head pipeline of a merge request: its own merge request pipelines come first, then the newest on its head.
+    pub fn head_pipeline(&self, project: u64, iid: u64) -> Option<&Pipeline> {
+        self.change_pipelines(project, iid)
+            .into_iter()
+            .max_by_key(|p| (p.source == "merge_request_event", p.id))
+    }
+
+    /// Pipelines of a merge request's head: those of the source project, where a fork keeps them to itself.
+    pub fn change_pipelines(&self, project: u64, iid: u64) -> Vec<&Pipeline> {
+        let change = self.change(project, iid);
+        let merge_ref = format!("refs/merge-requests/{iid}/head");
+        let of_source = self
+            .projects
+            .get(&change.source_project)
+            .into_iter()
+            .flat_map(|p| p.pipelines.iter());
+        let mut found: Vec<&Pipeline> = of_source
+            .filter(|p| {
+                p.sha == change.head && (p.ref_name == change.source_branch || p.ref_name == merge_ref)
+            })
+            .collect();
+        if change.source_project != project {
+            let of_target = self.project(project).pipelines.iter();
+            found.extend(of_target.filter(|p| p.sha == change.head && p.ref_name == merge_ref));
+        }
+        found
+    }
+}
+
+/// GitLab's branch wildcard: `*` stands for any run of characters, slashes too.
+pub fn wildcard(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        if let Some(middle) = last.replace(part) {
+            match rest.find(middle) {
+                Some(at) => rest = &rest[at + middle.len()..],
+                None => return false,
+            }
+        }
+    }
+    match last {
+        None => rest.is_empty(),
+        Some(tail) => rest.ends_with(tail),
+    }
+}

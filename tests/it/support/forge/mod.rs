@@ -1,0 +1,4 @@
+//! Fake forges: real HTTP servers on loopback that keep a forge's state and its refusals.
+
+#[expect(dead_code, reason = "each flow uses its part of the fake")]
+pub mod gitlab;
