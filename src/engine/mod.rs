@@ -8,7 +8,7 @@ mod writer;
 
 pub use start::{Begun, begin_instance, continue_instance};
 pub use timers::run_timers;
-pub use writer::{Issuer, Writer};
+pub use writer::{Issuer, Writer, rebuild};
 
 use crate::domain::command::{Command, Reply};
 use crate::domain::event::Actor;

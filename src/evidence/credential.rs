@@ -168,8 +168,16 @@ pub(crate) struct DigestForm<'a> {
 impl<'a> DigestForm<'a> {
     pub(crate) fn new(digest: &'a (String, String), git_tree: Option<&'a str>) -> Self {
         match digest.0.as_str() {
-            "gitCommit" => DigestForm { git_commit: Some(&digest.1), git_tree, sha256: None },
-            _ => DigestForm { git_commit: None, git_tree, sha256: Some(&digest.1) },
+            "gitCommit" => DigestForm {
+                git_commit: Some(&digest.1),
+                git_tree,
+                sha256: None,
+            },
+            _ => DigestForm {
+                git_commit: None,
+                git_tree,
+                sha256: Some(&digest.1),
+            },
         }
     }
 }
@@ -268,7 +276,10 @@ pub(crate) struct ContentForm {
 
 impl ContentForm {
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        ContentForm { content: STANDARD.encode(bytes), sha256: Digest::of(bytes) }
+        ContentForm {
+            content: STANDARD.encode(bytes),
+            sha256: Digest::of(bytes),
+        }
     }
 }
 
@@ -316,7 +327,9 @@ impl CredentialInput<'_> {
         let (kind, authenticator, evidence) = self.method_forms();
         let statement = StatementForm {
             kind: STATEMENT_TYPE,
-            subject: [SubjectForm { digest: DigestForm::new(&subject.digest, self.git_tree) }],
+            subject: [SubjectForm {
+                digest: DigestForm::new(&subject.digest, self.git_tree),
+            }],
             predicate_type: APPROVAL_TYPE,
             predicate: PredicateForm {
                 decision: intent.decision,
@@ -327,7 +340,9 @@ impl CredentialInput<'_> {
                     kind: &subject.kind,
                     uri: self.gate_uri,
                     target_ref: subject.target.as_deref(),
-                    base: base.as_ref().map(|it| BaseForm { digest: DigestForm::new(it, None) }),
+                    base: base.as_ref().map(|it| BaseForm {
+                        digest: DigestForm::new(it, None),
+                    }),
                     environment: subject.environment.as_deref(),
                 },
                 requester: self.requester,
@@ -358,7 +373,9 @@ impl CredentialInput<'_> {
                 intent: ContentForm::new(self.intent),
                 evidence,
                 issuer: self.issuer,
-                log: LogForm { origin: self.log_origin },
+                log: LogForm {
+                    origin: self.log_origin,
+                },
             },
         };
         let bytes = serde_json::to_vec(&statement).expect("texts, numbers and digests always serialise");
@@ -386,9 +403,16 @@ impl CredentialInput<'_> {
                     authenticator_data: STANDARD.encode(it.authenticator_data),
                     client_data_json: STANDARD.encode(it.client_data_json),
                     signature: STANDARD.encode(it.signature),
-                    enrolment: EnrolmentForm { event: it.enrolled_seq, sha256: it.enrolled_leaf },
+                    enrolment: EnrolmentForm {
+                        event: it.enrolled_seq,
+                        sha256: it.enrolled_leaf,
+                    },
                 };
-                let method = if it.platform { Method::Biometric } else { Method::Passkey };
+                let method = if it.platform {
+                    Method::Biometric
+                } else {
+                    Method::Passkey
+                };
                 (method, Some(authenticator), EvidenceForm::Webauthn(form))
             }
         }
@@ -452,7 +476,7 @@ pub struct Authenticator {
 /// `predicate.evidence` as it was read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    Webauthn(Webauthn),
+    Webauthn(Box<Webauthn>),
     Totp { step: u64, period: u64, digits: u64 },
 }
 
@@ -549,15 +573,22 @@ pub(crate) fn statement_parts<'v, 'a>(
         return Err(StrictError::Shape("not an in-toto Statement v1".into()));
     }
     if statement.text("predicateType")? != predicate_type {
-        return Err(StrictError::Shape("the statement is of another predicate type".into()));
+        return Err(StrictError::Shape(
+            "the statement is of another predicate type".into(),
+        ));
     }
     let [subject] = statement.list("subject")? else {
-        return Err(StrictError::Shape("the statement has not exactly one subject".into()));
+        return Err(StrictError::Shape(
+            "the statement has not exactly one subject".into(),
+        ));
     };
     let subject = subject.object("statement.subject")?;
     subject.exactly(&["digest"])?;
     let digest = subject.object("digest")?;
-    digest.exactly_with(&["gitCommit", "gitTree", "sha256"], &["gitCommit", "gitTree", "sha256"])?;
+    digest.exactly_with(
+        &["gitCommit", "gitTree", "sha256"],
+        &["gitCommit", "gitTree", "sha256"],
+    )?;
     let mut digests = Vec::new();
     for name in ["gitCommit", "gitTree", "sha256"] {
         if let Some(value) = digest.optional_text(name)? {
@@ -571,7 +602,12 @@ fn parse_gate(predicate: &Object<'_, '_>) -> Result<Gate, StrictError> {
     let gate = predicate.object("gate")?;
     let base = match gate.optional("base") {
         None => None,
-        Some(_) => Some(gate.object("base")?.object("digest")?.text("gitCommit")?.to_owned()),
+        Some(_) => Some(
+            gate.object("base")?
+                .object("digest")?
+                .text("gitCommit")?
+                .to_owned(),
+        ),
     };
     Ok(Gate {
         kind: gate.text("kind")?.to_owned(),
@@ -596,7 +632,7 @@ fn parse_evidence(predicate: &Object<'_, '_>) -> Result<Evidence, StrictError> {
     evidence.exactly(&["webauthn"])?;
     let webauthn = evidence.object("webauthn")?;
     let enrolment = webauthn.object("enrolment")?;
-    Ok(Evidence::Webauthn(Webauthn {
+    Ok(Evidence::Webauthn(Box::new(Webauthn {
         rp_id: webauthn.text("rpId")?.to_owned(),
         origin: webauthn.text("origin")?.to_owned(),
         credential_id: webauthn.bytes("credentialId")?,
@@ -611,5 +647,5 @@ fn parse_evidence(predicate: &Object<'_, '_>) -> Result<Evidence, StrictError> {
         signature: webauthn.bytes("signature")?,
         enrolment_event: enrolment.count("event")?,
         enrolment_sha256: enrolment.digest("sha256")?,
-    }))
+    })))
 }

@@ -17,7 +17,9 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 pub const KEY_INTRODUCTION: &str = "application/vnd.signedapproval.key+json";
 
 /// DER of a SubjectPublicKeyInfo for Ed25519 up to the 32 key bytes (RFC 8410 section 4).
-const ED25519_SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const ED25519_SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// Why an envelope or a key was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +42,13 @@ pub enum DsseError {
 
 /// The bytes that a DSSE signature covers.
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("DSSEv1 {} {} {} ", payload_type.len(), payload_type, payload.len()).into_bytes();
+    let mut bytes = format!(
+        "DSSEv1 {} {} {} ",
+        payload_type.len(),
+        payload_type,
+        payload.len()
+    )
+    .into_bytes();
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -66,16 +73,22 @@ pub struct PublicKey {
 impl PublicKey {
     /// From the 32 raw bytes. Points that are no point, or of small order, are refused.
     pub fn from_raw(public: &[u8; 32]) -> Result<PublicKey, DsseError> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| DsseError::Key("no such point"))?;
+        let key =
+            ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| DsseError::Key("no such point"))?;
         if key.is_weak() {
             return Err(DsseError::Key("a point of small order"));
         }
-        Ok(PublicKey { key, id: key_id(&spki_of_ed25519(public)) })
+        Ok(PublicKey {
+            key,
+            id: key_id(&spki_of_ed25519(public)),
+        })
     }
 
     /// From SubjectPublicKeyInfo DER.
     pub fn from_spki(der: &[u8]) -> Result<PublicKey, DsseError> {
-        let raw = der.strip_prefix(&ED25519_SPKI_PREFIX).and_then(|it| <&[u8; 32]>::try_from(it).ok());
+        let raw = der
+            .strip_prefix(&ED25519_SPKI_PREFIX)
+            .and_then(|it| <&[u8; 32]>::try_from(it).ok());
         PublicKey::from_raw(raw.ok_or(DsseError::Key("not its SubjectPublicKeyInfo"))?)
     }
 
@@ -97,7 +110,10 @@ impl PublicKey {
 
     /// PEM text of the SubjectPublicKeyInfo, as openssl writes it.
     pub fn pem(&self) -> String {
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(self.spki()))
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(self.spki())
+        )
     }
 
     /// The key's id, 64 lowercase hex digits.
@@ -108,7 +124,9 @@ impl PublicKey {
     /// Verifies strictly: no small-order points, no second encoding of a signature (RFC 8032 section 5.1.7).
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), DsseError> {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
-        self.key.verify_strict(message, &signature).map_err(|_| DsseError::BadSignature)
+        self.key
+            .verify_strict(message, &signature)
+            .map_err(|_| DsseError::BadSignature)
     }
 }
 
@@ -147,7 +165,10 @@ impl Envelope {
         Envelope {
             payload_type: payload_type.to_owned(),
             payload: payload.to_vec(),
-            signatures: vec![Signature { keyid: keyid.to_owned(), sig: *sig }],
+            signatures: vec![Signature {
+                keyid: keyid.to_owned(),
+                sig: *sig,
+            }],
         }
         .to_bytes()
     }
@@ -160,7 +181,10 @@ impl Envelope {
             signatures: self
                 .signatures
                 .iter()
-                .map(|it| SignatureForm { keyid: &it.keyid, sig: STANDARD.encode(it.sig) })
+                .map(|it| SignatureForm {
+                    keyid: &it.keyid,
+                    sig: STANDARD.encode(it.sig),
+                })
                 .collect(),
         };
         serde_json::to_vec(&form).expect("texts always serialise")
@@ -177,8 +201,14 @@ impl Envelope {
             signature.exactly(&["keyid", "sig"])?;
             signatures.push(Signature {
                 keyid: signature.digest("keyid")?.to_string(),
-                sig: signature.bytes("sig")?.try_into().map_err(|_| DsseError::SignatureLength)?,
+                sig: signature
+                    .bytes("sig")?
+                    .try_into()
+                    .map_err(|_| DsseError::SignatureLength)?,
             });
+        }
+        if signatures.is_empty() {
+            return Err(DsseError::SignatureCount(0, 1));
         }
         let envelope = Envelope {
             payload_type: form.text("payloadType")?.to_owned(),
@@ -186,7 +216,16 @@ impl Envelope {
             signatures,
         };
         // The one test that leaves no second spelling: escapes, padding, order and blanks all show here.
-        if envelope.to_bytes() == bytes { Ok(envelope) } else { Err(DsseError::NotCanonical) }
+        if envelope.to_bytes() == bytes {
+            Ok(envelope)
+        } else {
+            Err(DsseError::NotCanonical)
+        }
+    }
+
+    /// The key id that the first signature names; empty where there is none.
+    pub fn keyid(&self) -> &str {
+        self.signatures.first().map_or("", |it| it.keyid.as_str())
     }
 
     /// Verifies that the envelope has exactly one signature, by `key`.
@@ -203,7 +242,10 @@ impl Envelope {
         for (signature, key) in self.signatures.iter().zip(keys) {
             if signature.keyid != key.id() {
                 let named = signature.keyid.clone();
-                return Err(DsseError::OtherKey { named, trusted: key.id().to_owned() });
+                return Err(DsseError::OtherKey {
+                    named,
+                    trusted: key.id().to_owned(),
+                });
             }
             key.verify(&message, &signature.sig)?;
         }

@@ -109,8 +109,20 @@ impl ParsedIntent {
         let value = strict::parse(bytes, Space::Refused)?;
         let intent = value.object("intent")?;
         intent.exactly(&[
-            "v", "type", "request", "decision", "meaning", "subject", "subject_sha256", "policy_sha256", "rules",
-            "person", "person_name", "comment", "issued_at", "expires_at",
+            "v",
+            "type",
+            "request",
+            "decision",
+            "meaning",
+            "subject",
+            "subject_sha256",
+            "policy_sha256",
+            "rules",
+            "person",
+            "person_name",
+            "comment",
+            "issued_at",
+            "expires_at",
         ])?;
         let shape = |text: &str| StrictError::Shape(text.to_owned());
         if intent.integer("v")? != 1 || intent.text("type")? != INTENT_TYPE {
@@ -124,7 +136,9 @@ impl ParsedIntent {
         let subject_bytes = intent.member("subject")?.bytes.to_vec();
         let subject_sha256 = intent.digest("subject_sha256")?;
         if Digest::of(&subject_bytes) != subject_sha256 {
-            return Err(shape("intent.subject_sha256 is not the digest of the subject's bytes"));
+            return Err(shape(
+                "intent.subject_sha256 is not the digest of the subject's bytes",
+            ));
         }
         let expires_at = intent.text_or_null("expires_at")?;
         if expires_at.is_some_and(|it| strict::time(it).is_none()) {

@@ -35,13 +35,28 @@ struct LeafForm<'a, A: ?Sized, O: ?Sized, D: ?Sized> {
 ///
 /// `seq` is the 0-based index in the log, `time` RFC 3339 in UTC. The three parts may be anything that serialises to
 /// an object (`&RawValue` keeps bytes as they are). What the strict reader would refuse is refused here already.
-pub fn encode<A, O, D>(seq: u64, time: &str, kind: &str, actor: &A, object: &O, data: &D) -> Result<Vec<u8>, LeafError>
+pub fn encode<A, O, D>(
+    seq: u64,
+    time: &str,
+    kind: &str,
+    actor: &A,
+    object: &O,
+    data: &D,
+) -> Result<Vec<u8>, LeafError>
 where
     A: Serialize + ?Sized,
     O: Serialize + ?Sized,
     D: Serialize + ?Sized,
 {
-    let form = LeafForm { v: 1, seq, time, kind, actor, object, data };
+    let form = LeafForm {
+        v: 1,
+        seq,
+        time,
+        kind,
+        actor,
+        object,
+        data,
+    };
     let bytes = serde_json::to_vec(&form).map_err(|e| LeafError::Unwritable(e.to_string()))?;
     parse(&bytes)?;
     Ok(bytes)

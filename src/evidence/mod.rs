@@ -12,4 +12,5 @@ pub mod verify;
 pub mod webauthn;
 
 #[cfg(test)]
-mod tests;
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;

@@ -133,7 +133,9 @@ impl OutcomeInput<'_> {
         let subject = Subject::parse(self.subject)?;
         let statement = StatementForm {
             kind: STATEMENT_TYPE,
-            subject: [SubjectForm { digest: DigestForm::new(&subject.digest, self.git_tree) }],
+            subject: [SubjectForm {
+                digest: DigestForm::new(&subject.digest, self.git_tree),
+            }],
             predicate_type: OUTCOME_TYPE,
             predicate: PredicateForm {
                 outcome: self.outcome,
@@ -149,7 +151,9 @@ impl OutcomeInput<'_> {
                 expires_at: self.expires_at,
                 subject: ContentForm::new(self.subject),
                 issuer: self.issuer,
-                log: LogForm { origin: self.log_origin },
+                log: LogForm {
+                    origin: self.log_origin,
+                },
             },
         };
         let bytes = serde_json::to_vec(&statement).expect("texts, numbers and digests always serialise");
@@ -192,7 +196,10 @@ impl OutcomeStatement {
                 quorum: obligation.count("quorum")?,
                 methods: methods
                     .iter()
-                    .map(|it| Method::parse(it).ok_or_else(|| shape("an obligation lists a method that is not known")))
+                    .map(|it| {
+                        Method::parse(it)
+                            .ok_or_else(|| shape("an obligation lists a method that is not known"))
+                    })
                     .collect::<Result<_, _>>()?,
                 credentials: obligation.texts("credentials")?,
                 break_glass: match obligation.optional("break_glass") {

@@ -65,7 +65,11 @@ pub fn parse(bytes: &[u8], space: Space) -> Result<Value<'_>, StrictError> {
     reader.skip_space()?;
     let value = reader.value(0)?;
     reader.skip_space()?;
-    if reader.at == bytes.len() { Ok(value) } else { Err(StrictError::Syntax(reader.at)) }
+    if reader.at == bytes.len() {
+        Ok(value)
+    } else {
+        Err(StrictError::Syntax(reader.at))
+    }
 }
 
 /// Reads canonical base64: standard alphabet, padded, no stray bits.
@@ -94,7 +98,10 @@ impl<'a> Value<'a> {
     /// The object behind this value; `what` names it in the error.
     pub fn object(&self, what: &str) -> Result<Object<'_, 'a>, StrictError> {
         match &self.kind {
-            Kind::Object(members) => Ok(Object { what: what.to_owned(), members }),
+            Kind::Object(members) => Ok(Object {
+                what: what.to_owned(),
+                members,
+            }),
             _ => Err(StrictError::Shape(format!("{what} is not an object"))),
         }
     }
@@ -174,7 +181,10 @@ impl<'v, 'a> Object<'v, 'a> {
 
     /// A member that may be absent.
     pub fn optional(&self, name: &str) -> Option<&'v Value<'a>> {
-        self.members.iter().find(|(it, _)| it == name).map(|(_, value)| value)
+        self.members
+            .iter()
+            .find(|(it, _)| it == name)
+            .map(|(_, value)| value)
     }
 
     /// A member that must be there.
@@ -207,12 +217,17 @@ impl<'v, 'a> Object<'v, 'a> {
         if value.is_null() {
             return Ok(None);
         }
-        value.text().map(Some).ok_or_else(|| self.wrong(name, "text or null"))
+        value
+            .text()
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "text or null"))
     }
 
     /// A member that is an integer, sign allowed.
     pub fn integer(&self, name: &str) -> Result<i64, StrictError> {
-        self.member(name)?.integer().ok_or_else(|| self.wrong(name, "an integer"))
+        self.member(name)?
+            .integer()
+            .ok_or_else(|| self.wrong(name, "an integer"))
     }
 
     /// A member that is an integer of at least 0.
@@ -222,19 +237,27 @@ impl<'v, 'a> Object<'v, 'a> {
 
     /// A member that is `true` or `false`.
     pub fn boolean(&self, name: &str) -> Result<bool, StrictError> {
-        self.member(name)?.boolean().ok_or_else(|| self.wrong(name, "true or false"))
+        self.member(name)?
+            .boolean()
+            .ok_or_else(|| self.wrong(name, "true or false"))
     }
 
     /// A member that is a list.
     pub fn list(&self, name: &str) -> Result<&'v [Value<'a>], StrictError> {
-        self.member(name)?.list().ok_or_else(|| self.wrong(name, "a list"))
+        self.member(name)?
+            .list()
+            .ok_or_else(|| self.wrong(name, "a list"))
     }
 
     /// A member that is a list of texts.
     pub fn texts(&self, name: &str) -> Result<Vec<String>, StrictError> {
         self.list(name)?
             .iter()
-            .map(|it| it.text().map(str::to_owned).ok_or_else(|| self.wrong(name, "a list of texts")))
+            .map(|it| {
+                it.text()
+                    .map(str::to_owned)
+                    .ok_or_else(|| self.wrong(name, "a list of texts"))
+            })
             .collect()
     }
 
@@ -245,14 +268,15 @@ impl<'v, 'a> Object<'v, 'a> {
 
     /// A member that is a SHA-256 digest in 64 lowercase hex digits.
     pub fn digest(&self, name: &str) -> Result<Digest, StrictError> {
-        Digest::parse(self.text(name)?)
-            .ok_or_else(|| self.wrong(name, "64 lowercase hex digits"))
+        Digest::parse(self.text(name)?).ok_or_else(|| self.wrong(name, "64 lowercase hex digits"))
     }
 
     /// A member that is a time in the one form used here: `2026-03-15T14:23:07Z`, with or without a fraction.
     pub fn time(&self, name: &str) -> Result<(&'v str, Time), StrictError> {
         let text = self.text(name)?;
-        time(text).map(|it| (text, it)).ok_or_else(|| self.wrong(name, "an RFC 3339 time in UTC"))
+        time(text)
+            .map(|it| (text, it))
+            .ok_or_else(|| self.wrong(name, "an RFC 3339 time in UTC"))
     }
 
     /// Where a member stands, for errors.
@@ -297,7 +321,10 @@ impl<'a> Reader<'a> {
             Some(b'n') => self.word("null", Kind::Null)?,
             _ => return Err(StrictError::Syntax(self.at)),
         };
-        Ok(Value { bytes: &self.bytes[start..self.at], kind })
+        Ok(Value {
+            bytes: &self.bytes[start..self.at],
+            kind,
+        })
     }
 
     fn word(&mut self, word: &str, kind: Kind<'a>) -> Result<Kind<'a>, StrictError> {
@@ -381,7 +408,8 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         let leading_zero = self.bytes.get(digits_at) == Some(&b'0') && (self.at > digits_at + 1 || negative);
-        if self.at == digits_at || leading_zero || matches!(self.bytes.get(self.at), Some(b'.' | b'e' | b'E')) {
+        if self.at == digits_at || leading_zero || matches!(self.bytes.get(self.at), Some(b'.' | b'e' | b'E'))
+        {
             return Err(StrictError::Number(start));
         }
         Ok(if negative { -number } else { number })
@@ -395,7 +423,9 @@ impl<'a> Reader<'a> {
             while matches!(self.bytes.get(self.at), Some(it) if *it >= 0x20 && *it != b'"' && *it != b'\\') {
                 self.at += 1;
             }
-            text.push_str(std::str::from_utf8(&self.bytes[run..self.at]).map_err(|_| StrictError::Syntax(run))?);
+            text.push_str(
+                std::str::from_utf8(&self.bytes[run..self.at]).map_err(|_| StrictError::Syntax(run))?,
+            );
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
@@ -438,10 +468,16 @@ impl<'a> Reader<'a> {
     }
 
     fn four_hex(&mut self, start: usize) -> Result<u32, StrictError> {
-        let digits = self.bytes.get(self.at..self.at + 4).ok_or(StrictError::Syntax(start))?;
+        let digits = self
+            .bytes
+            .get(self.at..self.at + 4)
+            .ok_or(StrictError::Syntax(start))?;
         self.at += 4;
         digits.iter().try_fold(0, |sum, it| {
-            char::from(*it).to_digit(16).map(|digit| sum * 16 + digit).ok_or(StrictError::Syntax(start))
+            char::from(*it)
+                .to_digit(16)
+                .map(|digit| sum * 16 + digit)
+                .ok_or(StrictError::Syntax(start))
         })
     }
 }

@@ -160,10 +160,31 @@ impl Subject {
 
     fn parse_change(subject: &Object<'_, '_>, kind: String) -> Result<Subject, StrictError> {
         subject.exactly(&[
-            "kind", "forge", "instance", "project_id", "project", "change", "source_project_id", "source",
-            "target", "head", "base", "files_sha256", "files_count", "files_complete", "author", "title_sha256",
+            "kind",
+            "forge",
+            "instance",
+            "project_id",
+            "project",
+            "change",
+            "source_project_id",
+            "source",
+            "target",
+            "head",
+            "base",
+            "files_sha256",
+            "files_count",
+            "files_complete",
+            "author",
+            "title_sha256",
         ])?;
-        for name in ["forge", "instance", "project_id", "source_project_id", "source", "author"] {
+        for name in [
+            "forge",
+            "instance",
+            "project_id",
+            "source_project_id",
+            "source",
+            "author",
+        ] {
             subject.text(name)?;
         }
         subject.digest("files_sha256")?;
@@ -188,7 +209,15 @@ impl Subject {
 
     fn parse_action(subject: &Object<'_, '_>, kind: String, bytes: &[u8]) -> Result<Subject, StrictError> {
         subject.exactly_with(
-            &["kind", "action", "environment", "project", "digest", "requester", "claimed_sha256"],
+            &[
+                "kind",
+                "action",
+                "environment",
+                "project",
+                "digest",
+                "requester",
+                "claimed_sha256",
+            ],
             &["environment", "project", "digest"],
         )?;
         subject.digest("claimed_sha256")?;
@@ -221,9 +250,14 @@ impl Subject {
 /// A full commit id, SHA-1 or SHA-256, in lowercase hex.
 fn commit(object: &Object<'_, '_>, name: &str) -> Result<String, StrictError> {
     let text = object.text(name)?;
-    let hex = text.bytes().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
+    let hex = text
+        .bytes()
+        .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
     if hex && (text.len() == 40 || text.len() == 64) {
         return Ok(text.to_owned());
     }
-    Err(StrictError::Shape(format!("{} is not a full commit id", object.path(name))))
+    Err(StrictError::Shape(format!(
+        "{} is not a full commit id",
+        object.path(name)
+    )))
 }

@@ -25,6 +25,10 @@ const EVENT_DISTANCE_MS: u64 = 300_000;
 /// Clocks may step back this far between two entries without the order of times being doubted, in milliseconds.
 const CLOCK_STEP_MS: i64 = 2_000;
 
+/// What no proof in one's own hand can show.
+const SAME_LOG: &str =
+    "that everybody sees the same log: compare the proof's checkpoint with one from elsewhere";
+
 /// One thing that was checked, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -87,8 +91,14 @@ pub struct Verified {
 /// What kind of document it is.
 #[derive(Clone, Debug)]
 pub enum Body {
-    Credential { credential: Box<Credential>, intent: Box<ParsedIntent> },
-    Outcome { outcome: Box<OutcomeStatement>, subject: Box<Subject> },
+    Credential {
+        credential: Box<Credential>,
+        intent: Box<ParsedIntent>,
+    },
+    Outcome {
+        outcome: Box<OutcomeStatement>,
+        subject: Box<Subject>,
+    },
 }
 
 impl Verified {
@@ -114,13 +124,21 @@ pub fn document(
         Some((statement, keyid)) => checks.body(&statement, &keyid, expect),
         None => None,
     };
-    let verified = body.map(|body| Verified { file_sha256: Digest::of(file), body });
+    let verified = body.map(|body| Verified {
+        file_sha256: Digest::of(file),
+        body,
+    });
     if let Some(verified) = &verified {
         checks.journal(verified, trust, journal);
     }
     let report = checks.report();
     let verified = verified.filter(|_| report.valid);
     (report, verified)
+}
+
+/// Verifies one file by itself, a credential or an outcome, against the trusted credential keys.
+pub fn envelope(file: &[u8], keys: &[PublicKey]) -> Report {
+    document(file, &Trust { keys, log_keys: &[] }, &Expect::default(), None).0
 }
 
 /// Verifies an approval as a whole: the outcome says approved or skipped, and every credential it names is there, valid
@@ -139,11 +157,20 @@ pub fn approval(outcome: &[u8], credentials: &[&[u8]], trust: &Trust<'_>, expect
     if let Body::Outcome { outcome, .. } = &verified.body {
         let through = matches!(outcome.outcome, Outcome::Approved | Outcome::Skipped);
         let word = outcome.outcome.word();
-        checks.add("granted", if through { Ok(format!("the request was {word}")) } else { Err(word.to_owned()) });
+        checks.add(
+            "granted",
+            if through {
+                Ok(format!("the request was {word}"))
+            } else {
+                Err(word.to_owned())
+            },
+        );
     } else {
         checks.add("granted", Err("the file is not an outcome".into()));
     }
-    checks.list.extend(together(&verified, &given.iter().collect::<Vec<_>>(), true));
+    checks
+        .list
+        .extend(together(&verified, &given.iter().collect::<Vec<_>>(), true));
     report.valid &= checks.list.iter().all(|it| it.ok);
     report.checks.extend(checks.list);
     if !report.valid {
@@ -152,29 +179,68 @@ pub fn approval(outcome: &[u8], credentials: &[&[u8]], trust: &Trust<'_>, expect
     report
 }
 
+/// Verifies a journal event that stands for itself, by its proof alone.
+pub fn event(event: &[u8], proof: &[u8], trust: &Trust<'_>) -> Report {
+    let mut checks = Checks::default();
+    let leaf = leaf::parse(event).map_err(|e| visible(&e.to_string()));
+    let seq = leaf.as_ref().ok().map(|it| it.seq);
+    let said = leaf.map(|it| {
+        format!(
+            "journal event {}, `{}`, at {}",
+            it.seq,
+            visible(&it.kind),
+            it.time
+        )
+    });
+    checks.add("event", said);
+    if let Some(seq) = seq {
+        checks.add("inclusion", inclusion(seq, event, proof, trust.log_keys));
+        checks.not_shown.push(SAME_LOG.into());
+    }
+    checks.report()
+}
+
 /// Checks an outcome against credentials of its request: same subject, each named by it, and, once all it names are
 /// there (or `complete` demands that they are), that they fill every obligation.
 pub fn together(outcome: &Verified, credentials: &[&Verified], complete: bool) -> Vec<Check> {
     let mut checks = Checks::default();
-    let Body::Outcome { outcome: statement, .. } = &outcome.body else {
+    let Body::Outcome {
+        outcome: statement, ..
+    } = &outcome.body
+    else {
         checks.add("outcome", Err("the file is not an outcome".into()));
         return checks.list;
     };
     let mut given = Vec::new();
     for verified in credentials {
         let Body::Credential { credential, intent } = &verified.body else {
-            checks.add("named", Err("an outcome stands where a credential belongs".into()));
+            checks.add(
+                "named",
+                Err("an outcome stands where a credential belongs".into()),
+            );
             continue;
         };
         let id = format!("crd_{}", verified.file_sha256);
         checks.add("named", named(statement, &id, credential, intent));
         given.push((id, credential.as_ref()));
     }
-    let wanted: BTreeSet<&str> =
-        statement.obligations.iter().flat_map(|it| &it.credentials).map(String::as_str).collect();
-    let missing = wanted.iter().filter(|id| !given.iter().any(|(it, _)| it == *id)).count();
+    let wanted: BTreeSet<&str> = statement
+        .obligations
+        .iter()
+        .flat_map(|it| &it.credentials)
+        .map(String::as_str)
+        .collect();
+    let missing = wanted
+        .iter()
+        .filter(|id| !given.iter().any(|(it, _)| it == *id))
+        .count();
     if missing > 0 && complete {
-        checks.add("quorum", Err(format!("{missing} of the credentials that the outcome names are missing")));
+        checks.add(
+            "quorum",
+            Err(format!(
+                "{missing} of the credentials that the outcome names are missing"
+            )),
+        );
     } else if missing == 0 && statement.outcome == Outcome::Approved {
         for obligation in &statement.obligations {
             checks.add("quorum", quorum(obligation, &given));
@@ -204,10 +270,18 @@ fn named(
         .map(|it| visible(&it.rule))
         .collect();
     match (credential.decision, outcome.outcome) {
-        (Answer::Reject, _) if !rules.is_empty() => Err(format!("the outcome counts the rejection {id} as an approval")),
-        (Answer::Reject, Outcome::Approved | Outcome::Skipped) => Err(format!("{id} rejects what was {word}")),
-        (Answer::Approve, Outcome::Approved) if rules.is_empty() => Err(format!("the outcome does not name {id}")),
-        (Answer::Approve, Outcome::Approved) => Ok(format!("the outcome names {id} for {}", rules.join(", "))),
+        (Answer::Reject, _) if !rules.is_empty() => {
+            Err(format!("the outcome counts the rejection {id} as an approval"))
+        }
+        (Answer::Reject, Outcome::Approved | Outcome::Skipped) => {
+            Err(format!("{id} rejects what was {word}"))
+        }
+        (Answer::Approve, Outcome::Approved) if rules.is_empty() => {
+            Err(format!("the outcome does not name {id}"))
+        }
+        (Answer::Approve, Outcome::Approved) => {
+            Ok(format!("the outcome names {id} for {}", rules.join(", ")))
+        }
         (_, _) => Ok(format!("{id} belongs to a request that was {word}")),
     }
 }
@@ -223,8 +297,15 @@ fn quorum(obligation: &Obligation, given: &[(String, &Credential)]) -> Result<St
         if credential.decision != Answer::Approve {
             return Err(format!("{rule}: {id} is not an approval"));
         }
-        if !obligation.methods.iter().any(|listed| credential.method.satisfies(*listed)) {
-            return Err(format!("{rule}: {} is not a method it takes", credential.method.name()));
+        if !obligation
+            .methods
+            .iter()
+            .any(|listed| credential.method.satisfies(*listed))
+        {
+            return Err(format!(
+                "{rule}: {} is not a method it takes",
+                credential.method.name()
+            ));
         }
         if !persons.insert(&credential.approver_id) {
             return Err(format!("{rule}: one person stands in it twice"));
@@ -234,7 +315,10 @@ fn quorum(obligation: &Obligation, given: &[(String, &Credential)]) -> Result<St
     if counted < obligation.quorum {
         return Err(format!("{rule}: {counted} of {} persons", obligation.quorum));
     }
-    Ok(format!("{rule}: {counted} of {} persons approved", obligation.quorum))
+    Ok(format!(
+        "{rule}: {counted} of {} persons approved",
+        obligation.quorum
+    ))
 }
 
 #[derive(Default)]
@@ -255,7 +339,12 @@ impl Checks {
     fn report(self) -> Report {
         let valid = !self.list.is_empty() && self.list.iter().all(|it| it.ok);
         let verdict = self.verdict.filter(|_| valid);
-        Report { valid, checks: self.list, not_shown: self.not_shown, verdict }
+        Report {
+            valid,
+            checks: self.list,
+            not_shown: self.not_shown,
+            verdict,
+        }
     }
 
     /// Envelope and signature. The statement's bytes and the key's id, if both hold.
@@ -263,7 +352,10 @@ impl Checks {
         let envelope = match Envelope::parse(file) {
             Ok(envelope) if envelope.payload_type != PAYLOAD_TYPE => {
                 let found = visible(&envelope.payload_type);
-                self.add("envelope", Err(format!("the payload type is `{found}`, not `{PAYLOAD_TYPE}`")));
+                self.add(
+                    "envelope",
+                    Err(format!("the payload type is `{found}`, not `{PAYLOAD_TYPE}`")),
+                );
                 return None;
             }
             Ok(envelope) => envelope,
@@ -273,10 +365,16 @@ impl Checks {
             }
         };
         let [signature] = envelope.signatures.as_slice() else {
-            self.add("envelope", Err(format!("{} signatures instead of one", envelope.signatures.len())));
+            self.add(
+                "envelope",
+                Err(format!("{} signatures instead of one", envelope.signatures.len())),
+            );
             return None;
         };
-        self.add("envelope", Ok("DSSE in its one canonical form, one signature".into()));
+        self.add(
+            "envelope",
+            Ok("DSSE in its one canonical form, one signature".into()),
+        );
         let keyid = signature.keyid.clone();
         let verdict = match trust.keys.iter().find(|it| it.id() == keyid) {
             None => Err(format!("signed by key {keyid}, which is not trusted here")),
@@ -285,7 +383,8 @@ impl Checks {
                 Err(error) => Err(error.to_string()),
             },
         };
-        self.add("signature", verdict).then_some((envelope.payload, keyid))
+        self.add("signature", verdict)
+            .then_some((envelope.payload, keyid))
     }
 
     fn body(&mut self, statement: &[u8], keyid: &str, expect: &Expect<'_>) -> Option<Body> {
@@ -294,7 +393,10 @@ impl Checks {
             Ok(OUTCOME_TYPE) => self.outcome(statement, keyid, expect),
             Ok(other) => {
                 let other = visible(other);
-                self.add("statement", Err(format!("`{other}` is neither a credential nor an outcome")));
+                self.add(
+                    "statement",
+                    Err(format!("`{other}` is neither a credential nor an outcome")),
+                );
                 None
             }
             Err(error) => {
@@ -312,7 +414,10 @@ impl Checks {
                 return None;
             }
         };
-        self.add("statement", Ok("an approval credential (in-toto Statement v1)".into()));
+        self.add(
+            "statement",
+            Ok("an approval credential (in-toto Statement v1)".into()),
+        );
         let intent = match parsed_intent(&credential) {
             Ok(intent) => intent,
             Err(error) => {
@@ -321,8 +426,20 @@ impl Checks {
             }
         };
         let subject = &intent.subject;
-        self.add("intent", Ok(format!("the intent's digest is {}", credential.intent_sha256)));
-        self.add("subject", Ok(format!("{} {}, {} {}", subject.kind, visible(&subject.name), subject.digest.0, subject.digest.1)));
+        self.add(
+            "intent",
+            Ok(format!("the intent's digest is {}", credential.intent_sha256)),
+        );
+        self.add(
+            "subject",
+            Ok(format!(
+                "{} {}, {} {}",
+                subject.kind,
+                visible(&subject.name),
+                subject.digest.0,
+                subject.digest.1
+            )),
+        );
         self.add("agreement", agreement(&credential, &intent));
         self.add("method", honest_method(&credential));
         match &credential.evidence {
@@ -348,7 +465,10 @@ impl Checks {
             to_the_second(&credential.decided_at),
             &keyid[..6],
         ));
-        Some(Body::Credential { credential: Box::new(credential), intent: Box::new(intent) })
+        Some(Body::Credential {
+            credential: Box::new(credential),
+            intent: Box::new(intent),
+        })
     }
 
     fn credential_limits(&mut self, credential: &Credential) {
@@ -373,9 +493,12 @@ impl Checks {
             ),
         }
         if credential.digests.iter().any(|(name, _)| name == "gitTree") {
-            self.not_shown.push("that the tree id belongs to the commit: the approver's signature covers the commit".into());
+            self.not_shown.push(
+                "that the tree id belongs to the commit: the approver's signature covers the commit".into(),
+            );
         }
-        self.not_shown.push("the time of the decision beyond the appliance's word".into());
+        self.not_shown
+            .push("the time of the decision beyond the appliance's word".into());
     }
 
     fn outcome(&mut self, statement: &[u8], keyid: &str, expect: &Expect<'_>) -> Option<Body> {
@@ -394,7 +517,16 @@ impl Checks {
                 return None;
             }
         };
-        self.add("subject", Ok(format!("{} {}, {} {}", subject.kind, visible(&subject.name), subject.digest.0, subject.digest.1)));
+        self.add(
+            "subject",
+            Ok(format!(
+                "{} {}, {} {}",
+                subject.kind,
+                visible(&subject.name),
+                subject.digest.0,
+                subject.digest.1
+            )),
+        );
         self.add("obligations", obligations(&outcome));
         self.add("times", outcome_times(&outcome));
         if let Some(at) = expect.at {
@@ -402,7 +534,9 @@ impl Checks {
         }
         self.expected(expect, &subject, &outcome.digests, &outcome.request);
         if !outcome.obligations.is_empty() {
-            self.not_shown.push("the persons' own signatures: they are in the credentials that the outcome names".into());
+            self.not_shown.push(
+                "the persons' own signatures: they are in the credentials that the outcome names".into(),
+            );
         }
         let rules: Vec<String> = outcome.rules.iter().map(|it| visible(it)).collect();
         let by = match outcome.outcome {
@@ -417,11 +551,23 @@ impl Checks {
             to_the_second(&outcome.decided_at),
             &keyid[..6],
         ));
-        Some(Body::Outcome { outcome: Box::new(outcome), subject: Box::new(subject) })
+        Some(Body::Outcome {
+            outcome: Box::new(outcome),
+            subject: Box::new(subject),
+        })
     }
 
-    fn expected(&mut self, expect: &Expect<'_>, subject: &Subject, digests: &[(String, String)], request: &str) {
-        let commit = digests.iter().find(|(name, _)| name == "gitCommit").map(|(_, value)| value.as_str());
+    fn expected(
+        &mut self,
+        expect: &Expect<'_>,
+        subject: &Subject,
+        digests: &[(String, String)],
+        request: &str,
+    ) {
+        let commit = digests
+            .iter()
+            .find(|(name, _)| name == "gitCommit")
+            .map(|(_, value)| value.as_str());
         let action = (subject.kind != "change").then_some(subject.name.as_str());
         let pairs = [
             ("commit", expect.commit, commit),
@@ -433,16 +579,20 @@ impl Checks {
         for (what, wanted, found) in pairs {
             let Some(wanted) = wanted else { continue };
             let found_text = found.map_or_else(|| "none".to_owned(), visible);
-            self.add("expected", match found == Some(wanted) {
-                true => Ok(format!("the {what} is {found_text}")),
-                false => Err(format!("the {what} is {found_text}, not {}", visible(wanted))),
-            });
+            self.add(
+                "expected",
+                match found == Some(wanted) {
+                    true => Ok(format!("the {what} is {found_text}")),
+                    false => Err(format!("the {what} is {found_text}, not {}", visible(wanted))),
+                },
+            );
         }
     }
 
     fn journal(&mut self, verified: &Verified, trust: &Trust<'_>, journal: Option<&Journal<'_>>) {
         let Some(journal) = journal else {
-            self.not_shown.push("inclusion in the log: neither the journal's event nor a proof was given".into());
+            self.not_shown
+                .push("inclusion in the log: neither the journal's event nor a proof was given".into());
             return;
         };
         let event = match &verified.body {
@@ -452,13 +602,17 @@ impl Checks {
             Body::Outcome { outcome, .. } => outcome_event(journal.event, verified.file_sha256, outcome),
         };
         let seq = event.as_ref().ok().copied();
-        self.add("event", event.map(|seq| format!("journal event {seq} names this file and agrees with it")));
+        self.add(
+            "event",
+            event.map(|seq| format!("journal event {seq} names this file and agrees with it")),
+        );
         let (Some(seq), Some(proof)) = (seq, journal.proof) else {
-            self.not_shown.push("inclusion in the log: no proof was given for the event".into());
+            self.not_shown
+                .push("inclusion in the log: no proof was given for the event".into());
             return;
         };
         if self.add("inclusion", inclusion(seq, journal.event, proof, trust.log_keys)) {
-            self.not_shown.push("that everybody sees the same log: compare the proof's checkpoint with one from elsewhere".into());
+            self.not_shown.push(SAME_LOG.into());
         }
     }
 }
@@ -498,11 +652,24 @@ fn agreement(credential: &Credential, intent: &ParsedIntent) -> Result<String, S
         ("gate.targetRef", gate.target_ref == subject.target),
         ("gate.base", gate.base == subject.base),
         ("gate.environment", gate.environment == subject.environment),
-        ("requester", subject.requester.as_ref().is_none_or(|it| *it == requester)),
-        ("the statement's subject", digests_agree(&credential.digests, subject)),
-        ("times.challengeIssuedAt", credential.challenge_issued_at == intent.issued_at),
+        (
+            "requester",
+            subject.requester.as_ref().is_none_or(|it| *it == requester),
+        ),
+        (
+            "the statement's subject",
+            digests_agree(&credential.digests, subject),
+        ),
+        (
+            "times.challengeIssuedAt",
+            credential.challenge_issued_at == intent.issued_at,
+        ),
     ];
-    let differing: Vec<&str> = pairs.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+    let differing: Vec<&str> = pairs
+        .iter()
+        .filter(|(_, same)| !same)
+        .map(|(name, _)| *name)
+        .collect();
     if differing.is_empty() {
         Ok(format!("{} members agree with the intent", pairs.len()))
     } else {
@@ -524,10 +691,17 @@ fn honest_method(credential: &Credential) -> Result<String, String> {
     let method = credential.method;
     let by_passkey = method != Method::Totp;
     if credential.grade != grade(method) {
-        return Err(format!("{} is graded `{}`", method.name(), visible(&credential.grade)));
+        return Err(format!(
+            "{} is graded `{}`",
+            method.name(),
+            visible(&credential.grade)
+        ));
     }
     if credential.user_verified != by_passkey || credential.authenticator.is_some() != by_passkey {
-        return Err(format!("{} with userVerified or authenticator of another method", method.name()));
+        return Err(format!(
+            "{} with userVerified or authenticator of another method",
+            method.name()
+        ));
     }
     if matches!(credential.evidence, Evidence::Webauthn(_)) != by_passkey {
         return Err(format!("{} with the evidence of another method", method.name()));
@@ -550,7 +724,10 @@ fn passkey(credential: &Credential, webauthn: &Webauthn) -> Result<String, Strin
     if !is_origin_of(&webauthn.origin, &webauthn.rp_id) {
         return Err("the origin's host does not belong to the relying party".into());
     }
-    let told = credential.authenticator.as_ref().map(|it| (it.backup_eligible, it.backup_state));
+    let told = credential
+        .authenticator
+        .as_ref()
+        .map(|it| (it.backup_eligible, it.backup_state));
     if told != Some((flags.backup_eligible(), flags.backup_state())) {
         return Err("the backup flags are not those the authenticator signed".into());
     }
@@ -563,7 +740,9 @@ fn passkey(credential: &Credential, webauthn: &Webauthn) -> Result<String, Strin
 
 /// Whether the origin's host is the relying party id or below it (WebAuthn section 5.1.4).
 fn is_origin_of(origin: &str, rp_id: &str) -> bool {
-    let Some((_, authority)) = origin.split_once("://") else { return false };
+    let Some((_, authority)) = origin.split_once("://") else {
+        return false;
+    };
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
         _ => authority,
@@ -579,13 +758,21 @@ fn totp(credential: &Credential, step: u64, period: u64, digits: u64) -> Result<
     let decided = strict::time(&credential.decided_at).ok_or("decidedAt is not a time")?;
     let now = u64::try_from(decided.0).map_err(|_| "decided before 1970")? / 1000 / period;
     if now.abs_diff(step) > 1 {
-        return Err(format!("time step {step} is not within one of decidedAt's, {now}"));
+        return Err(format!(
+            "time step {step} is not within one of decidedAt's, {now}"
+        ));
     }
-    Ok(format!("time step {step} fits decidedAt; the code itself is not kept and binds nothing"))
+    Ok(format!(
+        "time step {step} fits decidedAt; the code itself is not kept and binds nothing"
+    ))
 }
 
 fn times(credential: &Credential, intent: &ParsedIntent) -> Result<String, String> {
-    let read = |text: &str| strict::time(text).map(|it| it.0).ok_or_else(|| format!("`{}` is not a time", visible(text)));
+    let read = |text: &str| {
+        strict::time(text)
+            .map(|it| it.0)
+            .ok_or_else(|| format!("`{}` is not a time", visible(text)))
+    };
     let requested = read(&credential.requested_at)?;
     let issued = read(&credential.challenge_issued_at)?;
     let decided = read(&credential.decided_at)?;
@@ -593,10 +780,14 @@ fn times(credential: &Credential, intent: &ParsedIntent) -> Result<String, Strin
         return Err("requested, shown and decided do not follow each other".into());
     }
     match intent.expires_at.as_deref() {
-        None => Ok(format!("decided at {}; the request had no limit", credential.decided_at)),
-        Some(expires) if decided < read(expires)? => {
-            Ok(format!("decided at {}, before the request expired at {expires}", credential.decided_at))
-        }
+        None => Ok(format!(
+            "decided at {}; the request had no limit",
+            credential.decided_at
+        )),
+        Some(expires) if decided < read(expires)? => Ok(format!(
+            "decided at {}, before the request expired at {expires}",
+            credential.decided_at
+        )),
         Some(_) => Err("decided after the request had expired".into()),
     }
 }
@@ -623,7 +814,10 @@ fn obligations(outcome: &OutcomeStatement) -> Result<String, String> {
         if !rules.insert(&obligation.rule) {
             return Err(format!("{rule} stands twice"));
         }
-        let well_formed = |id: &&String| id.strip_prefix("crd_").is_some_and(|it| Digest::parse(it).is_some());
+        let well_formed = |id: &&String| {
+            id.strip_prefix("crd_")
+                .is_some_and(|it| Digest::parse(it).is_some())
+        };
         let distinct: BTreeSet<_> = obligation.credentials.iter().filter(well_formed).collect();
         if distinct.len() != obligation.credentials.len() {
             return Err(format!("{rule} names a credential twice, or none at all"));
@@ -666,7 +860,9 @@ fn outcome_times(outcome: &OutcomeStatement) -> Result<String, String> {
 fn unexpired(outcome: &OutcomeStatement, at: Time) -> Result<String, String> {
     match outcome.expires_at.as_deref() {
         None => Ok("without limit".into()),
-        Some(expires) if strict::time(expires).is_some_and(|it| at < it) => Ok(format!("good until {expires}")),
+        Some(expires) if strict::time(expires).is_some_and(|it| at < it) => {
+            Ok(format!("good until {expires}"))
+        }
         Some(expires) => Err(format!("expired at {}", visible(expires))),
     }
 }
@@ -681,16 +877,37 @@ fn decision_event(
     let seen = |e: StrictError| visible(&e.to_string());
     let leaf = leaf::parse(event).map_err(|e| visible(&e.to_string()))?;
     if leaf.kind != "decision.recorded" {
-        return Err(format!("the event is `{}`, not `decision.recorded`", visible(&leaf.kind)));
+        return Err(format!(
+            "the event is `{}`, not `decision.recorded`",
+            visible(&leaf.kind)
+        ));
     }
     let data = leaf.data.object("event.data").map_err(seen)?;
     let pairs = [
-        ("credential_sha256", data.digest("credential_sha256").map_err(seen)? == file_sha256),
-        ("request", data.text("request").map_err(seen)? == credential.request),
-        ("person", data.text("person").map_err(seen)? == credential.approver_id),
-        ("decision", data.text("decision").map_err(seen)? == credential.decision.name()),
-        ("method", data.text("method").map_err(seen)? == credential.method.name()),
-        ("subject_sha256", data.digest("subject_sha256").map_err(seen)? == intent.subject_sha256),
+        (
+            "credential_sha256",
+            data.digest("credential_sha256").map_err(seen)? == file_sha256,
+        ),
+        (
+            "request",
+            data.text("request").map_err(seen)? == credential.request,
+        ),
+        (
+            "person",
+            data.text("person").map_err(seen)? == credential.approver_id,
+        ),
+        (
+            "decision",
+            data.text("decision").map_err(seen)? == credential.decision.name(),
+        ),
+        (
+            "method",
+            data.text("method").map_err(seen)? == credential.method.name(),
+        ),
+        (
+            "subject_sha256",
+            data.digest("subject_sha256").map_err(seen)? == intent.subject_sha256,
+        ),
     ];
     agree_in_time(&pairs, &leaf.time, &credential.decided_at)?;
     Ok(leaf.seq)
@@ -706,7 +923,10 @@ fn outcome_event(event: &[u8], file_sha256: Digest, outcome: &OutcomeStatement) 
     }
     let data = leaf.data.object("event.data").map_err(seen)?;
     let pairs = [
-        ("outcome_sha256", data.digest("outcome_sha256").map_err(seen)? == file_sha256),
+        (
+            "outcome_sha256",
+            data.digest("outcome_sha256").map_err(seen)? == file_sha256,
+        ),
         ("request", data.text("request").map_err(seen)? == outcome.request),
     ];
     agree_in_time(&pairs, &leaf.time, &outcome.decided_at)?;
@@ -742,4 +962,3 @@ fn inclusion(seq: u64, event: &[u8], proof: &[u8], keys: &[VerifierKey]) -> Resu
 fn to_the_second(text: &str) -> String {
     strict::time(text).map_or_else(|| visible(text), Time::to_the_second)
 }
-

@@ -21,13 +21,14 @@ pub const RS256: i64 = -257;
 
 /// DER of a SubjectPublicKeyInfo for an uncompressed P-256 point, up to the point (RFC 5480 section 2).
 const P256_SPKI_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// DER of the AlgorithmIdentifier rsaEncryption with NULL parameters (RFC 3279 section 2.3.1).
-const RSA_ALGORITHM: [u8; 15] =
-    [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+const RSA_ALGORITHM: [u8; 15] = [
+    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
 
 /// Why an assertion or an attestation object was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +128,9 @@ pub fn verify_assertion(
     check_client_data(evidence, expected_challenge)?;
     let head = AuthenticatorData::parse(evidence.authenticator_data)?;
     if head.flags.attested_key() {
-        return Err(WebauthnError::AuthenticatorData("an assertion carries no attested key"));
+        return Err(WebauthnError::AuthenticatorData(
+            "an assertion carries no attested key",
+        ));
     }
     head.finish(head.rest)?;
     if head.rp_id_hash != Digest::of(evidence.rp_id.as_bytes()).0 {
@@ -139,9 +142,21 @@ pub fn verify_assertion(
     if !head.flags.user_verified() {
         return Err(WebauthnError::NotVerified);
     }
-    let message = [evidence.authenticator_data, &Digest::of(evidence.client_data_json).0].concat();
-    verify_signature(evidence.alg, evidence.public_key_spki, &message, evidence.signature)?;
-    Ok(Assertion { flags: head.flags, sign_count: head.sign_count })
+    let message = [
+        evidence.authenticator_data,
+        &Digest::of(evidence.client_data_json).0,
+    ]
+    .concat();
+    verify_signature(
+        evidence.alg,
+        evidence.public_key_spki,
+        &message,
+        evidence.signature,
+    )?;
+    Ok(Assertion {
+        flags: head.flags,
+        sign_count: head.sign_count,
+    })
 }
 
 fn check_client_data(evidence: &WebauthnEvidence<'_>, challenge: &[u8; 32]) -> Result<(), WebauthnError> {
@@ -158,7 +173,10 @@ fn check_client_data(evidence: &WebauthnEvidence<'_>, challenge: &[u8; 32]) -> R
     let origin = client.text("origin")?;
     if origin != evidence.origin {
         let visible = crate::domain::text::visible;
-        return Err(WebauthnError::Origin { found: visible(origin), expected: visible(evidence.origin) });
+        return Err(WebauthnError::Origin {
+            found: visible(origin),
+            expected: visible(evidence.origin),
+        });
     }
     let framed = match client.optional("crossOrigin") {
         None => false,
@@ -188,7 +206,8 @@ fn verify_signature(alg: i64, spki: &[u8], message: &[u8], signature: &[u8]) -> 
         EDDSA => {
             let key = PublicKey::from_spki(spki).map_err(|_| WebauthnError::Key("not an Ed25519 key"))?;
             let signature = signature.try_into().map_err(|_| WebauthnError::SignatureForm)?;
-            key.verify(message, signature).map_err(|_: DsseError| WebauthnError::BadSignature)
+            key.verify(message, signature)
+                .map_err(|_: DsseError| WebauthnError::BadSignature)
         }
         RS256 => {
             let pkcs1 = rsa_key_of(spki).ok_or(WebauthnError::Key("not an RSA key in its one DER form"))?;
@@ -202,16 +221,22 @@ fn verify_signature(alg: i64, spki: &[u8], message: &[u8], signature: &[u8]) -> 
 
 /// `SEQUENCE { INTEGER r, INTEGER s }` with the shortest lengths and numbers, both positive, nothing after.
 fn is_strict_ecdsa_der(signature: &[u8]) -> bool {
-    let Some((&[0x30, length], body)) = signature.split_first_chunk::<2>() else { return false };
+    let Some((&[0x30, length], body)) = signature.split_first_chunk::<2>() else {
+        return false;
+    };
     if length >= 0x80 || usize::from(length) != body.len() {
         return false;
     }
-    positive_integer(body).and_then(positive_integer).is_some_and(<[u8]>::is_empty)
+    positive_integer(body)
+        .and_then(positive_integer)
+        .is_some_and(<[u8]>::is_empty)
 }
 
 /// Skips one positive DER INTEGER of at most 33 bytes and gives what follows.
 fn positive_integer(der: &[u8]) -> Option<&[u8]> {
-    let (&[0x02, length], rest) = der.split_first_chunk::<2>()? else { return None };
+    let (&[0x02, length], rest) = der.split_first_chunk::<2>()? else {
+        return None;
+    };
     if length == 0 || length > 33 {
         return None;
     }
@@ -269,7 +294,11 @@ fn der(tag: u8, body: &[u8]) -> Vec<u8> {
         byte @ 0x80..=0xff => bytes.extend([0x81, byte as u8]),
         long => {
             bytes.push(0x82);
-            bytes.extend(u16::try_from(long).expect("an RSA key is far below 64 KiB").to_be_bytes());
+            bytes.extend(
+                u16::try_from(long)
+                    .expect("an RSA key is far below 64 KiB")
+                    .to_be_bytes(),
+            );
         }
     }
     bytes.extend_from_slice(body);
@@ -278,12 +307,22 @@ fn der(tag: u8, body: &[u8]) -> Vec<u8> {
 
 fn der_integer(number: &[u8]) -> Vec<u8> {
     let padded = number.first().is_none_or(|it| it & 0x80 != 0);
-    der(0x02, &if padded { [&[0], number].concat() } else { number.to_vec() })
+    der(
+        0x02,
+        &if padded {
+            [&[0], number].concat()
+        } else {
+            number.to_vec()
+        },
+    )
 }
 
 fn spki_of_rsa(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     let pkcs1 = der(0x30, &[der_integer(modulus), der_integer(exponent)].concat());
-    der(0x30, &[&RSA_ALGORITHM[..], &der(0x03, &[&[0], &pkcs1[..]].concat())].concat())
+    der(
+        0x30,
+        &[&RSA_ALGORITHM[..], &der(0x03, &[&[0], &pkcs1[..]].concat())].concat(),
+    )
 }
 
 /// Authenticator data up to its fixed part, and the bytes after it.
@@ -302,7 +341,9 @@ impl<'a> AuthenticatorData<'a> {
         let (sign_count, rest) = rest.split_first_chunk::<4>().ok_or(short)?;
         let flags = Flags(flags);
         if flags.backup_state() && !flags.backup_eligible() {
-            return Err(WebauthnError::AuthenticatorData("backed up, yet not eligible for backup"));
+            return Err(WebauthnError::AuthenticatorData(
+                "backed up, yet not eligible for backup",
+            ));
         }
         Ok(AuthenticatorData {
             rp_id_hash: *rp_id_hash,
@@ -347,13 +388,18 @@ pub struct AttestedKey {
 
 /// Reads the public key out of an attestation object, as the authenticator sent it.
 pub fn attested(attestation_object: &[u8]) -> Result<AttestedKey, WebauthnError> {
-    let mut cbor = Cbor { bytes: attestation_object };
+    let mut cbor = Cbor {
+        bytes: attestation_object,
+    };
     let object = match cbor.read(0) {
         Some(Item::Map(members)) if cbor.bytes.is_empty() => members,
         _ => return Err(WebauthnError::Attestation("not one CBOR map")),
     };
     let member = |name: &str| {
-        object.iter().find(|(key, _)| matches!(key, Item::Text(it) if *it == name)).map(|(_, value)| value)
+        object
+            .iter()
+            .find(|(key, _)| matches!(key, Item::Text(it) if *it == name))
+            .map(|(_, value)| value)
     };
     let (Some(Item::Text(format)), Some(Item::Map(_)), Some(Item::Bytes(data))) =
         (member("fmt"), member("attStmt"), member("authData"))
@@ -369,7 +415,9 @@ pub fn attested(attestation_object: &[u8]) -> Result<AttestedKey, WebauthnError>
     let (length, rest) = rest.split_first_chunk::<2>().ok_or(short.clone())?;
     let length = usize::from(u16::from_be_bytes(*length));
     if length == 0 || length > 1023 {
-        return Err(WebauthnError::Attestation("the credential id is not of 1 to 1023 bytes"));
+        return Err(WebauthnError::Attestation(
+            "the credential id is not of 1 to 1023 bytes",
+        ));
     }
     let (credential_id, rest) = rest.split_at_checked(length).ok_or(short)?;
     let mut cbor = Cbor { bytes: rest };
@@ -425,19 +473,30 @@ fn spki_of_cose(key: &[(Item<'_>, Item<'_>)]) -> Result<(i64, Vec<u8>), Webauthn
             }
             spki_of_rsa(modulus, exponent)
         }
-        (ES256 | EDDSA | RS256, _, _) => return Err(WebauthnError::Key("type or curve is not the algorithm's")),
+        (ES256 | EDDSA | RS256, _, _) => {
+            return Err(WebauthnError::Key("type or curve is not the algorithm's"));
+        }
         _ => return Err(WebauthnError::Algorithm(alg)),
     };
     Ok((alg, spki))
 }
 
 fn cose_member<'k, 'a>(key: &'k [(Item<'a>, Item<'a>)], label: i64) -> Option<&'k Item<'a>> {
-    key.iter().find(|(it, _)| *it == Item::Integer(label)).map(|(_, value)| value)
+    key.iter()
+        .find(|(it, _)| *it == Item::Integer(label))
+        .map(|(_, value)| value)
 }
 
 fn uuid_text(bytes: &[u8; 16]) -> String {
     let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 /// A CBOR value. `Other` stands for simple values and floats, which nothing here asks for.
@@ -473,7 +532,10 @@ impl<'a> Cbor<'a> {
             24..=27 => 1_u64 << (info - 24),
             _ => return None,
         };
-        let value = self.take(width)?.iter().fold(0_u64, |sum, it| sum << 8 | u64::from(*it));
+        let value = self
+            .take(width)?
+            .iter()
+            .fold(0_u64, |sum, it| sum << 8 | u64::from(*it));
         // Floats (major 7) have no shorter form of the same kind; everything else must be as short as it can be.
         let floor = [24, 1 << 8, 1 << 16, 1 << 32][usize::from(info - 24)];
         (major == 7 || value >= floor).then_some((major, info, value))
@@ -500,7 +562,9 @@ impl<'a> Cbor<'a> {
                 let mut members: Vec<(Item<'a>, Item<'a>)> = Vec::new();
                 for _ in 0..value {
                     let key = self.read(depth + 1)?;
-                    if !matches!(key, Item::Integer(_) | Item::Text(_)) || members.iter().any(|(it, _)| *it == key) {
+                    if !matches!(key, Item::Integer(_) | Item::Text(_))
+                        || members.iter().any(|(it, _)| *it == key)
+                    {
                         return None;
                     }
                     let value = self.read(depth + 1)?;

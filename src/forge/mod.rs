@@ -2,6 +2,9 @@
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
 pub mod gitlab;
+mod registry;
+
+pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;

@@ -57,13 +57,17 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes a new database on a storage of one's own. For the crash tests.
+    /// Makes a new database on an empty storage of one's own. For the crash tests.
+    ///
+    /// # Errors
+    /// When the storage is not empty or can't be written.
     pub fn create_on(backend: impl StorageBackend, instance: &str) -> Result<Store, Error> {
+        if backend.len().map_err(|e| Error::Io(e.to_string()))? != 0 {
+            return Err(Error::Io("the storage is not empty".into()));
+        }
         let db = builder(false).create_with_backend(backend).map_err(Error::from_open)?;
         let store = Store { db };
-        if store.read()?.identity().is_err() {
-            store.begin_with_identity(instance)?;
-        }
+        store.begin_with_identity(instance)?;
         Ok(store)
     }
 
@@ -83,6 +87,23 @@ impl Store {
         }
         drop(file);
         let db = builder(length <= CHECK_WHOLE_BYTES_MAX).open(path).map_err(Error::from_open)?;
+        Store::checked(db)
+    }
+
+    /// Opens an existing database on a storage of one's own, with the checks of `open`. For the crash tests.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_on(backend: impl StorageBackend) -> Result<Store, Error> {
+        let length = backend.len().map_err(|e| Error::Io(e.to_string()))?;
+        if length == 0 {
+            return Err(Error::Damaged("the file is empty".into()));
+        }
+        let db = builder(length <= CHECK_WHOLE_BYTES_MAX).create_with_backend(backend).map_err(Error::from_open)?;
+        Store::checked(db)
+    }
+
+    fn checked(db: Database) -> Result<Store, Error> {
         let store = Store { db };
         let identity = store.read()?.identity()?;
         if identity.schema > SCHEMA {

@@ -45,7 +45,11 @@ pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
 
 fn answer(request: &HttpRequest, name: &str) -> HttpResponse {
     let Some(file) = Files::get(name) else {
-        return crate::web::pages::error_page(StatusCode::NOT_FOUND, "There is no such file", "Check the address.");
+        return crate::web::pages::error_page(
+            StatusCode::NOT_FOUND,
+            "There is no such file",
+            "Check the address.",
+        );
     };
     let version = version(&file);
     let tag = format!("\"{version}\"");
@@ -76,10 +80,17 @@ fn version(file: &rust_embed::EmbeddedFile) -> String {
 
 /// RFC 9110, 13.1.2: a list of tags, weak ones equal to strong ones, or `*`.
 fn holds(request: &HttpRequest, tag: &str) -> bool {
-    let Some(known) = request.headers().get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()) else {
+    let Some(known) = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|it| it.to_str().ok())
+    else {
         return false;
     };
-    known.split(',').map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == tag)
+    known
+        .split(',')
+        .map(str::trim)
+        .any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == tag)
 }
 
 /// By the ending alone: the files are our own, and `nosniff` holds browsers to it.
@@ -111,18 +122,31 @@ mod tests {
         let query = url("app.css");
         let named = TestRequest::with_uri(&query).to_http_request();
         let answer_named = answer(&named, "app.css");
-        assert_eq!(answer_named.headers().get(header::CACHE_CONTROL).expect("set"), FOR_EVER);
+        assert_eq!(
+            answer_named.headers().get(header::CACHE_CONTROL).expect("set"),
+            FOR_EVER
+        );
         let plain = TestRequest::with_uri("/static/app.css?v=0").to_http_request();
-        assert_eq!(answer(&plain, "app.css").headers().get(header::CACHE_CONTROL).expect("set"), ASK_AGAIN);
+        assert_eq!(
+            answer(&plain, "app.css")
+                .headers()
+                .get(header::CACHE_CONTROL)
+                .expect("set"),
+            ASK_AGAIN
+        );
     }
 
     #[test]
     fn whoever_holds_the_file_gets_no_second_copy() {
         let first = answer(&TestRequest::default().to_http_request(), "app.js");
         let tag = first.headers().get(header::ETAG).expect("set").clone();
-        let again = TestRequest::default().insert_header((header::IF_NONE_MATCH, tag)).to_http_request();
+        let again = TestRequest::default()
+            .insert_header((header::IF_NONE_MATCH, tag))
+            .to_http_request();
         assert_eq!(answer(&again, "app.js").status(), StatusCode::NOT_MODIFIED);
-        let other = TestRequest::default().insert_header((header::IF_NONE_MATCH, "\"0\"")).to_http_request();
+        let other = TestRequest::default()
+            .insert_header((header::IF_NONE_MATCH, "\"0\""))
+            .to_http_request();
         assert_eq!(answer(&other, "app.js").status(), StatusCode::OK);
     }
 

@@ -11,7 +11,7 @@ use signedapproval::tlog::tree::{
 };
 use tlog_tiles::HashReader;
 
-/// Past two full tiles, so that there are three tile levels' worth of shapes but a debug build stays quick.
+/// Past two full tiles, so that there are full and partial ones on two levels but a debug build stays quick.
 const SIZE: u64 = 600;
 
 /// Sizes around every power of two, and some without a pattern.

@@ -5,7 +5,7 @@ use crate::domain::decide::requests::{candidate, method_of, strongest};
 use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
-use crate::domain::policy::{Candidate, Method, Obligation, WhyNot, all_met, fill, may_fill};
+use crate::domain::policy::{Candidate, Obligation, WhyNot, all_met, fill, may_fill};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
@@ -192,7 +192,20 @@ fn filled_by(request: &Request, person: &PersonId, this: &PersonId) -> Option<Fi
     earlier.map(|it| FilledBy::Earlier(it.credential))
 }
 
-/// The strongest listed method in words, for pages and errors.
-pub fn methods_text(methods: &[Method]) -> String {
-    methods.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")
+/// How many people fill each obligation so far, in the order of the request's obligations.
+///
+/// # Errors
+/// When the recorded state can't be read.
+pub fn progress(request: &Request, now: Time, state: &impl Read) -> Result<Vec<usize>, Fault> {
+    let groups = state.all::<Group>()?;
+    let mut candidates = Vec::new();
+    for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
+        if let Some(person) = state.get::<Person>(decision.person.as_str())?
+            && person.has(Role::Approver)
+            && strongest(&person, now).is_some()
+        {
+            candidates.push(candidate(&person, decision.method, &request.involved, &groups));
+        }
+    }
+    Ok(fill(&request.obligations, &candidates).iter().map(|it| it.persons.len()).collect())
 }

@@ -9,8 +9,8 @@ mod decisions;
 mod people;
 mod requests;
 
-pub use changes::wanted_status;
-pub use decisions::{Eligibility, eligibility};
+pub use changes::{WantedStatus, wanted_status};
+pub use decisions::{Eligibility, eligibility, progress};
 pub use requests::may_see;
 
 use crate::domain::command::{CeremonyProof, Command, Reply};

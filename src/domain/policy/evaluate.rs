@@ -677,10 +677,10 @@ fn judges_change(match_: &Match, branch: &str, project: Option<&str>) -> bool {
 /// Actions have no paths: a rule about paths does not judge them, and neither does a skip that leaves some paths out.
 fn judges_action(rule: &Rule, environment: Option<&str>, project: Option<&str>) -> bool {
     let match_ = &rule.match_;
-    let grant = !matches!(&rule.effect, RuleEffect::Require(r) if !r.break_glass);
+    let demand = matches!(&rule.effect, RuleEffect::Require(r) if !r.break_glass);
     match_.branch.is_none()
         && match_.paths.is_none()
-        && !(grant && !match_.exclude_paths.is_empty())
+        && (demand || match_.exclude_paths.is_empty())
         && named(match_.environment.as_deref(), environment)
         && named(match_.project.as_deref(), project)
 }

@@ -295,9 +295,12 @@ impl<'a> Board<'a> {
         // How many of the people from a position on may fill each obligation.
         let mut left = vec![vec![0u32; self.obligations.len()]; order.len() + 1];
         for at in (0..order.len()).rev() {
-            for i in 0..self.obligations.len() {
-                left[at][i] = left[at + 1][i] + u32::from(self.people[order[at]].1[i]);
-            }
+            let may = &self.people[order[at]].1;
+            left[at] = left[at + 1]
+                .iter()
+                .zip(may)
+                .map(|(after, able)| after + u32::from(*able))
+                .collect();
         }
         let mut descent = Descent {
             board: self,

@@ -126,6 +126,7 @@ impl Form {
 pub struct Effort {
     /// Elementary steps so far: at most (units of the path) × (states of the glob) for each match.
     pub steps: u64,
+    reached: Vec<bool>,
     now: Vec<usize>,
     next: Vec<usize>,
     seen: Vec<u64>,
@@ -215,7 +216,7 @@ impl PathGlob {
 #[derive(Clone, Debug)]
 pub struct NamePattern {
     text: String,
-    program: Program,
+    name: Name,
 }
 
 impl PartialEq for NamePattern {
@@ -231,7 +232,7 @@ impl NamePattern {
     pub fn new(text: &str) -> Result<Self, BadGlob> {
         Ok(NamePattern {
             text: text.to_owned(),
-            program: Program::new(&tokens(text, Flavour::Name)?),
+            name: Name::new(&tokens(text, Flavour::Name)?),
         })
     }
 
@@ -243,7 +244,7 @@ impl NamePattern {
     /// The pattern matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
         let units: Vec<u32> = name.chars().map(u32::from).collect();
-        self.program.run(&units, false, &mut Effort::default())
+        self.name.matches(&units, &mut Effort::default())
     }
 
     /// The pattern matches a branch, given as a full ref: `main` means `refs/heads/main` and nothing else.
@@ -274,16 +275,10 @@ enum Token {
     One,
     /// `[…]`: one character, never `/`.
     Class(Class),
-    /// `*` of a path: anything without `/`.
+    /// `*`: anything. Segments of a path hold no `/`, so that there it stops at one.
     Star,
-    /// `*` of a name: anything.
-    Cross,
-    /// `**` as a whole segment, before it is known where it stands.
+    /// `**` as a whole segment of a path.
     Deep,
-    /// Directories, any number: `(.*/)?`.
-    Dirs,
-    /// Something: `.+`.
-    Below,
     Either(Vec<Vec<Token>>),
 }
 
@@ -368,7 +363,7 @@ impl Reader<'_> {
         }
         let length = self.at - start;
         if self.flavour == Flavour::Name {
-            return Ok(Token::Cross);
+            return Ok(Token::Star);
         }
         if length == 1 {
             return Ok(Token::Star);
@@ -507,93 +502,225 @@ fn folded_class(class: &Class) -> Token {
     Token::Either(longer)
 }
 
-/// How a path glob is laid over a path.
+/// A path glob, segment by segment.
 #[derive(Clone, Debug)]
-enum Shape {
-    /// Over the whole path.
-    Whole(Program),
-    /// Over a base name at any depth.
-    Base(Program),
-    /// Over the name of a directory above the file, at any depth.
-    Under(Program),
+struct Shape(Vec<Element>);
+
+#[derive(Clone, Debug)]
+enum Element {
+    /// Directories, any number, none included.
+    Dirs,
+    /// One segment, whatever its name.
+    Any,
+    /// One or more segments; always the last element.
+    Below,
+    /// One segment of such a name.
+    Named(Name),
 }
 
 impl Shape {
     fn of_path(tokens: &[Token]) -> Result<Self, BadGlob> {
-        let mut segments: Vec<Vec<Token>> = tokens
-            .split(|t| *t == Token::Unit(SLASH))
-            .map(<[Token]>::to_vec)
-            .collect();
+        let mut segments: Vec<&[Token]> = tokens.split(|t| *t == Token::Unit(SLASH)).collect();
         let leading = segments.len() > 1 && segments[0].is_empty();
         if leading {
             segments.remove(0);
         }
-        let directory = segments.len() > 1 && segments.last().is_some_and(Vec::is_empty);
+        let directory = segments.len() > 1 && segments.last().is_some_and(|s| s.is_empty());
         if directory {
             segments.pop();
         }
-        if segments.iter().any(Vec::is_empty) {
+        if segments.iter().any(|s| s.is_empty()) {
             return Err(BadGlob::EmptySegment);
         }
         let deep = |segment: &[Token]| segment == [Token::Deep];
         segments.dedup_by(|b, a| deep(a) && deep(b));
-        if !leading && segments.len() == 1 && !deep(&segments[0]) {
-            segments.insert(0, vec![Token::Deep]);
+        let ends_deep = segments.last().is_some_and(|s| deep(s));
+        let mut elements = Vec::new();
+        if !leading && segments.len() == 1 && !ends_deep {
+            elements.push(Element::Dirs);
         }
-        if segments.len() == 2 && deep(&segments[0]) && !deep(&segments[1]) {
-            let program = Program::new(&segments[1]);
-            return Ok(if directory {
-                Shape::Under(program)
+        for segment in segments {
+            elements.push(if deep(segment) {
+                Element::Dirs
             } else {
-                Shape::Base(program)
+                Element::Named(Name::new(segment))
             });
         }
-        let mut flat = Vec::new();
-        let last = segments.len() - 1;
-        for (i, segment) in segments.into_iter().enumerate() {
-            match (deep(&segment), i == last) {
-                (true, true) => flat.push(Token::Below),
-                (true, false) => flat.push(Token::Dirs),
-                (false, true) => flat.extend(segment),
-                (false, false) => {
-                    flat.extend(segment);
-                    flat.push(Token::Unit(SLASH));
-                }
+        if ends_deep {
+            elements.pop();
+            if directory {
+                elements.extend([Element::Dirs, Element::Any]);
             }
         }
-        if directory {
-            flat.extend([Token::Unit(SLASH), Token::Below]);
+        if ends_deep || directory {
+            elements.push(Element::Below);
         }
-        Ok(Shape::Whole(Program::new(&flat)))
+        Ok(Shape(elements))
     }
 
     /// `cover`: a directory above the file counts too.
     fn matches(&self, path: &Form, cover: bool, effort: &mut Effort) -> bool {
         effort.steps += 1;
-        match self {
-            Shape::Whole(program) => program.run(&path.units, cover, effort),
-            Shape::Base(program) | Shape::Under(program) => {
-                if program
+        let elements = &self.0;
+        for element in elements {
+            if let Element::Named(name) = element
+                && name
                     .suffix
                     .last()
                     .is_some_and(|unit| !path.may_end_a_segment_with(*unit))
-                {
-                    return false;
-                }
-                let (above, file) = path.segments.split_at(path.segments.len() - 1);
-                let base = matches!(self, Shape::Base(_));
-                let tried = match (base, cover) {
-                    (true, true) => &path.segments[..],
-                    (true, false) => file,
-                    (false, _) => above,
-                };
-                let size = path.units.len();
-                tried.iter().any(|(from, to)| {
-                    (base || to + 1 < size) && program.run(&path.units[*from..*to], false, effort)
-                })
+            {
+                return false;
             }
         }
+        if !cover
+            && let (Some(Element::Named(name)), Some(file)) = (elements.last(), path.segments.last())
+            && !name.matches(&path.units[file.0..file.1], effort)
+        {
+            return false;
+        }
+        // `reached[i]`: the segments so far can be spent on the elements before `i`.
+        let accept = elements.len();
+        let mut reached = std::mem::take(&mut effort.reached);
+        reached.clear();
+        reached.resize(accept + 1, false);
+        reached[0] = true;
+        pass_dirs(elements, &mut reached);
+        let mut matched = false;
+        for (from, to) in &path.segments {
+            let segment = &path.units[*from..*to];
+            let mut alive = false;
+            reached[accept] = false;
+            for i in (0..accept).rev() {
+                if !reached[i] {
+                    continue;
+                }
+                effort.steps += 1;
+                let (goes_on, stays) = match &elements[i] {
+                    Element::Dirs => (false, true),
+                    Element::Any => (true, false),
+                    Element::Below => (true, true),
+                    Element::Named(name) => (name.matches(segment, effort), false),
+                };
+                reached[i] = stays;
+                reached[i + 1] |= goes_on;
+                alive |= goes_on || stays;
+            }
+            pass_dirs(elements, &mut reached);
+            // An early end by `!alive` leaves `matched` false: nothing is reached any more.
+            matched = reached[accept];
+            if !alive || (cover && matched) {
+                break;
+            }
+        }
+        effort.reached = reached;
+        matched
     }
+}
+
+/// Directories may be none: what comes after them is reached as soon as they are.
+fn pass_dirs(elements: &[Element], reached: &mut [bool]) {
+    for (i, element) in elements.iter().enumerate() {
+        if matches!(element, Element::Dirs) && reached[i] {
+            reached[i + 1] = true;
+        }
+    }
+}
+
+/// The glob of one segment, or of a whole branch name.
+#[derive(Clone, Debug)]
+struct Name {
+    /// What every match begins with.
+    prefix: Vec<u32>,
+    /// What every match ends with.
+    suffix: Vec<u32>,
+    form: NameForm,
+}
+
+#[derive(Clone, Debug)]
+enum NameForm {
+    /// Without braces: stretches of single characters, with anything between one and the next.
+    Stretches(Vec<Vec<Token>>),
+    /// With braces.
+    Automaton(Automaton),
+}
+
+impl Name {
+    fn new(tokens: &[Token]) -> Self {
+        let literal = |token: &Token| match token {
+            Token::Unit(unit) => Some(*unit),
+            _ => None,
+        };
+        let mut suffix: Vec<u32> = tokens.iter().rev().map_while(literal).collect();
+        suffix.reverse();
+        let form = if tokens.iter().any(|t| matches!(t, Token::Either(_))) {
+            NameForm::Automaton(Automaton::new(tokens))
+        } else {
+            NameForm::Stretches(
+                tokens
+                    .split(|t| *t == Token::Star)
+                    .map(<[Token]>::to_vec)
+                    .collect(),
+            )
+        };
+        Name {
+            prefix: tokens.iter().map_while(literal).collect(),
+            suffix,
+            form,
+        }
+    }
+
+    fn matches(&self, units: &[u32], effort: &mut Effort) -> bool {
+        effort.steps += 1;
+        if !units.starts_with(&self.prefix) || !units.ends_with(&self.suffix) {
+            return false;
+        }
+        match &self.form {
+            NameForm::Stretches(stretches) => in_order(stretches, units, effort),
+            NameForm::Automaton(automaton) => automaton.run(units, effort),
+        }
+    }
+}
+
+/// The first stretch stands at the beginning, the last at the end, and the others in between, each as early as it can:
+/// none has to be moved again, since any place that is left is as good for those after it.
+fn in_order(stretches: &[Vec<Token>], units: &[u32], effort: &mut Effort) -> bool {
+    let Some((first, others)) = stretches.split_first() else {
+        return units.is_empty();
+    };
+    let Some((last, between)) = others.split_last() else {
+        return units.len() == first.len() && fits(first, units, effort);
+    };
+    if units.len() < first.len() + last.len() {
+        return false;
+    }
+    let (head, rest) = units.split_at(first.len());
+    let (mut rest, tail) = rest.split_at(rest.len() - last.len());
+    if !fits(first, head, effort) || !fits(last, tail, effort) {
+        return false;
+    }
+    for stretch in between.iter().filter(|stretch| !stretch.is_empty()) {
+        let Some(at) = rest
+            .windows(stretch.len())
+            .position(|window| fits(stretch, window, effort))
+        else {
+            return false;
+        };
+        rest = &rest[at + stretch.len()..];
+    }
+    true
+}
+
+/// Both have the same length.
+fn fits(stretch: &[Token], units: &[u32], effort: &mut Effort) -> bool {
+    effort.steps += 1;
+    stretch.iter().zip(units).all(|(token, unit)| {
+        effort.steps += 1;
+        match token {
+            Token::Unit(wanted) => wanted == unit,
+            Token::Class(class) => class.holds(*unit),
+            _ => *unit != SLASH,
+        }
+    })
 }
 
 #[derive(Clone, Debug)]
@@ -610,35 +737,17 @@ enum Op {
 
 /// A Thompson automaton: all its states advance together, so no input makes it go back.
 #[derive(Clone, Debug)]
-struct Program {
-    ops: Vec<Op>,
-    /// What every match begins with.
-    prefix: Vec<u32>,
-    /// What every match ends with.
-    suffix: Vec<u32>,
-}
+struct Automaton(Vec<Op>);
 
-impl Program {
+impl Automaton {
     fn new(tokens: &[Token]) -> Self {
-        let literal = |token: &Token| match token {
-            Token::Unit(unit) => Some(*unit),
-            _ => None,
-        };
-        let prefix: Vec<u32> = tokens.iter().map_while(literal).collect();
-        let mut suffix: Vec<u32> = tokens.iter().rev().map_while(literal).collect();
-        suffix.reverse();
         let mut ops = Vec::new();
         emit(tokens, &mut ops);
         ops.push(Op::Accept);
-        Program { ops, prefix, suffix }
+        Automaton(ops)
     }
 
-    /// Whether the automaton accepts all units; with `cover`, or a beginning of them that `/` follows.
-    fn run(&self, units: &[u32], cover: bool, effort: &mut Effort) -> bool {
-        effort.steps += 1;
-        if !units.starts_with(&self.prefix) || (!cover && !units.ends_with(&self.suffix)) {
-            return false;
-        }
+    fn run(&self, units: &[u32], effort: &mut Effort) -> bool {
         let Effort {
             steps,
             now,
@@ -646,19 +755,15 @@ impl Program {
             seen,
             round,
             stack,
+            ..
         } = effort;
-        if seen.len() < self.ops.len() {
-            seen.resize(self.ops.len(), 0);
+        if seen.len() < self.0.len() {
+            seen.resize(self.0.len(), 0);
         }
         now.clear();
-        // The prefix is known to fit, and nothing jumps into it.
-        let begin = self.prefix.len();
         *round += 1;
-        let mut accepts = self.add(begin, now, seen, *round, stack);
-        for unit in &units[begin..] {
-            if cover && accepts && *unit == SLASH {
-                return true;
-            }
+        let mut accepts = self.add(0, now, seen, *round, stack);
+        for unit in units {
             if now.is_empty() {
                 return false;
             }
@@ -667,7 +772,7 @@ impl Program {
             *round += 1;
             for state in now.iter() {
                 *steps += 1;
-                let goes_on = match &self.ops[*state] {
+                let goes_on = match &self.0[*state] {
                     Op::Unit(wanted) => wanted == unit,
                     Op::NotSlash => *unit != SLASH,
                     Op::Any => true,
@@ -700,7 +805,7 @@ impl Program {
                 continue;
             }
             seen[state] = round;
-            match self.ops[state] {
+            match self.0[state] {
                 Op::Split(other) => stack.extend([other, state + 1]),
                 Op::Jump(to) => stack.push(to),
                 Op::Accept => accepts = true,
@@ -717,19 +822,7 @@ fn emit(tokens: &[Token], ops: &mut Vec<Op>) {
             Token::Unit(unit) => ops.push(Op::Unit(*unit)),
             Token::One => ops.push(Op::NotSlash),
             Token::Class(class) => ops.push(Op::Class(class.clone())),
-            Token::Star => repeat(Op::NotSlash, ops),
-            Token::Cross => repeat(Op::Any, ops),
-            Token::Below | Token::Deep => {
-                ops.push(Op::Any);
-                repeat(Op::Any, ops);
-            }
-            Token::Dirs => {
-                let split = ops.len();
-                ops.push(Op::Split(0));
-                repeat(Op::Any, ops);
-                ops.push(Op::Unit(SLASH));
-                ops[split] = Op::Split(ops.len());
-            }
+            Token::Star | Token::Deep => repeat(ops),
             Token::Either(alternatives) => {
                 let mut ends = Vec::new();
                 for (i, alternative) in alternatives.iter().enumerate() {
@@ -754,9 +847,9 @@ fn emit(tokens: &[Token], ops: &mut Vec<Op>) {
     }
 }
 
-fn repeat(op: Op, ops: &mut Vec<Op>) {
+fn repeat(ops: &mut Vec<Op>) {
     let start = ops.len();
     ops.push(Op::Split(start + 3));
-    ops.push(op);
+    ops.push(Op::Any);
     ops.push(Op::Jump(start));
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::project::{ForgeKind, Integration, Project};
-use crate::domain::request::{Kind, Request, Status};
+use crate::domain::request::{Kind, Request, Requester, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 use crate::web::pages::moment::{Moment, ago};
@@ -25,8 +25,16 @@ impl Places {
     /// Reads all of them. Projects and integrations stay few.
     pub fn load(state: &impl Read) -> Result<Self, Fault> {
         Ok(Places {
-            projects: state.all::<Project>()?.into_iter().map(|it| (it.id.clone(), it)).collect(),
-            integrations: state.all::<Integration>()?.into_iter().map(|it| (it.id.clone(), it)).collect(),
+            projects: state
+                .all::<Project>()?
+                .into_iter()
+                .map(|it| (it.id.clone(), it))
+                .collect(),
+            integrations: state
+                .all::<Integration>()?
+                .into_iter()
+                .map(|it| (it.id.clone(), it))
+                .collect(),
         })
     }
 
@@ -38,6 +46,13 @@ impl Places {
     /// The forge the request's change is on.
     pub fn forge(&self, request: &Request) -> Option<&Integration> {
         self.integrations.get(&self.project(request)?.integration)
+    }
+
+    /// A project's path, for people.
+    pub fn path_of(&self, project: &ProjectId) -> String {
+        self.projects
+            .get(project)
+            .map_or_else(|| project.to_string(), |it| shown(&it.path, NAME_MAX))
     }
 
     /// What the request is called in one or two words: `!142`, or the beginning of its action in quotes.
@@ -89,20 +104,38 @@ impl Band {
     pub fn of(request: &Request) -> Self {
         if let Some(environment) = &request.environment {
             let folded = environment.to_lowercase();
-            let production = folded.split(|c: char| !c.is_alphanumeric()).any(|it| it == "live" || it.starts_with("prod"));
+            let production = folded
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|it| it == "live" || it.starts_with("prod"));
             let look = if production { "production" } else { "other" };
-            return Band { look, word: shown(environment, NAME_MAX) };
+            return Band {
+                look,
+                word: shown(environment, NAME_MAX),
+            };
         }
-        match &request.target {
-            Some(target) => Band { look: "branch", word: branch(target) },
-            None => Band { look: "other", word: "No environment named".to_owned() },
+        let word = match (&request.target, &request.requester) {
+            (Some(target), _) => {
+                return Band {
+                    look: "branch",
+                    word: branch(target),
+                };
+            }
+            (None, Requester::Person { .. }) => "Test: nothing changes",
+            (None, Requester::Key { .. } | Requester::ForgeAccount { .. }) => "No environment named",
+        };
+        Band {
+            look: "other",
+            word: word.to_owned(),
         }
     }
 }
 
 /// A branch as people call it.
 pub fn branch(reference: &str) -> String {
-    shown(reference.strip_prefix("refs/heads/").unwrap_or(reference), NAME_MAX)
+    shown(
+        reference.strip_prefix("refs/heads/").unwrap_or(reference),
+        NAME_MAX,
+    )
 }
 
 /// One request in a list.
@@ -136,7 +169,10 @@ impl Card {
         };
         let place = match places.project(request) {
             Some(project) => shown(&project.path, NAME_MAX),
-            None => request.project_name.as_deref().map_or_else(String::new, |it| shown(it, NAME_MAX)),
+            None => request
+                .project_name
+                .as_deref()
+                .map_or_else(String::new, |it| shown(it, NAME_MAX)),
         };
         let waits = request.status == Status::Pending;
         Card {

@@ -26,7 +26,9 @@ pub async fn show_setup(app: Data<App>) -> Result<HttpResponse, PageError> {
     if app.set_up()? {
         return Ok(not_found());
     }
-    Ok(html(&SetUpPage { frame: Frame::new(&app, None, Place::Elsewhere, "Set up") }))
+    Ok(html(&SetUpPage {
+        frame: Frame::new(&app, None, Place::Elsewhere, "Set up"),
+    }))
 }
 
 #[derive(Template)]
@@ -37,7 +39,9 @@ struct EnrolmentPage {
 
 /// `GET /enrol`: anybody with an invitation, whose token is in the fragment.
 pub async fn show_enrolment(app: Data<App>) -> HttpResponse {
-    html(&EnrolmentPage { frame: Frame::new(&app, None, Place::Elsewhere, "Join") })
+    html(&EnrolmentPage {
+        frame: Frame::new(&app, None, Place::Elsewhere, "Join"),
+    })
 }
 
 #[derive(Template)]
@@ -69,7 +73,10 @@ pub async fn show_login(
         return Ok(see_other(next));
     }
     let frame = Frame::new(&app, None, Place::Elsewhere, "Sign in");
-    Ok(html(&LoginPage { frame, next: next.to_owned() }))
+    Ok(html(&LoginPage {
+        frame,
+        next: next.to_owned(),
+    }))
 }
 
 /// `GET /`: anybody; goes where this person begins.
@@ -92,7 +99,7 @@ fn home_of(person: &Person) -> &'static str {
 }
 
 /// The path, if it is one of our own pages and can be read in no other way (no scheme, no host, no `..`).
-pub fn local_path(next: &str) -> Option<&str> {
+fn local_path(next: &str) -> Option<&str> {
     const PAGES: [&str; 5] = ["/a/", "/dashboard", "/help", "/problems/", "/api/v1/credentials/"];
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"/_-.?=&".contains(&c);
     let ours = PAGES.iter().any(|it| next.starts_with(it)) || next == "/";
@@ -113,12 +120,28 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_are_gone_to() {
-        for good in ["/", "/a/", "/a/apr_00ff", "/dashboard/requests?status=pending", "/help"] {
+        for good in [
+            "/",
+            "/a/",
+            "/a/apr_00ff",
+            "/dashboard/requests?status=pending",
+            "/help",
+        ] {
             assert_eq!(local_path(good), Some(good));
         }
         for bad in [
-            "", "//evil.example", "/\\evil.example", "https://evil.example", "/a//evil.example", "/a/../x", "/a/%2f",
-            "javascript:alert(1)", "/login", "/a/\r\nx: y", "/dashboard#@evil", "\t/a/",
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a//evil.example",
+            "/a/../x",
+            "/a/%2f",
+            "javascript:alert(1)",
+            "/login",
+            "/a/\r\nx: y",
+            "/dashboard#@evil",
+            "\t/a/",
         ] {
             assert_eq!(local_path(bad), None, "{bad:?}");
         }

@@ -61,7 +61,12 @@ pub fn areas(files: &[FileChange], trace: &[TraceEntry]) -> Vec<Area> {
 
     // The busiest area has the full bar, so that bars compare.
     let sums: Vec<Option<(u64, u64)>> = groups.iter().map(|(_, files)| sum(files)).collect();
-    let most = sums.iter().flatten().map(|(added, removed)| added + removed).max().unwrap_or(0);
+    let most = sums
+        .iter()
+        .flatten()
+        .map(|(added, removed)| added + removed)
+        .max()
+        .unwrap_or(0);
     let mut left = FILES_SHOWN_MAX;
     groups
         .into_iter()
@@ -74,7 +79,11 @@ pub fn areas(files: &[FileChange], trace: &[TraceEntry]) -> Vec<Area> {
                 count: files.len(),
                 lines: sum.map(|(added, removed)| bar(added, removed, most)),
                 more: files.len() - listed,
-                files: files.into_iter().take(listed).map(|it| line(it, &traced)).collect(),
+                files: files
+                    .into_iter()
+                    .take(listed)
+                    .map(|it| line(it, &traced))
+                    .collect(),
             }
         })
         .collect()
@@ -99,7 +108,12 @@ fn bar(added: u64, removed: u64, most: u64) -> Lines {
         // What is there is seen, however little it is.
         u32::try_from(full).unwrap_or(BAR).max(u32::from(part > 0))
     };
-    Lines { added, removed, added_width: width(added), removed_width: width(removed) }
+    Lines {
+        added,
+        removed,
+        added_width: width(added),
+        removed_width: width(removed),
+    }
 }
 
 fn area_of(file: &FileChange) -> String {
@@ -123,18 +137,44 @@ fn line(file: &FileChange, traced: &BTreeMap<&str, &TraceEntry>) -> FileLine {
     };
     let old = file.old_path.as_ref().map(|it| it.shown());
     let new = file.new_path.as_ref().map(|it| it.shown());
-    let from = old.clone().filter(|_| matches!(file.status, FileStatus::Renamed | FileStatus::Copied));
+    let from = old
+        .clone()
+        .filter(|_| matches!(file.status, FileStatus::Renamed | FileStatus::Copied));
     let path = new.or(old).unwrap_or_default();
     let mut rules: Vec<String> = Vec::new();
     let mut reason = None;
-    for entry in [Some(&path), from.as_ref()].into_iter().flatten().filter_map(|it| traced.get(it.as_str())) {
-        for rule in entry.matched.iter().filter(|it| !rules.contains(it)).cloned().collect::<Vec<_>>() {
+    for entry in [Some(&path), from.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|it| traced.get(it.as_str()))
+    {
+        for rule in entry
+            .matched
+            .iter()
+            .filter(|it| !rules.contains(it))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             rules.push(rule);
         }
         reason = reason.or_else(|| entry.reason.clone());
     }
-    let lines = file.lines.map(|(plus, minus)| bar(u64::from(plus), u64::from(minus), u64::from(plus) + u64::from(minus)));
-    FileLine { word, letter, path, from, lines, rules, reason }
+    let lines = file.lines.map(|(plus, minus)| {
+        bar(
+            u64::from(plus),
+            u64::from(minus),
+            u64::from(plus) + u64::from(minus),
+        )
+    });
+    FileLine {
+        word,
+        letter,
+        path,
+        from,
+        lines,
+        rules,
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -155,11 +195,23 @@ mod tests {
 
     #[test]
     fn files_stand_under_their_top_level_directory() {
-        let files = [file("src/a/b.rs", Some((3, 1))), file("README.md", Some((1, 0))), file("src/c.rs", Some((0, 2)))];
+        let files = [
+            file("src/a/b.rs", Some((3, 1))),
+            file("README.md", Some((1, 0))),
+            file("src/c.rs", Some((0, 2))),
+        ];
         let areas = areas(&files, &[]);
         let names: Vec<(&str, usize)> = areas.iter().map(|it| (it.name.as_str(), it.count)).collect();
         assert_eq!(names, [("src/", 2), (TOP, 1)]);
-        assert_eq!(areas[0].lines, Some(Lines { added: 3, removed: 3, added_width: 30, removed_width: 30 }));
+        assert_eq!(
+            areas[0].lines,
+            Some(Lines {
+                added: 3,
+                removed: 3,
+                added_width: 30,
+                removed_width: 30
+            })
+        );
     }
 
     #[test]
@@ -173,7 +225,10 @@ mod tests {
     fn a_long_list_is_cut_and_the_rest_counted() {
         let files: Vec<FileChange> = (0..500).map(|it| file(&format!("src/{it}.rs"), None)).collect();
         let areas = areas(&files, &[]);
-        assert_eq!((areas[0].count, areas[0].files.len(), areas[0].more), (500, FILES_SHOWN_MAX, 100));
+        assert_eq!(
+            (areas[0].count, areas[0].files.len(), areas[0].more),
+            (500, FILES_SHOWN_MAX, 100)
+        );
     }
 
     #[test]

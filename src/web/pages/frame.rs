@@ -108,5 +108,11 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();
     }
-    all.into_iter().map(|(href, label, it)| Entry { href, label, current: it == place }).collect()
+    all.into_iter()
+        .map(|(href, label, it)| Entry {
+            href,
+            label,
+            current: it == place,
+        })
+        .collect()
 }

@@ -14,21 +14,20 @@ mod moment;
 mod overview;
 mod people;
 mod queue;
-mod receipt;
+pub mod receipt;
 mod request;
 mod requests;
 mod standing;
 
 pub use api_keys::show_api_keys;
 pub use audit::show_audit;
-pub use enter::{go_home, local_path, show_enrolment, show_login, show_setup};
+pub use enter::{go_home, show_enrolment, show_login, show_setup};
 pub use help::{show_help, show_problem};
 pub use history::show_history;
 pub use integrations::{show_gitlab, show_integrations};
 pub use overview::show_overview;
 pub use people::show_people;
 pub use queue::show_queue;
-pub use receipt::{Signed, signed_sentence};
 pub use request::show_request;
 pub use requests::show_requests;
 
@@ -45,7 +44,7 @@ use askama::Template;
 
 /// Why a page can't be shown. Its answer is a page as well, which tells nothing of what is inside (ASVS 13.4.6).
 #[derive(Debug, thiserror::Error)]
-enum PageError {
+pub enum PageError {
     /// There is nothing by that address that this person may know of.
     #[error("not found")]
     Unknown,
@@ -119,7 +118,12 @@ struct ErrorPage<'a> {
 
 /// A page that says what went wrong. `detail` is a sentence for the person; it must hold no secret and no inner name.
 pub fn error_page(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
-    let page = ErrorPage { frame: Frame::bare(title), status: status.as_u16(), title, detail };
+    let page = ErrorPage {
+        frame: Frame::bare(title),
+        status: status.as_u16(),
+        title,
+        detail,
+    };
     respond(status, &page)
 }
 
@@ -156,10 +160,18 @@ fn shown(text: &str, characters_max: usize) -> String {
 
 /// Lets through whoever holds one of `roles`.
 fn only(person: &Person, roles: &[Role], whom: &'static str) -> Result<(), PageError> {
-    if roles.iter().any(|it| person.has(*it)) { Ok(()) } else { Err(PageError::NotForYou(whom)) }
+    if roles.iter().any(|it| person.has(*it)) {
+        Ok(())
+    } else {
+        Err(PageError::NotForYou(whom))
+    }
 }
 
 /// Those who read the dashboard.
 fn only_dashboard(person: &Person) -> Result<(), PageError> {
-    only(person, &[Role::Admin, Role::Auditor], "administrators and auditors")
+    only(
+        person,
+        &[Role::Admin, Role::Auditor],
+        "administrators and auditors",
+    )
 }

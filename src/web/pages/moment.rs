@@ -22,8 +22,9 @@ impl Moment {
 
 /// `2026-03-15T14:23:07Z` as `15 Mar 2026, 14:23 UTC`.
 fn worded(iso: &str) -> Option<String> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (date, time) = iso.split_once('T')?;
     let mut parts = date.rsplitn(3, '-');
     let day = parts.next()?.trim_start_matches('0');
@@ -39,7 +40,7 @@ pub fn span(seconds: u64) -> String {
     match (hours / 24, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, _) => format!("{minutes} min"),
-        (0, _, _) if minutes % 60 == 0 => format!("{hours} h"),
+        (0, _, _) if minutes.is_multiple_of(60) => format!("{hours} h"),
         (0, _, _) => format!("{hours} h {} min", minutes % 60),
         (1, ..) => "1 day".to_owned(),
         (days, ..) => format!("{days} days"),
@@ -62,7 +63,10 @@ mod tests {
     fn instants_read_like_dates() {
         let time = Time::parse("2026-03-05T14:03:07.123Z").expect("a time");
         let moment = Moment::of(time);
-        assert_eq!((moment.iso.as_str(), moment.utc.as_str()), ("2026-03-05T14:03:07Z", "5 Mar 2026, 14:03 UTC"));
+        assert_eq!(
+            (moment.iso.as_str(), moment.utc.as_str()),
+            ("2026-03-05T14:03:07Z", "5 Mar 2026, 14:03 UTC")
+        );
     }
 
     #[test]

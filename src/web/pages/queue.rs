@@ -54,19 +54,29 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
     waiting.truncate(WAITING_READ_MAX);
     // What runs out first comes first; what never does comes last, oldest first.
     waiting.sort_by_key(|it| (it.expires_at.map_or(i64::MAX, |at| at.0), it.created_at));
-    let (mine, others): (Vec<Request>, Vec<Request>) =
-        waiting.into_iter().partition(|it| people.chance(it, &person, now).why_not.is_none());
+    let (mine, others): (Vec<Request>, Vec<Request>) = waiting
+        .into_iter()
+        .partition(|it| people.chance(it, &person, now).why_not.is_none());
 
     let cards = |list: &[Request]| -> Vec<Card> {
-        list.iter().take(CARDS_MAX).map(|it| Card::of(it, &places, &people, now)).collect()
+        list.iter()
+            .take(CARDS_MAX)
+            .map(|it| Card::of(it, &places, &people, now))
+            .collect()
     };
     let whole = !overflow && mine.len() <= CARDS_MAX;
     let mut ids: Vec<&str> = mine.iter().map(|it| it.id.as_str()).collect();
     ids.sort_unstable();
-    let last = if mine.is_empty() { last_decision(&state, &places)? } else { None };
+    let last = if mine.is_empty() {
+        last_decision(&state, &places)?
+    } else {
+        None
+    };
     Ok(html(&QueuePage {
         frame: Frame::new(&app, Some(&person), Place::Queue, "Queue"),
-        more: mine.len().saturating_sub(CARDS_MAX) + others.len().saturating_sub(CARDS_MAX) + usize::from(overflow),
+        more: mine.len().saturating_sub(CARDS_MAX)
+            + others.len().saturating_sub(CARDS_MAX)
+            + usize::from(overflow),
         ids: whole.then(|| ids.join(",")),
         mine: cards(&mine),
         others: cards(&others),
@@ -111,14 +121,18 @@ pub fn read_newest(
 
 fn last_decision(state: &impl Read, places: &Places) -> Result<Option<Last>, PageError> {
     let newest = read_newest(state, None, LOOK_BACK_MAX)?;
-    let decided = newest.iter().filter_map(|(_, it)| Some((it.decisions.last()?, it)));
-    Ok(decided.max_by_key(|(decision, _)| decision.decided_at).map(|(decision, request)| Last {
-        id: request.id.to_string(),
-        what: places.called(request),
-        words: match decision.answer {
-            crate::domain::request::Answer::Approve => "approved",
-            crate::domain::request::Answer::Reject => "rejected",
-        },
-        at: Moment::of(decision.decided_at),
-    }))
+    let decided = newest
+        .iter()
+        .filter_map(|(_, it)| Some((it.decisions.last()?, it)));
+    Ok(decided
+        .max_by_key(|(decision, _)| decision.decided_at)
+        .map(|(decision, request)| Last {
+            id: request.id.to_string(),
+            what: places.called(request),
+            words: match decision.answer {
+                crate::domain::request::Answer::Approve => "approved",
+                crate::domain::request::Answer::Reject => "rejected",
+            },
+            at: Moment::of(decision.decided_at),
+        }))
 }

@@ -38,7 +38,11 @@ pub fn signed_sentence(it: &Signed<'_>) -> String {
         Answer::Reject => "rejected",
     };
     let key = it.key_id.get(..KEY_DIGITS).unwrap_or(it.key_id);
-    let verdict = if it.verified { "signature verified" } else { "signature NOT verified" };
+    let verdict = if it.verified {
+        "signature verified"
+    } else {
+        "signature NOT verified"
+    };
     format!(
         "{} was {verb} by {} via {} at {}, signed with Ed25519 key {key}…, {verdict}",
         it.what,
@@ -67,7 +71,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The receipts of a request's decisions, in their order, each checked against the appliance's key now.
+    /// The receipts of a request's decisions, the reader's own first, else in their order, each checked against the appliance's key now.
     pub fn all(
         app: &App,
         state: &impl Read,
@@ -75,13 +79,26 @@ impl Receipt {
         what: &str,
         reader: &PersonId,
     ) -> Result<Vec<Receipt>, Fault> {
-        request.decisions.iter().map(|it| Receipt::of(app, state, it, what, reader)).collect()
+        let mut receipts = Vec::with_capacity(request.decisions.len());
+        for decision in &request.decisions {
+            receipts.push(Receipt::of(app, state, decision, what, reader)?);
+        }
+        receipts.sort_by_key(|it| !it.own);
+        Ok(receipts)
     }
 
-    fn of(app: &App, state: &impl Read, decision: &Decision, what: &str, reader: &PersonId) -> Result<Receipt, Fault> {
+    fn of(
+        app: &App,
+        state: &impl Read,
+        decision: &Decision,
+        what: &str,
+        reader: &PersonId,
+    ) -> Result<Receipt, Fault> {
         let file = state.blob(&decision.credential)?;
         let envelope = file.and_then(|it| Envelope::parse(&it).ok());
-        let verified = envelope.as_ref().is_some_and(|it| it.verify(app.credential_key()).is_ok());
+        let verified = envelope
+            .as_ref()
+            .is_some_and(|it| it.verify(app.credential_key()).is_ok());
         let signature = envelope.as_ref().and_then(|it| it.signatures.first());
         let key_id = signature.map_or_else(|| app.key_id(), |it| it.keyid.clone());
         let by = shown(&decision.name, 120);

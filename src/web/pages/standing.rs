@@ -31,8 +31,15 @@ pub struct Chance {
 impl People {
     /// Reads everybody. People and groups stay few.
     pub fn load(state: &impl Read) -> Result<Self, Fault> {
-        let by_id = state.all::<Person>()?.into_iter().map(|it| (it.id.clone(), it)).collect();
-        Ok(People { by_id, groups: state.all()? })
+        let by_id = state
+            .all::<Person>()?
+            .into_iter()
+            .map(|it| (it.id.clone(), it))
+            .collect();
+        Ok(People {
+            by_id,
+            groups: state.all()?,
+        })
     }
 
     /// In the order of their names.
@@ -44,18 +51,26 @@ impl People {
 
     /// A person's name as pages show it.
     pub fn name(&self, id: &PersonId) -> String {
-        self.by_id.get(id).map_or_else(|| id.to_string(), |it| shown(&it.name, NAME_MAX))
+        self.by_id
+            .get(id)
+            .map_or_else(|| id.to_string(), |it| shown(&it.name, NAME_MAX))
     }
 
     /// Whether this person's decision would count now.
     pub fn chance(&self, request: &Request, person: &Person, now: Time) -> Chance {
         let told = eligibility(request, person, &self.groups, now);
-        Chance { rules: told.rules, why_not: told.why_not.map(|it| it.to_string()) }
+        Chance {
+            rules: told.rules,
+            why_not: told.why_not.map(|it| it.to_string()),
+        }
     }
 
     /// Names of all whose decision would count now, `but` one.
     pub fn who_may_decide(&self, request: &Request, but: &PersonId, now: Time) -> Vec<String> {
-        let others = self.sorted().into_iter().filter(|it| it.id != *but && it.has(Role::Approver));
+        let others = self
+            .sorted()
+            .into_iter()
+            .filter(|it| it.id != *but && it.has(Role::Approver));
         others
             .filter(|it| self.chance(request, it, now).why_not.is_none())
             .map(|it| shown(&it.name, NAME_MAX))
@@ -90,9 +105,15 @@ impl People {
             return None;
         }
         let filled = self.filled(request);
-        let slowest = filled.iter().max_by_key(|it| (it.quorum as usize).saturating_sub(it.persons.len()))?;
+        let slowest = filled
+            .iter()
+            .max_by_key(|it| (it.quorum as usize).saturating_sub(it.persons.len()))?;
         let plural = if slowest.quorum == 1 { "" } else { "s" };
-        Some(format!("{} of {} approval{plural}", slowest.persons.len(), slowest.quorum))
+        Some(format!(
+            "{} of {} approval{plural}",
+            slowest.persons.len(),
+            slowest.quorum
+        ))
     }
 }
 
@@ -107,5 +128,10 @@ pub fn method_words(method: Method) -> &'static str {
 
 /// What an obligation takes, as `passkey or biometric`.
 pub fn methods_taken(obligation: &Obligation) -> String {
-    obligation.methods.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")
+    obligation
+        .methods
+        .iter()
+        .map(|it| it.name())
+        .collect::<Vec<_>>()
+        .join(" or ")
 }

@@ -643,10 +643,10 @@ impl Browser {
         loop {
             let text = fs::read_to_string(log).unwrap_or_default();
             // "ChromeDriver was started successfully on port 36715."
-            if let Some((_, rest)) = text.split_once("started successfully on port ") {
-                if let Some((port, _)) = rest.split_once('.') {
-                    return port.parse().expect("a port");
-                }
+            if let Some((_, rest)) = text.split_once("started successfully on port ")
+                && let Some((port, _)) = rest.split_once('.')
+            {
+                return port.parse().expect("a port");
             }
             let ended = self.driver.try_wait().expect("the child can be asked");
             assert!(

@@ -158,7 +158,7 @@ impl Person {
                     .as_array()
                     .expect("roles")
                     .iter()
-                    .map(|it| text_of(it))
+                    .map(text_of)
                     .collect(),
             };
             assert!(
@@ -655,7 +655,7 @@ impl Person {
         let mut after = String::new();
         loop {
             let answer = self
-                .get(&format!("/api/v1/journal?{query}limit=200{after}"))
+                .get(&format!("/api/v1/journal?{query}limit=100{after}"))
                 .await
                 .expect(200);
             events.extend(

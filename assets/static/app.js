@@ -1,0 +1,240 @@
+// What pages need beyond their HTML: passkeys, forms, clocks, live updates. Text goes in as text, never as markup.
+
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const one = (selector, root = document) => root.querySelector(selector);
+
+async function call(method, path, body) {
+  const init = body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, { method, ...init }).catch(() => {
+    throw new Error("The server did not answer. Try again.");
+  });
+  const json = await answer.json().catch(() => ({}));
+  if (answer.ok) return json;
+  const why = (json.errors ?? []).map((it) => it.reason);
+  throw new Error([json.detail || json.title || `The server answered ${answer.status}.`, ...why].join(" "));
+}
+
+// The JSON forms of WebAuthn, by hand where the browser lacks them.
+
+const plain = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const bytes = (text) => plain(text.replace(/-/g, "+").replace(/_/g, "/"));
+const swap = { "+": "-", "/": "_", "=": "" };
+const text64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/[+/=]/g, (c) => swap[c]);
+
+function readOptions(it) {
+  const id = (from) => from && { ...from, id: bytes(from.id) };
+  const [allowCredentials, excludeCredentials] = [it.allowCredentials, it.excludeCredentials].map((list) => list?.map(id));
+  return { ...it, challenge: bytes(it.challenge), user: id(it.user), allowCredentials, excludeCredentials };
+}
+
+function writeAnswer(it) {
+  if (it.toJSON) return it.toJSON();
+  const response = {};
+  for (const part of ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"]) {
+    if (it.response[part]) response[part] = text64(it.response[part]);
+  }
+  if (it.response.getTransports) response.transports = it.response.getTransports();
+  const { id, type, authenticatorAttachment } = it;
+  const clientExtensionResults = it.getClientExtensionResults();
+  return { id, rawId: id, type, authenticatorAttachment, clientExtensionResults, response };
+}
+
+async function passkey(verb, options) {
+  const kind = window.PublicKeyCredential;
+  if (!kind) throw new Error("No passkeys here: the address must be https, or localhost.");
+  const parse = kind[verb === "create" ? "parseCreationOptionsFromJSON" : "parseRequestOptionsFromJSON"];
+  try {
+    const publicKey = parse ? parse.call(kind, options) : readOptions(options);
+    return writeAnswer(await navigator.credentials[verb]({ publicKey }));
+  } catch (error) {
+    throw new Error({
+      NotAllowedError: "The passkey prompt was closed or ran out of time. Nothing was changed.",
+      InvalidStateError: "This device has a passkey here already. Sign in with it instead.",
+      SecurityError: `Passkeys do not work at ${location.host}.`,
+    }[error.name] || `The passkey did not work (${error.name}).`);
+  }
+}
+
+// What gets signed must be what the page shows, and the challenge must be made from it.
+async function check(options, { request, subject }, answer) {
+  const intent = plain(options.intent);
+  const statement = new TextDecoder().decode(intent);
+  one("[data-intent-text]").textContent = statement;
+  one("[data-intent]").hidden = false;
+  const digest = async (parts) => new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(parts)));
+  const label = new TextEncoder().encode("signedapproval/webauthn-challenge/v1\0");
+  const challenge = text64(await digest([...label, ...plain(options.nonce), ...(await digest(intent))]));
+  const said = JSON.parse(statement);
+  const pairs = [said.request, request, said.subject_sha256, subject, said.decision, answer, challenge, options.publicKey.challenge];
+  if (pairs.some((it, at) => it !== pairs[at ^ 1])) {
+    throw new Error("The server asks to sign something else than this page shows. Load it again.");
+  }
+}
+
+// Forms.
+
+async function busy(form, work) {
+  const error = one("[data-error]", form);
+  const lock = (on) => all("button", form).forEach((it) => (it.disabled = on));
+  error.textContent = "";
+  lock(true);
+  form.ariaBusy = "true";
+  try {
+    await work();
+  } catch (problem) {
+    error.textContent = problem.message;
+  }
+  lock(false);
+  form.ariaBusy = "false";
+}
+
+const onSubmit = (selector, work) =>
+  all(selector).forEach((form) => (form.onsubmit = () => (busy(form, () => work(form)), false)));
+
+function go(place) {
+  const url = new URL(place, location.href);
+  if (url.pathname !== location.pathname) return location.assign(url);
+  history.replaceState(null, "", url);
+  location.reload();
+}
+
+function values(form) {
+  const body = {};
+  for (const { name, value, checked, dataset } of form.elements) {
+    const read = {
+      many: () => [...(body[name] ?? []), value].slice(0, checked ? undefined : -1),
+      bool: () => checked,
+      number: () => Number(value),
+      list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
+      day: () => `${value}T23:59:59Z`,
+    }[dataset.as] ?? (() => value.trim());
+    if (name && value.trim()) body[name] = read();
+  }
+  return body;
+}
+
+// Moves members of `from` into a path.
+const filled = (text, from) =>
+  text.replace(/\{(\w+)\}/g, (_, name) => {
+    const { [name]: value } = from;
+    delete from[name];
+    return encodeURIComponent(value);
+  });
+
+onSubmit("[data-form]", async (form) => {
+  const { to, then, show, method = "POST" } = form.dataset;
+  const body = values(form);
+  const path = filled(to, body);
+  const answer = await call(method, path, method === "POST" ? body : undefined);
+  if (then) return go(filled(then, answer));
+  const panel = document.getElementById(show);
+  all("[data-out]", panel).forEach((it) => (it.textContent = answer[it.dataset.out]));
+  form.hidden = true;
+  panel.hidden = false;
+  one("h3", panel).focus();
+});
+
+for (const form of all("[data-enrol]")) {
+  form.hidden = location.hash.length < 2;
+  one("[data-no-token]").hidden = !form.hidden;
+}
+onSubmit("[data-enrol]", async (form) => {
+  const token = location.hash.slice(1);
+  const { label, ...who } = values(form);
+  const { publicKey } = await call("POST", "/api/v1/enrolment/options", { token, ...who });
+  await call("POST", "/api/v1/enrolment", { token, label, credential: await passkey("create", publicKey) });
+  location.assign(form.dataset.enrol);
+});
+
+onSubmit("[data-login]", async (form) => {
+  const { ceremony, publicKey } = await call("POST", "/api/v1/session/options", {});
+  await call("POST", "/api/v1/session", { ceremony, credential: await passkey("get", publicKey) });
+  location.assign(form.dataset.login);
+});
+
+// A link from another site comes without the strict cookie; from here it goes along.
+for (const { dataset } of all("[data-login]")) {
+  call("GET", "/api/v1/me").then(() => location.replace(dataset.login), () => {});
+}
+
+for (const button of all("[data-answer]")) {
+  const { form, dataset: { answer: decision } } = button;
+  button.onclick = () =>
+    busy(form, async () => {
+      const page = form.closest("[data-request]").dataset;
+      const api = `/api/v1/approvals/${page.request}/decision`;
+      const { comment } = values(form);
+      if (decision === "reject" && !comment) {
+        form.elements.comment.focus();
+        throw new Error("Say why: a rejection needs a comment.");
+      }
+      const options = await call("POST", `${api}/options`, { decision, comment });
+      await check(options, page, decision);
+      const credential = await passkey("get", options.publicKey);
+      await call("POST", api, { ceremony: options.ceremony, credential });
+      form.dataset.done = "";
+      go("#receipt");
+    });
+}
+
+document.addEventListener("click", async ({ target }) => {
+  if (target.closest("[data-print]")) window.print();
+  const button = target.closest("[data-copy]");
+  if (!button) return;
+  const { textContent } = document.getElementById(button.dataset.copy);
+  button.textContent = await navigator.clipboard.writeText(textContent).then(() => "Copied", () => "Copy it by hand");
+});
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+all("time[data-local]").forEach((it) => (it.textContent = local.format(new Date(it.dateTime))));
+
+function tick() {
+  for (const it of all("[data-until]")) {
+    const left = Math.floor((new Date(it.dateTime) - Date.now()) / 1000);
+    const [m, h] = [60, 3600].map((unit) => Math.floor(left / unit));
+    const long = h ? `${h} h ${m % 60} min` : `${m} min`;
+    const short = `${m}:${String(left % 60).padStart(2, "0")}`;
+    it.textContent = left < 0 ? "time is over" : `${m < 10 ? short : long} left`;
+    it.classList.toggle("soon", left < 120);
+  }
+}
+tick();
+setInterval(tick, 1000);
+
+// An old queue loads itself again, never in a circle.
+const shown = one("[data-inbox]")?.dataset.ids;
+if (shown !== undefined) {
+  new EventSource("/api/v1/inbox/events").addEventListener("inbox", ({ data }) => {
+    const now = JSON.parse(data).ids.sort().join();
+    if (now === shown || sessionStorage.inbox === now) return;
+    sessionStorage.inbox = now;
+    location.reload();
+  });
+}
+
+// A request that moves says so, and then offers no decision.
+async function watch(page) {
+  const form = one("[data-decide]", page);
+  for (let wait = 0; ; wait = 50) {
+    const it = await call("GET", `/api/v1/approvals/${page.dataset.request}?wait=${wait}`).catch(() => null);
+    const same = it?.status === "pending" && it.decisions.length === +page.dataset.decisions;
+    if (form?.dataset.done === "") return;
+    if (it && !same && form?.ariaBusy !== "true") {
+      one("[data-moved]", page).hidden = false;
+      if (it.status !== "pending") all("[data-answer]", page).forEach((button) => button.remove());
+      return;
+    }
+    await new Promise((done) => setTimeout(done, it ? 1000 : 15000));
+  }
+}
+all("[data-watch]").forEach(watch);
+
+// What comes back from the browser's memory is old.
+window.onpageshow = ({ persisted }) => persisted && location.reload();
+
+for (const it of all("[data-gate]")) {
+  const { gate } = await call("GET", it.dataset.gate).catch(() => ({}));
+  if (!gate) continue;
+  one("[data-gate-word]", it).textContent = gate.strength;
+  one("[data-gate-why]", it).textContent = gate.reasons.join(" ");
+}

@@ -1,0 +1,130 @@
+//! `admin`: local administration of the running appliance.
+
+use crate::cli::host::call;
+use crate::cli::{Files, OK, fail};
+use crate::outbound::Method;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Invite a person: prints a one-time link to enrol a passkey.
+    Invite {
+        #[command(flatten)]
+        files: Files,
+        /// The person's name, as it will stand in every record.
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        email: String,
+        /// admin, approver, auditor; several separated by commas.
+        #[arg(long, value_delimiter = ',', required = true)]
+        role: Vec<String>,
+        /// Print JSON: person, url, expires_at.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key for a pipeline or another program: printed once.
+    ApiKey {
+        #[command(subcommand)]
+        command: ApiKeyCommand,
+    },
+    /// List the people.
+    People {
+        #[command(flatten)]
+        files: Files,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApiKeyCommand {
+    /// Make a key.
+    Create {
+        #[command(flatten)]
+        files: Files,
+        #[arg(long)]
+        name: String,
+        /// request, audit, admin; several separated by commas.
+        #[arg(long, value_delimiter = ',', required = true)]
+        scope: Vec<String>,
+        /// Bind the key to a project; may be repeated.
+        #[arg(long)]
+        project: Vec<String>,
+        /// The person (id or e-mail) answerable for the key, who therefore can't approve what it asks.
+        #[arg(long)]
+        owner: Option<String>,
+        /// Print JSON: id, key, expires_at.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs an `admin` command.
+pub fn run(command: &AdminCommand) -> u8 {
+    match command {
+        AdminCommand::Invite { files, name, email, role, json } => {
+            let body = json!({ "name": name, "email": email, "roles": role });
+            show(call(files, Method::Post, "/local/people", Some(&body)), *json, |made| {
+                format!(
+                    "Give this link to {name}, over a channel you trust. It works once, until {}.\n\n  {}\n",
+                    text(&made["expires_at"]),
+                    text(&made["url"])
+                )
+            })
+        }
+        AdminCommand::ApiKey { command: ApiKeyCommand::Create { files, name, scope, project, owner, json } } => {
+            let body = json!({ "name": name, "scopes": scope, "projects": project, "owner": owner });
+            show(call(files, Method::Post, "/local/api-keys", Some(&body)), *json, |made| {
+                format!(
+                    "{}\n\nThis is shown once. It expires {}.\n",
+                    text(&made["key"]),
+                    text(&made["expires_at"])
+                )
+            })
+        }
+        AdminCommand::People { files, json } => {
+            show(call(files, Method::Get, "/local/people", None), *json, |made| {
+                let mut lines = String::new();
+                for it in made["items"].as_array().into_iter().flatten() {
+                    let roles: Vec<&str> =
+                        it["roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    lines.push_str(&format!(
+                        "{}  {} <{}>  {}  passkeys: {}{}\n",
+                        text(&it["id"]),
+                        text(&it["name"]),
+                        text(&it["email"]),
+                        roles.join(","),
+                        it["passkeys"],
+                        if it["active"] == json!(true) { "" } else { "  (inactive)" }
+                    ));
+                }
+                lines
+            })
+        }
+    }
+}
+
+fn show(
+    answer: Result<Value, crate::cli::host::Failure>,
+    as_json: bool,
+    for_people: impl FnOnce(&Value) -> String,
+) -> u8 {
+    match answer {
+        Ok(made) if as_json => {
+            println!("{made}");
+            OK
+        }
+        Ok(made) => {
+            print!("{}", for_people(&made));
+            OK
+        }
+        Err(failure) => fail(failure.code, &failure.message),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,81 @@
+//! The command line: one file a subcommand. It reads arguments and files, prints, and chooses the exit code.
+
+mod admin;
+mod config;
+mod host;
+mod instance;
+mod keys;
+mod serve;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Exit code of success.
+pub const OK: u8 = 0;
+/// Exit code of a failure that no other code names.
+pub const FAILED: u8 = 1;
+/// Exit code of wrong usage or settings.
+pub const USAGE: u8 = 2;
+/// Exit code when the running appliance can't be reached.
+pub const UNREACHABLE: u8 = 6;
+/// Exit code of `serve` when the journal could not be written: restart and look.
+pub const MUST_RESTART: u8 = 70;
+
+/// An approval gate whose approvals are signed by the approver's own passkey.
+#[derive(Debug, Parser)]
+#[command(name = "signedapproval", version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the appliance.
+    ///
+    /// With no configuration at all it serves http://localhost:8080 for evaluation, keeps its data in
+    /// ./signedapproval-data and prints one set-up link.
+    Serve(serve::ServeArgs),
+    Verify(verify::VerifyArgs),
+    /// Administer the running appliance on its own host.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+    /// Show the signing keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Check and show settings.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Ask the running appliance whether it is ready. Exit code 0 or 1.
+    Healthcheck(host::Place),
+}
+
+/// Where the running appliance keeps its data.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Files {
+    /// Settings file; by default /etc/signedapproval/config.toml if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory; by default ./signedapproval-data.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Runs a subcommand and answers with the exit code.
+pub fn run(arguments: Arguments) -> u8 {
+    match arguments.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Admin(command) => admin::run(&command),
+        Command::Keys(command) => keys::run(&command),
+        Command::Config(command) => config::run(&command),
+        Command::Healthcheck(place) => host::healthcheck(&place),
+    }
+}
+
+/// Prints an error for people and answers with the code.
+fn fail(code: u8, error: &dyn std::fmt::Display) -> u8 {
+    eprintln!("signedapproval: {error}");
+    code
+}

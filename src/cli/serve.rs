@@ -1,0 +1,263 @@
+//! `serve`: builds everything, passes it down, and waits for the end.
+
+use crate::cli::host::socket_path;
+use crate::cli::instance;
+use crate::cli::instance::{Instance, write_private};
+use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
+use crate::effects::{Surroundings, run_intake, run_merges, run_reconciler, run_statuses};
+use crate::engine::{Engine, run_timers};
+use crate::evidence::dsse::PublicKey;
+use crate::forge::Forges;
+use crate::identity::{Ceremonies, RelyingParty, new_token};
+use crate::web;
+use crate::web::app::{App, SetUpToken};
+use actix_web::web::Data;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Where the set-up link is written, for whoever has the data directory.
+const SETUP_URL: &str = "setup-url";
+/// How long a set-up link works, in seconds. A restart makes a new one.
+const SETUP_SECONDS: u64 = 30 * 60;
+/// A new passkey decides after this long where nothing else is set: a day, in which a theft can be noticed.
+const PASSKEY_HOLD_SECONDS: u64 = 24 * 3_600;
+
+/// Arguments of `serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Settings file; by default /etc/signedapproval/config.toml if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory; by default ./signedapproval-data.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address and port to listen on; by default 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The address people and forges use. Permanent: every passkey belongs to its host name.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+}
+
+/// Runs the appliance until it is told to stop.
+pub fn run(args: &ServeArgs) -> u8 {
+    let flags = Flags {
+        config: args.config.clone(),
+        data_dir: args.data_dir.clone(),
+        listen: args.listen.clone(),
+        public_url: args.public_url.clone(),
+    };
+    let settings = match load(&flags, std::env::vars()) {
+        Ok(settings) => settings,
+        Err(error) => return fail(USAGE, &error),
+    };
+    start_log(settings.log_format);
+    let listener = match TcpListener::bind(settings.listen) {
+        Ok(listener) => listener,
+        Err(error) => return fail(FAILED, &format!("{}: {error}", settings.listen)),
+    };
+    let public_url = match public_url(&settings, &listener) {
+        Ok(public_url) => public_url,
+        Err(reason) => return fail(USAGE, &reason),
+    };
+    let evaluation = is_evaluation(&public_url);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = instance::open(
+        &settings.data_dir,
+        settings.passphrase.as_deref(),
+        evaluation,
+        &public_url,
+        App::version(),
+        clock.clone(),
+    );
+    let instance = match opened {
+        Ok(instance) => instance,
+        Err(error @ instance::Error::NoPassphrase) => return fail(USAGE, &error),
+        Err(error) => return fail(FAILED, &error),
+    };
+    actix_web::rt::System::new().block_on(serve(settings, public_url, evaluation, clock, instance, listener))
+}
+
+/// The URL people use: as set, or what follows from listening on loopback.
+fn public_url(settings: &Settings, listener: &TcpListener) -> Result<String, String> {
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let loopback = address.ip().is_loopback();
+    match &settings.public_url {
+        None if loopback => Ok(format!("http://localhost:{}", address.port())),
+        None => Err("listening beyond this machine needs `public_url`, the https address people will use".into()),
+        Some(url) if is_evaluation(url) && !loopback => {
+            Err("evaluation mode listens on loopback only: set `listen` to 127.0.0.1 or ::1".into())
+        }
+        Some(url) if !loopback => Err(format!(
+            "this version serves plain http, so that {url} needs a proxy that speaks TLS on this machine: set `listen` to a loopback address"
+        )),
+        Some(url) => Ok(url.clone()),
+    }
+}
+
+async fn serve(
+    settings: Settings,
+    public_url: String,
+    evaluation: bool,
+    clock: Arc<dyn Clock>,
+    instance: Instance,
+    listener: TcpListener,
+) -> u8 {
+    let Instance { store, begun, vault, credential_public, is_new } = instance;
+    let built = (|| {
+        let relying_party = RelyingParty::new(&public_url).map_err(|e| e.to_string())?;
+        let credential_key = PublicKey::from_raw(&credential_public).map_err(|e| e.to_string())?;
+        let log_key = begun.writer.log_key()?;
+        Ok::<_, String>((relying_party, credential_key, log_key))
+    })();
+    let (relying_party, credential_key, log_key) = match built {
+        Ok(built) => built,
+        Err(error) => return fail(USAGE, &error),
+    };
+    if begun.new_epoch {
+        tracing::warn!(%public_url, "the public URL is another than before: a new epoch of the log was opened");
+    }
+    let engine = match Engine::start(begun.writer) {
+        Ok(engine) => engine,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let vault = Arc::new(vault);
+    let mut allow_http = settings.allow_http.clone();
+    if evaluation {
+        allow_http.extend(["localhost", "127.0.0.1", "::1", "[::1]"].map(str::to_owned));
+    }
+    let unseal = {
+        let vault = vault.clone();
+        Arc::new(move |name: &str, sealed: &[u8]| vault.unseal(name, sealed).ok())
+    };
+    let forges = Arc::new(Forges::new(allow_http, unseal));
+    let hold = settings.passkey_hold_seconds.unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
+    let app = Data::new(App {
+        store: store.clone(),
+        engine: engine.clone(),
+        clock: clock.clone(),
+        forges: forges.clone(),
+        relying_party,
+        ceremonies: Ceremonies::default(),
+        seal: Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret)),
+        public_url: public_url.clone(),
+        evaluation,
+        passkey_hold_seconds: hold,
+        credential_key,
+        log_origin: log_key.name().to_owned(),
+        log_key,
+        set_up_token: Mutex::new(None),
+    });
+    let socket = match admin_socket(&settings.data_dir) {
+        Ok(socket) => socket,
+        Err(error) => return fail(FAILED, &format!("{}: {error}", settings.data_dir.join("admin.sock").display())),
+    };
+    let servers = web::serve(app.clone(), listener).and_then(|it| Ok((it, web::serve_host(app.clone(), socket)?)));
+    let (server, host_server) = match servers {
+        Ok(servers) => servers,
+        Err(error) => return fail(FAILED, &error),
+    };
+    if let Err(error) = offer_set_up(&app, &settings.data_dir) {
+        return fail(FAILED, &error);
+    }
+    if evaluation {
+        println!("SignedApproval serves {public_url} for evaluation: this machine only, plain http.");
+        if is_new {
+            println!("Its keys' passphrase stands beside them in {}.", settings.data_dir.join("keys").display());
+        }
+    } else {
+        println!("SignedApproval serves {public_url}.");
+    }
+    let surroundings = Surroundings {
+        store: store.clone(),
+        engine: engine.clone(),
+        clock: clock.clone(),
+        forges,
+        public_url,
+    };
+    actix_web::rt::spawn(run_timers(store, clock, engine.clone()));
+    actix_web::rt::spawn(run_intake(surroundings.clone()));
+    actix_web::rt::spawn(run_statuses(surroundings.clone()));
+    actix_web::rt::spawn(run_merges(surroundings.clone()));
+    actix_web::rt::spawn(run_reconciler(surroundings));
+    let handles = [server.handle(), host_server.handle()];
+    actix_web::rt::spawn(host_server);
+    let serving = actix_web::rt::spawn(server);
+    let code = tokio::select! {
+        () = stop_asked() => OK,
+        () = engine.stopped() => MUST_RESTART,
+        _ = serving => FAILED,
+    };
+    for handle in handles {
+        handle.stop(true).await;
+    }
+    let _ = std::fs::remove_file(settings.data_dir.join("admin.sock"));
+    code
+}
+
+/// The host's socket, for this user alone.
+fn admin_socket(data_dir: &Path) -> std::io::Result<UnixListener> {
+    let (path, _directory) = socket_path(data_dir)?;
+    // The database's lock is held by now, so a socket that is there belongs to a process that is gone.
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Makes and prints the set-up link while nobody is enrolled.
+fn offer_set_up(app: &App, data_dir: &Path) -> Result<(), String> {
+    let path = data_dir.join(SETUP_URL);
+    if app.set_up().map_err(|e| e.to_string())? {
+        let _ = std::fs::remove_file(&path);
+        return Ok(());
+    }
+    let token = new_token();
+    let url = format!("{}/setup#{}", app.public_url, token.text.as_str());
+    write_private(&path, url.as_bytes()).map_err(|e| e.to_string())?;
+    let expires_at = app.now().plus_seconds(SETUP_SECONDS);
+    *app.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        Some(SetUpToken { sha256: token.sha256, expires_at });
+    // Logs are read by more people than may become admins: away from a terminal and from evaluation, only the path.
+    if app.evaluation || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        println!("Set it up within 30 minutes: {url}");
+    } else {
+        println!("Set it up within 30 minutes with the link in {}", path.display());
+    }
+    Ok(())
+}
+
+async fn stop_asked() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals can't be listened for");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+    };
+    if let Err(error) = started {
+        eprintln!("signedapproval: no log: {error}");
+    }
+}

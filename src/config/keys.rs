@@ -1,0 +1,31 @@
+//! Every setting there is.
+
+/// What a setting's value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Texts; in the environment separated by commas.
+    List,
+    /// Text that is never shown and never stands in the file.
+    Secret,
+}
+
+/// One setting. `docs/configure.md` says the same; a test compares them.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Empty: none, or decided at start.
+    pub default: &'static str,
+}
+
+/// All settings, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    Key { name: "public_url", kind: Kind::Text, default: "" },
+    Key { name: "listen", kind: Kind::Text, default: "127.0.0.1:8080" },
+    Key { name: "data_dir", kind: Kind::Text, default: "./signedapproval-data" },
+    Key { name: "keys.passphrase", kind: Kind::Secret, default: "" },
+    Key { name: "outbound.allow_http", kind: Kind::List, default: "" },
+    Key { name: "security.passkey_hold", kind: Kind::Text, default: "" },
+    Key { name: "log.format", kind: Kind::Text, default: "text" },
+];

@@ -1,0 +1,149 @@
+//! Settings: defaults, then the file, then the environment, then flags; every value remembers where it came from. It
+//! reads and checks, and starts nothing.
+
+mod keys;
+mod layers;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::{KEYS, Key, Kind};
+pub use layers::{Error, Flags, Layers, Origin, Value, load};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the file is looked for when `--config` names none.
+pub const DEFAULT_FILE: &str = "/etc/signedapproval/config.toml";
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// As set; `None`: follows from the address that is listened on.
+    pub public_url: Option<String>,
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    /// Opens the key files. `None` in evaluation mode, which keeps its own.
+    pub passphrase: Option<String>,
+    /// Hosts that may be called over plain http.
+    pub allow_http: Vec<String>,
+    /// Seconds before a new passkey may decide; `None`: 24 hours, 0 in evaluation mode.
+    pub passkey_hold_seconds: Option<u64>,
+    pub log_format: LogFormat,
+    /// Every value with its origin, for people.
+    pub origins: BTreeMap<&'static str, (Value, Origin)>,
+}
+
+impl Settings {
+    /// Checks layered values.
+    ///
+    /// # Errors
+    /// Names the key, where its value came from, and what is wrong.
+    pub fn from_layers(layers: Layers) -> Result<Settings, Error> {
+        let values = layers.values;
+        let text = |key: &str| match values.get(key) {
+            Some((Value::Text(text), _)) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        };
+        let bad = |key: &'static str, reason: &str| {
+            let origin = values.get(key).map_or(Origin::Default, |(_, origin)| origin.clone());
+            Error::Value { key, origin, reason: reason.to_owned() }
+        };
+        let public_url = text("public_url").map(|it| it.trim_end_matches('/').to_owned());
+        if let Some(url) = &public_url {
+            check_public_url(url).map_err(|reason| bad("public_url", reason))?;
+        }
+        let listen = text("listen")
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| bad("listen", "an address and port, such as 127.0.0.1:8080"))?;
+        let log_format = match text("log.format").as_deref() {
+            Some("json") => LogFormat::Json,
+            Some("text") => LogFormat::Text,
+            _ => return Err(bad("log.format", "\"text\" or \"json\"")),
+        };
+        let passkey_hold_seconds = match text("security.passkey_hold") {
+            Some(text) => Some(
+                seconds(&text).ok_or_else(|| bad("security.passkey_hold", "a time such as \"24h\", \"30m\" or \"0\""))?,
+            ),
+            None => None,
+        };
+        let allow_http = match values.get("outbound.allow_http") {
+            Some((Value::List(list), _)) => list.clone(),
+            _ => Vec::new(),
+        };
+        Ok(Settings {
+            public_url,
+            listen,
+            data_dir: text("data_dir").unwrap_or_default().into(),
+            passphrase: text("keys.passphrase"),
+            allow_http,
+            passkey_hold_seconds,
+            log_format,
+            origins: values,
+        })
+    }
+}
+
+/// Whether a public URL makes this an evaluation: plain http on a loopback name.
+pub fn is_evaluation(public_url: &str) -> bool {
+    match public_url.strip_prefix("http://") {
+        Some(rest) => is_loopback_name(host_of(rest)),
+        None => false,
+    }
+}
+
+/// Names that never leave the machine.
+pub fn is_loopback_name(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+fn host_of(authority: &str) -> &str {
+    let authority = authority.split('/').next().unwrap_or(authority);
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+fn check_public_url(url: &str) -> Result<(), &'static str> {
+    let (scheme, rest) = url.split_once("://").ok_or("a URL such as https://approvals.example")?;
+    if rest.contains('/') || rest.contains('?') || rest.contains('#') || rest.contains('@') {
+        return Err("scheme, host and port only, without a path");
+    }
+    let host = host_of(rest);
+    if host.is_empty() || host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("a host name, not an address: passkeys belong to names");
+    }
+    let named = host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    if !named {
+        return Err("a host name in lower case, in its ASCII form");
+    }
+    match scheme {
+        "https" => Ok(()),
+        "http" if is_loopback_name(host) => Ok(()),
+        "http" => Err("https everywhere but on localhost: browsers allow passkeys nowhere else"),
+        _ => Err("https, or http on localhost"),
+    }
+}
+
+/// `90`, `90s`, `30m`, `24h` or `7d` in seconds.
+fn seconds(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}

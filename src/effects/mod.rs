@@ -1,0 +1,69 @@
+//! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
+//! goes at its own pace; nothing is told that is not recorded.
+
+mod intake;
+mod merge;
+mod pace;
+mod reconcile;
+mod status;
+
+pub use intake::run_intake;
+pub use merge::run_merges;
+pub use reconcile::run_reconciler;
+pub use status::run_statuses;
+
+use crate::clock::Clock;
+use crate::domain::ids::ProjectId;
+use crate::domain::project::{Integration, Project};
+use crate::domain::state::{Fault, Read};
+use crate::engine::Engine;
+use crate::forge::{Forge, Forges, token_name};
+use crate::store;
+use crate::store::{Snapshot, Store};
+use std::sync::Arc;
+
+/// What every follower works with.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub store: Arc<Store>,
+    pub engine: Engine,
+    pub clock: Arc<dyn Clock>,
+    pub forges: Arc<Forges>,
+    pub public_url: String,
+}
+
+impl Surroundings {
+    /// A gated project with its integration and connection; `None` once either was removed.
+    fn connected(&self, id: &ProjectId, snapshot: &Snapshot) -> Result<Option<Connected>, Trouble> {
+        let Some(project) = snapshot.get::<Project>(id.as_str())?.filter(|it| !it.removed) else {
+            return Ok(None);
+        };
+        let integration = snapshot.get::<Integration>(project.integration.as_str())?;
+        let Some(integration) = integration.filter(|it| !it.removed) else { return Ok(None) };
+        let sealed = snapshot.secret(&token_name(&integration.id))?;
+        let sealed = sealed.ok_or_else(|| Trouble::Forge("the integration has no token".into()))?;
+        let forge =
+            self.forges.of(&integration, &sealed).map_err(|e| Trouble::Forge(e.to_string()))?;
+        Ok(Some(Connected { project, integration, forge }))
+    }
+}
+
+/// A project that can be called.
+struct Connected {
+    project: Project,
+    integration: Integration,
+    forge: Forge,
+}
+
+/// Why a follower could not do its work now.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    State(#[from] Fault),
+    #[error("{0}")]
+    Forge(String),
+    #[error(transparent)]
+    Engine(#[from] crate::engine::Error),
+}

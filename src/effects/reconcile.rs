@@ -1,0 +1,88 @@
+//! Compares what the forges list with what is recorded, so that a lost webhook costs seconds, not a merge.
+
+use crate::domain::command::Command;
+use crate::domain::event::Actor;
+use crate::domain::policy::NamePattern;
+use crate::domain::project::Project;
+use crate::domain::request::{Change, ChangeKey};
+use crate::domain::state::{Read, Table, decode};
+use crate::effects::{Surroundings, Trouble};
+use crate::forge::ChangeHead;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A lost webhook is made good within a minute; half of that leaves room for a slow forge.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Reconciles all projects, for ever; at once after a start, since anything may have happened meanwhile.
+pub async fn run_reconciler(at: Surroundings) {
+    loop {
+        let projects = match at.store.read().map_err(Trouble::from).and_then(|it| Ok(it.all::<Project>()?)) {
+            Ok(projects) => projects,
+            Err(error) => {
+                tracing::error!(%error, "projects can't be read");
+                Vec::new()
+            }
+        };
+        for project in projects.iter().filter(|it| !it.removed) {
+            if let Err(error) = reconcile(&at, project).await {
+                tracing::warn!(%error, project = %project.id, "a project can't be reconciled now");
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> {
+    let connected = {
+        let snapshot = at.store.read()?;
+        at.connected(&project.id, &snapshot)?
+    };
+    let Some(connected) = connected else { return Ok(()) };
+    let forge_project = &project.settings.forge_project_id;
+    let listed = connected
+        .forge
+        .open_changes(forge_project)
+        .await
+        .map_err(|e| Trouble::Forge(connected.forge.explain(&e)))?;
+    let listed: BTreeMap<u64, ChangeHead> = listed.into_iter().map(|it| (it.number, it)).collect();
+    let recorded = recorded(at, project)?;
+    let gated = |head: &ChangeHead| {
+        let patterns = project.settings.branch_patterns.iter();
+        patterns.filter_map(|it| NamePattern::new(it).ok()).any(|it| it.matches_branch(&head.target))
+    };
+    let mut doubtful = Vec::new();
+    for (number, head) in &listed {
+        let same = match recorded.get(number) {
+            Some(it) => {
+                it.open
+                    && it.head == head.head
+                    && it.target == head.target
+                    && it.draft == head.draft
+                    && it.title == head.title
+                    && it.request.is_some() == gated(head)
+            }
+            None => !gated(head),
+        };
+        if !same {
+            doubtful.push(*number);
+        }
+    }
+    doubtful.extend(recorded.iter().filter(|(number, it)| it.open && !listed.contains_key(number)).map(|(n, _)| *n));
+    for number in doubtful {
+        let change = ChangeKey { project: project.id.clone(), number };
+        at.engine.submit(Actor::System, Command::HintChange { change }).await?;
+    }
+    Ok(())
+}
+
+fn recorded(at: &Surroundings, project: &Project) -> Result<BTreeMap<u64, Change>, Trouble> {
+    let snapshot = at.store.read()?;
+    let rows = snapshot.with_prefix(Table::Changes, format!("{}\0", project.id).as_bytes())?;
+    let mut changes = BTreeMap::new();
+    for (_, row) in rows {
+        let change: Change = decode(&row)?;
+        changes.insert(change.key.number, change);
+    }
+    Ok(changes)
+}

@@ -1,0 +1,10 @@
+//! Who somebody is: passkey ceremonies, sessions and machine keys. It checks proofs it is handed and never decides
+//! what a proven person may do.
+
+mod ceremonies;
+mod relying_party;
+mod tokens;
+
+pub use ceremonies::{Answered, Ceremonies, Ceremony, Purpose};
+pub use relying_party::{Error, RelyingParty, SignIn};
+pub use tokens::{Token, hash_token, new_api_key, new_token, random_id};

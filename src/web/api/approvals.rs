@@ -1,0 +1,410 @@
+//! Requests: pipelines open them, wait for them, cancel and use them; people and auditors list them.
+
+use crate::domain::command::{Command, OpenRequest, Reply};
+use crate::domain::decide::{may_see, progress};
+use crate::domain::ids::{Digest, RequestId};
+use crate::domain::people::{ApiKey, Scope};
+use crate::domain::request::{Opening, Request, Requester, Status};
+use crate::domain::state::{Read, Table, decode};
+use crate::evidence::subject::{ActionDigest, ActionKind, ActionSubject};
+use crate::identity::random_id;
+use crate::store::Snapshot;
+use crate::web::api::{bounded, page_size};
+use crate::web::app::App;
+use crate::web::body::read_json;
+use crate::web::problem::Problem;
+use crate::web::session::Caller;
+use actix_web::http::header;
+use actix_web::web::{Data, Path, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Longest action text, in characters: a long commit subject and a line of context.
+const ACTION_CHARS_MAX: usize = 2_000;
+/// Longest name of an environment or project.
+const NAME_CHARS_MAX: usize = 255;
+/// Longest time a request may be asked to wait (contract §3.1).
+const TTL_SECONDS_MAX: u64 = 86_400;
+/// Longest `wait`.
+const WAIT_SECONDS_MAX: u64 = 60;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestBody {
+    action: String,
+    ttl_seconds: Option<Value>,
+    metadata: Option<Box<RawValue>>,
+    environment: Option<String>,
+    project: Option<String>,
+    subject: Option<SubjectBody>,
+    callback_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubjectBody {
+    name: Option<String>,
+    digest: DigestBody,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DigestBody {
+    #[serde(rename = "gitCommit")]
+    git_commit: Option<String>,
+    sha256: Option<String>,
+}
+
+/// `POST /api/v1/approvals/request`: keys with the scope `request` or `admin`.
+pub async fn request_approval(
+    app: Data<App>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let key = requesting_key(&caller)?;
+    let (body, bytes) = read_json::<RequestBody>(&request, payload).await?;
+    bounded("action", &body.action, ACTION_CHARS_MAX)?;
+    for (field, text) in [("environment", &body.environment), ("project", &body.project)] {
+        if let Some(text) = text {
+            bounded(field, text, NAME_CHARS_MAX)?;
+        }
+    }
+    if body.callback_url.is_some() {
+        let reason = "callbacks are not offered by this version; wait with GET …?wait=60";
+        return Err(Problem::invalid("callback_url", reason));
+    }
+    let ttl_seconds = body.ttl_seconds.as_ref().map(ttl).transpose()?;
+    let metadata = body.metadata.as_deref().map(RawValue::get);
+    let claimed: Option<Value> = metadata.map(serde_json::from_str).transpose().map_err(|_| Problem::bad_field("metadata", "not JSON"))?;
+    if claimed.as_ref().is_some_and(|it| !it.is_object()) {
+        return Err(Problem::bad_field("metadata", "must be an object"));
+    }
+    let digest = match &body.subject {
+        Some(subject) => Some(subject_digest(subject)?),
+        None => claimed
+            .as_ref()
+            .and_then(|it| it.get("commit")?.as_str())
+            .filter(|it| is_hex(it, &[40, 64]))
+            .map(|it| ("gitCommit".to_owned(), it.to_ascii_lowercase())),
+    };
+    let project = project_of(key, body.project)?;
+    let id = RequestId::from_random(random_id());
+    let requester = format!("key:{}", key.id);
+    let subject = ActionSubject {
+        kind: if body.environment.is_some() { ActionKind::Deployment } else { ActionKind::Action },
+        action: &body.action,
+        environment: body.environment.as_deref(),
+        project: project.as_deref(),
+        digest: match &digest {
+            Some((kind, hex)) if kind == "gitCommit" => Some(ActionDigest::GitCommit(hex)),
+            Some((_, hex)) => Some(ActionDigest::Sha256(
+                Digest::parse(hex).ok_or_else(|| Problem::bad_field("subject.digest.sha256", "64 hex digits"))?,
+            )),
+            None => None,
+        },
+        requester: &requester,
+        claimed_sha256: Digest::of(metadata.unwrap_or_default().as_bytes()),
+    };
+    let subject = String::from_utf8(subject.to_bytes()).map_err(Problem::internal)?;
+    let open = OpenRequest {
+        id,
+        idempotency: idempotency(&request, key, &bytes)?,
+        ttl_seconds,
+        requester: Requester::Key { id: key.id.clone(), name: key.name.clone() },
+        owner: key.owner.clone(),
+        trial: false,
+        subject,
+        claimed: metadata.map(str::to_owned),
+        digest,
+        callback_url: None,
+        action: body.action,
+        environment: body.environment,
+        project,
+    };
+    match app.submit(caller.actor(), Command::OpenRequest(Box::new(open))).await? {
+        Reply::Request { id, status, expires_at, .. } => {
+            // Compact and without a word of the caller's: shells split and expand this answer.
+            let body = json!({
+                "id": id,
+                "status": status.name(),
+                "expires_at": expires_at,
+                "url": format!("{}/a/{id}", app.public_url),
+            });
+            Ok(HttpResponse::Created()
+                .insert_header((header::LOCATION, format!("/api/v1/approvals/{id}")))
+                .json(body))
+        }
+        other => Err(Problem::internal(format!("{other:?}"))),
+    }
+}
+
+fn ttl(value: &Value) -> Result<u64, Problem> {
+    value
+        .as_u64()
+        .filter(|it| (1..=TTL_SECONDS_MAX).contains(it))
+        .ok_or_else(|| Problem::bad_field("ttl_seconds", format!("an integer from 1 to {TTL_SECONDS_MAX}")))
+}
+
+fn subject_digest(subject: &SubjectBody) -> Result<(String, String), Problem> {
+    if let Some(name) = &subject.name {
+        bounded("subject.name", name, NAME_CHARS_MAX)?;
+    }
+    match (&subject.digest.git_commit, &subject.digest.sha256) {
+        (Some(hex), None) if is_hex(hex, &[40, 64]) => Ok(("gitCommit".into(), hex.to_ascii_lowercase())),
+        (None, Some(hex)) if is_hex(hex, &[64]) => Ok(("sha256".into(), hex.to_ascii_lowercase())),
+        (Some(_), None) => Err(Problem::bad_field("subject.digest.gitCommit", "40 or 64 hex digits")),
+        (None, Some(_)) => Err(Problem::bad_field("subject.digest.sha256", "64 hex digits")),
+        _ => Err(Problem::bad_field("subject.digest", "exactly one of gitCommit and sha256")),
+    }
+}
+
+fn is_hex(text: &str, lengths: &[usize]) -> bool {
+    lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// A key bound to projects asks for one of them; bound to one, it need not say which.
+fn project_of(key: &ApiKey, asked: Option<String>) -> Result<Option<String>, Problem> {
+    match asked {
+        Some(name) if key.projects.is_empty() || key.projects.contains(&name) => Ok(Some(name)),
+        Some(_) => Err(Problem::not_found()),
+        None if key.projects.is_empty() => Ok(None),
+        None if key.projects.len() == 1 => Ok(key.projects.first().cloned()),
+        None => Err(Problem::bad_field("project", "this key is for several projects; say which")),
+    }
+}
+
+fn idempotency(
+    request: &HttpRequest,
+    key: &ApiKey,
+    body: &[u8],
+) -> Result<Option<(Digest, Digest)>, Problem> {
+    let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    if value.is_empty() || value.len() > 255 {
+        return Err(Problem::bad_field("Idempotency-Key", "1 to 255 printable ASCII characters"));
+    }
+    Ok(Some((Digest::of(format!("{}\0{value}", key.id).as_bytes()), Digest::of(body))))
+}
+
+fn requesting_key(caller: &Caller) -> Result<&ApiKey, Problem> {
+    match caller {
+        Caller::Key(key) if key.scopes.contains(&Scope::Request) || key.scopes.contains(&Scope::Admin) => Ok(key),
+        _ => Err(Problem::forbidden("This call is for keys with the scope request.")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitQuery {
+    wait: Option<u64>,
+}
+
+/// `GET /api/v1/approvals/{id}`: whoever may see the request. With `wait`, answers when its status or a decision
+/// changes, or after that many seconds.
+pub async fn get_approval(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<WaitQuery>,
+) -> Result<HttpResponse, Problem> {
+    let mut grown = app.engine.watch_size();
+    grown.mark_unchanged();
+    let (first, shown) = look(&app, &caller, &id)?;
+    let Some(seconds) = query.wait.filter(|it| *it > 0) else { return Ok(HttpResponse::Ok().json(shown)) };
+    if first.status != Status::Pending {
+        return Ok(HttpResponse::Ok().json(shown));
+    }
+    let until = tokio::time::Instant::now() + Duration::from_secs(seconds.min(WAIT_SECONDS_MAX));
+    loop {
+        tokio::select! {
+            changed = grown.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep_until(until) => break,
+        }
+        let snapshot = app.snapshot()?;
+        let now: Option<Request> = snapshot.get(first.id.as_str())?;
+        if now.is_some_and(|it| it.changed_seq != first.changed_seq) {
+            break;
+        }
+    }
+    let (_, shown) = look(&app, &caller, &id)?;
+    Ok(HttpResponse::Ok().json(shown))
+}
+
+fn look(app: &App, caller: &Caller, id: &str) -> Result<(Request, Value), Problem> {
+    let snapshot = app.snapshot()?;
+    let request = visible_request(&snapshot, caller, id)?;
+    let shown = show(app, &snapshot, &request)?;
+    Ok((request, shown))
+}
+
+/// The request by that id, if the caller may know of it.
+pub fn visible_request(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<Request, Problem> {
+    let id = RequestId::parse(id).ok_or_else(Problem::not_found)?;
+    let request: Request = snapshot.get(id.as_str())?.ok_or_else(Problem::not_found)?;
+    let sees = match caller {
+        Caller::Person(person) => !person.roles.is_empty(),
+        Caller::Key(key) => may_see(key, &request),
+    };
+    if sees { Ok(request) } else { Err(Problem::not_found()) }
+}
+
+/// What a request was opened with.
+pub fn opening_of(snapshot: &Snapshot, request: &Request) -> Result<Opening, Problem> {
+    let blob = snapshot.blob(&request.opening)?;
+    let blob = blob.ok_or_else(|| Problem::internal(format!("the opening of {} is missing", request.id)))?;
+    Ok(decode(&blob)?)
+}
+
+fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Problem> {
+    let opening = opening_of(snapshot, request)?;
+    let raw = |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
+    let approved = progress(request, app.now(), snapshot)?;
+    let obligations: Vec<Value> = request
+        .obligations
+        .iter()
+        .zip(approved)
+        .map(|(it, approved)| {
+            json!({ "rule": it.rule, "methods": it.methods, "quorum": it.quorum, "approved": approved })
+        })
+        .collect();
+    let decisions: Vec<Value> = request
+        .decisions
+        .iter()
+        .map(|it| {
+            json!({
+                "approver": { "id": it.person, "name": it.name },
+                "decision": it.answer.name(),
+                "method": it.method,
+                "decided_at": it.decided_at,
+                "comment": it.comment,
+                "credential": format!("crd_{}", it.credential),
+            })
+        })
+        .collect();
+    let (kind, id, name) = request.requester.parts();
+    let mut shown = json!({
+        "id": request.id,
+        "kind": request.kind.name(),
+        "status": request.status.name(),
+        "action": request.title,
+        "subject": raw(&opening.subject)?,
+        "requested_by": { "kind": kind, "id": id, "name": name },
+        "created_at": request.created_at,
+        "expires_at": request.expires_at,
+        "environment": request.environment,
+        "project": request.project_name,
+        "obligations": obligations,
+        "decisions": decisions,
+        "claimed": opening.claimed.as_deref().map_or_else(|| Ok(json!({})), raw)?,
+        "url": format!("{}/a/{}", app.public_url, request.id),
+    });
+    if let Some(at) = request.decided_at {
+        shown["decided_at"] = json!(at);
+    }
+    if let Some(why) = &request.ended_because {
+        shown["ended_because"] = json!(why);
+    }
+    if !opening.notes.is_empty() {
+        shown["notes"] = json!(opening.notes);
+    }
+    Ok(shown)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    status: Option<String>,
+    project: Option<String>,
+    kind: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Requests looked at for one page of a filtered list, so that a rare filter costs a bounded time; the cursor goes on.
+const SCANNED_MAX: usize = 5_000;
+
+/// `GET /api/v1/approvals`: newest first; a key sees what it may.
+pub async fn list_approvals(
+    app: Data<App>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let limit = page_size(query.limit)?;
+    let status = match &query.status {
+        Some(text) => Some(Status::parse(text).ok_or_else(|| Problem::bad_field("status", "not a status"))?),
+        None => None,
+    };
+    let before = match &query.after {
+        Some(text) => text.parse::<u64>().map_err(|_| Problem::bad_field("after", "not a cursor of this list"))?,
+        None => u64::MAX,
+    };
+    let snapshot = app.snapshot()?;
+    let rows = snapshot.scan_raw(Table::RequestOrder, &[], &before.to_be_bytes(), SCANNED_MAX, true)?;
+    let scanned_all = rows.len() < SCANNED_MAX;
+    let (mut items, mut last) = (Vec::new(), None);
+    let mut full = false;
+    for (row, id) in rows {
+        if items.len() == limit {
+            full = true;
+            break;
+        }
+        last = row.try_into().ok().map(u64::from_be_bytes);
+        let Some(request) = std::str::from_utf8(&id).ok().and_then(|id| visible_request(&snapshot, &caller, id).ok())
+        else {
+            continue;
+        };
+        let fits = status.is_none_or(|it| it == request.status)
+            && query.kind.as_ref().is_none_or(|it| it == request.kind.name())
+            && query.project.as_ref().is_none_or(|it| request.project_name.as_ref() == Some(it));
+        if fits {
+            items.push(show(&app, &snapshot, &request)?);
+        }
+    }
+    let next = if full || !scanned_all { last.map(|it| it.to_string()) } else { None };
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
+}
+
+/// `POST /api/v1/approvals/{id}/cancel`: the key that asked, or an admin.
+pub async fn cancel_approval(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let request = changeable(&app, &caller, &id)?;
+    let who = match &caller {
+        Caller::Person(it) => it.name.clone(),
+        Caller::Key(it) => it.name.clone(),
+    };
+    let reason = format!("Cancelled by {who}.");
+    app.submit(caller.actor(), Command::CancelRequest { request: request.id.clone(), reason }).await?;
+    let (_, shown) = look(&app, &caller, &id)?;
+    Ok(HttpResponse::Ok().json(shown))
+}
+
+/// `POST /api/v1/approvals/{id}/consume`: the key that asked. 200 once.
+pub async fn consume_approval(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let request = changeable(&app, &caller, &id)?;
+    app.submit(caller.actor(), Command::ConsumeRequest { request: request.id.clone() }).await?;
+    let (_, shown) = look(&app, &caller, &id)?;
+    Ok(HttpResponse::Ok().json(shown))
+}
+
+fn changeable(app: &App, caller: &Caller, id: &str) -> Result<Request, Problem> {
+    let snapshot = app.snapshot()?;
+    let request = visible_request(&snapshot, caller, id)?;
+    let own = match (caller, &request.requester) {
+        (Caller::Key(key), Requester::Key { id, .. }) => key.id == *id || key.scopes.contains(&Scope::Admin),
+        (Caller::Key(key), _) => key.scopes.contains(&Scope::Admin),
+        (Caller::Person(person), Requester::Person { id, .. }) if person.id == *id => true,
+        (Caller::Person(_), _) => caller.administers().is_ok(),
+    };
+    if own { Ok(request) } else { Err(Problem::forbidden("Only whoever asked, or an admin, may do this.")) }
+}

@@ -1,0 +1,72 @@
+//! The journal, for admins and auditors.
+
+use crate::web::api::page_size;
+use crate::web::app::App;
+use crate::web::problem::Problem;
+use crate::web::session::Caller;
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Query};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Entries looked at for one page of a filtered list.
+const SCANNED_MAX: usize = 20_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalQuery {
+    r#type: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /api/v1/journal`: admins and auditors. Oldest first; `after` is the position of the last one seen.
+pub async fn list_journal(
+    app: Data<App>,
+    caller: Caller,
+    query: Query<JournalQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.audits()?;
+    let limit = page_size(query.limit)?;
+    let from = match &query.after {
+        Some(text) => text.parse::<u64>().map_err(|_| Problem::bad_field("after", "a position"))? + 1,
+        None => 0,
+    };
+    let entries = app.snapshot()?.leaves(from, SCANNED_MAX)?;
+    let scanned_all = entries.len() < SCANNED_MAX;
+    let (mut items, mut last, mut full) = (Vec::new(), None, false);
+    for (seq, leaf) in entries {
+        if items.len() == limit {
+            full = true;
+            break;
+        }
+        last = Some(seq);
+        let entry: Value = serde_json::from_slice(&leaf).map_err(Problem::internal)?;
+        if query.r#type.as_ref().is_none_or(|it| entry["type"] == **it) {
+            items.push(entry);
+        }
+    }
+    let next = if full || !scanned_all { last.map(|it| it.to_string()) } else { None };
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
+}
+
+/// `GET /api/v1/exceptions`: admins and auditors. What went around the gate.
+pub async fn list_exceptions(app: Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.audits()?;
+    let mut items = Vec::new();
+    let snapshot = app.snapshot()?;
+    let (mut from, mut entries) = (0, snapshot.leaves(0, SCANNED_MAX)?);
+    while let Some((last, _)) = entries.last() {
+        from = from.max(last + 1);
+        for (_, leaf) in &entries {
+            let entry: Value = serde_json::from_slice(leaf).map_err(Problem::internal)?;
+            if entry["type"].as_str().is_some_and(|it| it.starts_with("exception.")) {
+                items.push(entry);
+            }
+        }
+        entries = snapshot.leaves(from, SCANNED_MAX)?;
+    }
+    items.reverse();
+    items.truncate(1_000);
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
+}

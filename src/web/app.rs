@@ -1,0 +1,121 @@
+//! What every handler works with. Built once at start and passed down; nothing here is global.
+
+use crate::clock::Clock;
+use crate::domain::command::{Command, Reply};
+use crate::domain::event::Actor;
+use crate::domain::ids::Digest;
+use crate::domain::people::{Group, Person};
+use crate::domain::state::Read;
+use crate::domain::time::Time;
+use crate::engine::{Engine, Submission};
+use crate::evidence::dsse::PublicKey;
+use crate::forge::Forges;
+use crate::identity::{Ceremonies, RelyingParty};
+use crate::store::{Snapshot, Store};
+use crate::tlog::VerifierKey;
+use crate::web::problem::Problem;
+use std::sync::{Arc, Mutex};
+use subtle::ConstantTimeEq;
+
+/// Seals a secret under its name.
+pub type Seal = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+
+/// The set-up link while nobody has claimed it.
+pub struct SetUpToken {
+    pub sha256: Digest,
+    pub expires_at: Time,
+}
+
+/// What every handler works with.
+pub struct App {
+    pub store: Arc<Store>,
+    pub engine: Engine,
+    pub clock: Arc<dyn Clock>,
+    pub forges: Arc<Forges>,
+    pub relying_party: RelyingParty,
+    pub ceremonies: Ceremonies,
+    pub seal: Seal,
+    pub public_url: String,
+    pub evaluation: bool,
+    pub passkey_hold_seconds: u64,
+    pub credential_key: PublicKey,
+    pub log_key: VerifierKey,
+    pub log_origin: String,
+    pub set_up_token: Mutex<Option<SetUpToken>>,
+}
+
+impl App {
+    /// A consistent view of everything committed.
+    pub fn snapshot(&self) -> Result<Snapshot, Problem> {
+        Ok(self.store.read()?)
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Plain http on localhost: for trying out.
+    pub fn evaluation(&self) -> bool {
+        self.evaluation
+    }
+
+    /// The address people and forges know this appliance by, without a trailing slash.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Whether somebody is enrolled.
+    pub fn set_up(&self) -> Result<bool, Problem> {
+        Ok(self.snapshot()?.all::<Person>()?.iter().any(|it| !it.passkeys.is_empty()))
+    }
+
+    /// The credential key's id: 64 hex digits.
+    pub fn key_id(&self) -> String {
+        self.credential_key.id().to_owned()
+    }
+
+    /// The public half of the credential key.
+    pub fn credential_key(&self) -> &PublicKey {
+        &self.credential_key
+    }
+
+    /// Version of the program.
+    pub fn version() -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> Result<Vec<Group>, Problem> {
+        Ok(self.snapshot()?.all::<Group>()?)
+    }
+
+    /// Gives a command and waits until it is durable.
+    pub async fn submit(&self, actor: Actor, command: Command) -> Result<Reply, Problem> {
+        Ok(self.engine.submit(actor, command).await?)
+    }
+
+    /// As `submit`, with sealed secrets in the same transaction.
+    pub async fn submit_with_secrets(
+        &self,
+        actor: Actor,
+        command: Command,
+        secrets: Vec<(String, Vec<u8>)>,
+    ) -> Result<Reply, Problem> {
+        let submission = Submission { actor, command, secrets, cursor: None };
+        Ok(self.engine.submit_with(submission).await?)
+    }
+
+    /// Whether `digest` is the set-up link's, and it still counts.
+    pub fn is_set_up_token(&self, digest: &Digest) -> bool {
+        let token = self.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        token.as_ref().is_some_and(|it| {
+            bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at
+        })
+    }
+
+    /// The set-up link has been used.
+    pub fn spend_set_up_token(&self) {
+        *self.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+}

@@ -1,0 +1,44 @@
+//! Headers of every answer, and the request id that log and answer share.
+
+use crate::web::app::App;
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+
+/// Nothing from elsewhere, nothing inline, nothing framed.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Adds what every answer carries.
+pub async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let over_tls = request.app_data::<Data<App>>().is_some_and(|it| !it.evaluation);
+    let mut response = next.call(request).await?;
+    let headers = response.headers_mut();
+    let mut set = |name: &'static str, value: &'static str| {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    };
+    set("content-security-policy", CONTENT_SECURITY_POLICY);
+    set("x-content-type-options", "nosniff");
+    set("referrer-policy", "no-referrer");
+    set("cross-origin-opener-policy", "same-origin");
+    set("cross-origin-resource-policy", "same-origin");
+    set(
+        "permissions-policy",
+        "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
+    );
+    if over_tls {
+        set("strict-transport-security", "max-age=31536000");
+    }
+    let cache = HeaderName::from_static("cache-control");
+    if !headers.contains_key(&cache) {
+        headers.insert(cache, HeaderValue::from_static("no-store"));
+    }
+    Ok(response)
+}

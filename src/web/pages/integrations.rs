@@ -1,0 +1,153 @@
+//! The connected forges and the repositories gated in them.
+
+use crate::domain::people::Role;
+use crate::domain::project::{ForgeKind, Integration, Project};
+use crate::domain::state::Read;
+use crate::web::app::App;
+use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::moment::Moment;
+use crate::web::pages::{PageError, html, only_dashboard, shown};
+use crate::web::session::Reader;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use askama::Template;
+
+/// Longest text of a setting on the page, in characters.
+const TEXT_MAX: usize = 300;
+
+#[derive(Template)]
+#[template(path = "admin/integrations.html")]
+struct IntegrationsPage {
+    frame: Frame,
+    forges: Vec<ForgeView>,
+}
+
+#[derive(Template)]
+#[template(path = "admin/gitlab.html")]
+struct GitlabPage {
+    frame: Frame,
+    admin: bool,
+    forges: Vec<ForgeView>,
+    public_url: String,
+    policies: Vec<String>,
+}
+
+/// One connected forge.
+struct ForgeView {
+    id: String,
+    kind: &'static str,
+    name: String,
+    base_url: String,
+    account: Option<String>,
+    private_ca: bool,
+    added: Moment,
+    webhook_url: String,
+    projects: Vec<ProjectView>,
+}
+
+/// One gated repository.
+struct ProjectView {
+    id: String,
+    path: String,
+    url: Option<String>,
+    forge_id: String,
+    branches: String,
+    quorum: u32,
+    auto_merge: bool,
+    policy: Option<String>,
+    methods: Option<String>,
+    approvers: String,
+}
+
+/// `GET /dashboard/integrations`: administrators and auditors.
+pub async fn show_integrations(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let state = app.snapshot()?;
+    Ok(html(&IntegrationsPage {
+        frame: Frame::new(&app, Some(&person), Place::Integrations, "Integrations"),
+        forges: forges(&app, &state)?,
+    }))
+}
+
+/// `GET /dashboard/integrations/gitlab`: administrators; auditors see it without the forms.
+pub async fn show_gitlab(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let state = app.snapshot()?;
+    let policies = state.all::<crate::domain::project::PolicyRecord>()?;
+    Ok(html(&GitlabPage {
+        frame: Frame::new(&app, Some(&person), Place::Integrations, "GitLab"),
+        admin: person.has(Role::Admin),
+        forges: forges(&app, &state)?
+            .into_iter()
+            .filter(|it| it.kind == ForgeKind::Gitlab.title())
+            .collect(),
+        public_url: app.public_url().to_owned(),
+        policies: policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect(),
+    }))
+}
+
+fn forges(app: &App, state: &impl Read) -> Result<Vec<ForgeView>, PageError> {
+    let projects: Vec<Project> = state
+        .all::<Project>()?
+        .into_iter()
+        .filter(|it| !it.removed)
+        .collect();
+    let mut forges: Vec<Integration> = state
+        .all::<Integration>()?
+        .into_iter()
+        .filter(|it| !it.removed)
+        .collect();
+    forges.sort_by_key(|it| it.created_at);
+    Ok(forges.iter().map(|it| forge_view(app, it, &projects)).collect())
+}
+
+fn forge_view(app: &App, forge: &Integration, projects: &[Project]) -> ForgeView {
+    let mut own: Vec<&Project> = projects.iter().filter(|it| it.integration == forge.id).collect();
+    own.sort_by(|left, right| left.path.cmp(&right.path));
+    ForgeView {
+        id: forge.id.to_string(),
+        kind: forge.kind.title(),
+        name: shown(&forge.name, TEXT_MAX),
+        base_url: shown(&forge.base_url, TEXT_MAX),
+        account: forge
+            .account
+            .as_ref()
+            .map(|it| format!("@{}", shown(&it.username, TEXT_MAX))),
+        private_ca: forge.ca_pem.is_some(),
+        added: Moment::of(forge.created_at),
+        webhook_url: format!(
+            "{}/hooks/{}/{}",
+            app.public_url().trim_end_matches('/'),
+            forge.kind.name(),
+            forge.id
+        ),
+        projects: own.into_iter().map(project_view).collect(),
+    }
+}
+
+fn project_view(project: &Project) -> ProjectView {
+    let settings = &project.settings;
+    let methods = settings.methods.as_ref();
+    ProjectView {
+        id: project.id.to_string(),
+        path: shown(&project.path, TEXT_MAX),
+        url: Some(&project.web_url)
+            .filter(|it| it.starts_with("https://") || it.starts_with("http://"))
+            .cloned(),
+        forge_id: shown(&settings.forge_project_id, TEXT_MAX),
+        branches: listed(&settings.branch_patterns),
+        quorum: settings.quorum,
+        auto_merge: settings.auto_merge,
+        policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
+        methods: methods.map(|it| it.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")),
+        approvers: listed(&settings.approvers),
+    }
+}
+
+fn listed(items: &[impl ToString]) -> String {
+    items
+        .iter()
+        .map(|it| shown(&it.to_string(), TEXT_MAX))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

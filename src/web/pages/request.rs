@@ -1,0 +1,624 @@
+//! The page of one request: what is asked, what was checked and what is merely claimed, who may decide, the decision
+//! itself, and afterwards its receipt.
+
+use crate::domain::facts::{Account, ChangeFacts, Part};
+use crate::domain::ids::RequestId;
+use crate::domain::people::{Person, Role};
+use crate::domain::policy::{Effect, Obligation};
+use crate::domain::project::{ForgeKind, Project};
+use crate::domain::request::{
+    Change, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester, Status, StatusKey,
+    change_row,
+};
+use crate::domain::state::{Fault, Read, decode};
+use crate::domain::time::Time;
+use crate::web::app::App;
+use crate::web::pages::card::{Badge, Band, Places, branch};
+use crate::web::pages::files::{Area, Lines, areas, total};
+use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::moment::{Moment, span};
+use crate::web::pages::receipt::Receipt;
+use crate::web::pages::standing::{People, methods_taken};
+use crate::web::pages::{PageError, html, shown};
+use crate::web::session::Reader;
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path};
+use askama::Template;
+use std::collections::BTreeSet;
+
+/// Longest action or title, in characters: an action is what is signed, so it is never cut below what the API takes.
+const ACTION_MAX: usize = 10_000;
+/// Longest name of a person, branch or project, in characters.
+const NAME_MAX: usize = 200;
+/// Most entries of the metadata that are listed one by one; the exact text stands below them.
+const CLAIMS_MAX: usize = 40;
+/// Longest value of one entry, in characters.
+const CLAIM_MAX: usize = 500;
+/// Most lines of the policy's trace on the page.
+const TRACE_MAX: usize = 200;
+/// Most people that are named one by one as contributors.
+const CONTRIBUTORS_MAX: usize = 50;
+/// Digits of a commit id in running text, as git and the forges cut it.
+const COMMIT_DIGITS: usize = 10;
+
+#[derive(Template)]
+#[template(path = "approve/request.html")]
+struct RequestPage {
+    frame: Frame,
+    id: String,
+    public_url: String,
+    badge: Badge,
+    band: Band,
+    pending: bool,
+    expires: Option<Moment>,
+    what: String,
+    effect: String,
+    /// Text from outside: the change's title, or the action.
+    said: String,
+    asked: Asked,
+    change: Option<ChangeView>,
+    notes: Vec<String>,
+    rules: Vec<RuleView>,
+    break_glass: Vec<RuleView>,
+    policy: String,
+    may_not: Vec<(String, &'static str)>,
+    may: Vec<String>,
+    claims: Vec<(String, String)>,
+    claimed: Option<String>,
+    trace: Vec<TraceLine>,
+    trace_more: usize,
+    turn: Turn,
+    subject: String,
+    subject_sha256: String,
+    decisions: usize,
+    receipts: Vec<Receipt>,
+    /// Whether the outcome's statement can be downloaded.
+    outcome: bool,
+    ended: Option<Ended>,
+    next: Vec<String>,
+}
+
+/// Who asked, as far as this server knows it.
+struct Asked {
+    by: String,
+    /// `the author on GitLab`, `an API key`, `a person, to try the gate out`.
+    how: &'static str,
+    /// The caller's commit or digest, which the signature covers.
+    digest: Option<(String, String)>,
+    environment: Option<String>,
+    project: Option<String>,
+    at: Moment,
+}
+
+/// A change's checked facts.
+struct ChangeView {
+    forge: &'static str,
+    url: Option<String>,
+    project: String,
+    number: String,
+    draft: bool,
+    author: String,
+    contributors: Vec<(String, &'static str)>,
+    contributors_more: usize,
+    contributors_incomplete: Option<String>,
+    commits: u32,
+    source: String,
+    fork: bool,
+    target: String,
+    head: String,
+    head_short: String,
+    base: String,
+    base_short: String,
+    files: usize,
+    lines: Option<Lines>,
+    incomplete: Option<String>,
+    areas: Vec<Area>,
+}
+
+/// What one rule asks and how far it is.
+struct RuleView {
+    name: String,
+    built_in: bool,
+    methods: String,
+    quorum: u32,
+    approved: usize,
+    approvers: String,
+    limit: Option<String>,
+    extras: Vec<&'static str>,
+    met: bool,
+    /// The names behind the count.
+    by: Vec<String>,
+}
+
+/// One line of the policy's trace.
+struct TraceLine {
+    path: String,
+    rules: String,
+    effect: &'static str,
+    reason: Option<String>,
+}
+
+/// What this reader may do now.
+enum Turn {
+    /// Decide, for these rules.
+    Decide(String),
+    /// Nothing, for this reason.
+    Cannot(String),
+    /// Nothing more: it is over.
+    Over,
+}
+
+/// How it ended.
+struct Ended {
+    sentence: &'static str,
+    at: Option<Moment>,
+    because: Option<String>,
+    /// The request that took its place.
+    newer: Option<String>,
+}
+
+/// `GET /a/{id}`: everybody who is signed in and has a role. An unknown id and one that is not yours look the same.
+pub async fn show_request(
+    app: Data<App>,
+    Reader(person): Reader,
+    id: Path<String>,
+) -> Result<HttpResponse, PageError> {
+    let id = RequestId::parse(&id).ok_or(PageError::Unknown)?;
+    if ![Role::Admin, Role::Approver, Role::Auditor]
+        .iter()
+        .any(|it| person.has(*it))
+    {
+        return Err(PageError::Unknown);
+    }
+    let state = app.snapshot()?;
+    let request: Request = state.get(id.as_str())?.ok_or(PageError::Unknown)?;
+    Ok(html(&page(&app, &state, &request, &person, app.now())?))
+}
+
+fn page(
+    app: &App,
+    state: &impl Read,
+    request: &Request,
+    person: &Person,
+    now: Time,
+) -> Result<RequestPage, PageError> {
+    let (people, places) = (People::load(state)?, Places::load(state)?);
+    let opening: Opening = {
+        let blob = state.blob(&request.opening)?;
+        decode(&blob.ok_or_else(|| Fault(format!("the opening of {} is missing", request.id)))?)?
+    };
+    let what = places.called(request);
+    let project = places.project(request);
+    let change: Option<Change> = match &request.change {
+        Some(key) => state.get(&change_row(key))?,
+        None => None,
+    };
+    let chance = people.chance(request, person, now);
+    let pending = request.status == Status::Pending;
+    let turn = match chance.why_not {
+        _ if !pending => Turn::Over,
+        Some(why) => Turn::Cannot(why),
+        None => Turn::Decide(
+            chance
+                .rules
+                .iter()
+                .map(|it| rule_name(it))
+                .collect::<Vec<_>>()
+                .join(" and "),
+        ),
+    };
+    let kind = places.forge(request).map_or(ForgeKind::Gitlab, |it| it.kind);
+    let claimed = opening.claimed.as_deref();
+    Ok(RequestPage {
+        frame: Frame::new(app, Some(person), Place::Queue, &title(request, &what)),
+        id: request.id.to_string(),
+        public_url: app.public_url().to_owned(),
+        badge: Badge::of(request),
+        band: Band::of(request),
+        pending,
+        expires: request.expires_at.filter(|_| pending).map(Moment::of),
+        effect: effect(request, project, &what),
+        said: shown(&request.title, ACTION_MAX),
+        asked: asked(request, &opening, kind),
+        change: opening
+            .facts
+            .as_ref()
+            .map(|it| change_view(it, &opening, project, kind, &what)),
+        notes: opening.notes.iter().map(|it| shown(it, CLAIM_MAX)).collect(),
+        rules: rules(&request.obligations, request, &people),
+        break_glass: rules(&request.break_glass, request, &people),
+        policy: policy_words(request),
+        may_not: may_not(request, &people),
+        may: if pending {
+            people.who_may_decide(request, &person.id, now)
+        } else {
+            Vec::new()
+        },
+        claims: claimed.map(claims).unwrap_or_default(),
+        claimed: claimed.map(|it| shown(it, ACTION_MAX)),
+        trace: trace(&opening),
+        trace_more: opening.trace.len().saturating_sub(TRACE_MAX),
+        turn,
+        subject: shown(&opening.subject, ACTION_MAX),
+        subject_sha256: request.subject_sha256.to_string(),
+        decisions: request.decisions.len(),
+        receipts: Receipt::all(app, state, request, &what, &person.id)?,
+        outcome: request.outcome.is_some(),
+        ended: ended(request, change.as_ref()),
+        next: next(state, request, project, kind, now)?,
+        what,
+    })
+}
+
+fn title(request: &Request, what: &str) -> String {
+    match request.kind {
+        Kind::Change => format!("{what} {}", shown(&request.title, 60)),
+        Kind::Deployment | Kind::Action => shown(&request.title, 60),
+    }
+}
+
+/// One sentence of what an approval brings about. It names only what was checked; the caller's own words stand apart.
+fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
+    match (request.kind, &request.target) {
+        (Kind::Change, Some(target)) => {
+            let place = project.map_or_else(String::new, |it| format!(" of {}", shown(&it.path, NAME_MAX)));
+            format!("Merge {what} into {}{place}", branch(target))
+        }
+        (Kind::Change, None) => format!("Merge {what}"),
+        (Kind::Deployment, _) => {
+            let environment = request.environment.as_deref().unwrap_or("an environment");
+            format!(
+                "Let a pipeline go on with a deployment to {}",
+                shown(environment, NAME_MAX)
+            )
+        }
+        (Kind::Action, _) => match &request.requester {
+            Requester::Person { .. } => "Try the gate out: this changes nothing anywhere".to_owned(),
+            Requester::Key { .. } | Requester::ForgeAccount { .. } => {
+                "Let a pipeline go on with an action".to_owned()
+            }
+        },
+    }
+}
+
+fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
+    let how = match (&request.requester, kind) {
+        (Requester::Person { .. }, _) => "a person, to try the gate out",
+        (Requester::Key { .. }, _) => "an API key of this server",
+        (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) => "the author on GitLab",
+    };
+    Asked {
+        by: shown(request.requested_by(), NAME_MAX),
+        how,
+        digest: opening.digest.as_ref().map(|(algorithm, hex)| {
+            let label = if algorithm == "gitCommit" {
+                "Commit".to_owned()
+            } else {
+                format!("Digest ({})", shown(algorithm, 20))
+            };
+            (label, shown(hex, 128))
+        }),
+        environment: request.environment.as_deref().map(|it| shown(it, NAME_MAX)),
+        project: request
+            .project_name
+            .as_deref()
+            .filter(|_| request.change.is_none())
+            .map(|it| shown(it, NAME_MAX)),
+        at: Moment::of(request.created_at),
+    }
+}
+
+fn change_view(
+    facts: &ChangeFacts,
+    opening: &Opening,
+    project: Option<&Project>,
+    kind: ForgeKind,
+    number: &str,
+) -> ChangeView {
+    let mut seen = BTreeSet::new();
+    let contributors: Vec<(String, &'static str)> = facts
+        .contributors
+        .iter()
+        .filter(|it| it.part != Part::Author)
+        .map(|it| {
+            let name = match &it.account {
+                Some(account) => account_words(account),
+                None => match &it.email {
+                    Some(email) => format!("{} <{}>", shown(&it.name, NAME_MAX), shown(email, NAME_MAX)),
+                    None => shown(&it.name, NAME_MAX),
+                },
+            };
+            let part = match it.part {
+                Part::Author => "author",
+                Part::CommitAuthor => "wrote commits",
+                Part::Committer => "committed",
+                Part::CoAuthor => "co-author",
+                Part::Pusher => "pushed",
+            };
+            (name, part)
+        })
+        .filter(|it| seen.insert(it.clone()))
+        .collect();
+    let target_project = project.map(|it| it.settings.forge_project_id.as_str());
+    let short = |commit: &str| commit.get(..COMMIT_DIGITS).unwrap_or(commit).to_owned();
+    ChangeView {
+        forge: kind.title(),
+        // What is not plainly a web address is not made a link.
+        url: Some(&facts.web_url)
+            .filter(|it| it.starts_with("https://") || it.starts_with("http://"))
+            .cloned(),
+        project: project.map_or_else(String::new, |it| shown(&it.path, NAME_MAX)),
+        number: number.to_owned(),
+        draft: facts.draft,
+        author: account_words(&facts.author),
+        contributors_more: contributors.len().saturating_sub(CONTRIBUTORS_MAX),
+        contributors: contributors.into_iter().take(CONTRIBUTORS_MAX).collect(),
+        contributors_incomplete: facts
+            .contributors_incomplete
+            .as_deref()
+            .map(|it| shown(it, CLAIM_MAX)),
+        commits: facts.commits,
+        source: branch(&facts.source),
+        fork: target_project.is_some_and(|it| it != facts.source_project_id),
+        target: branch(&facts.target),
+        head_short: short(&facts.head),
+        head: shown(&facts.head, NAME_MAX),
+        base_short: short(&facts.base),
+        base: shown(&facts.base, NAME_MAX),
+        files: facts.files.files.len(),
+        lines: total(&facts.files.files),
+        incomplete: facts.files.incomplete.as_deref().map(|it| shown(it, CLAIM_MAX)),
+        areas: areas(&facts.files.files, &opening.trace),
+    }
+}
+
+fn account_words(account: &Account) -> String {
+    format!(
+        "{} (@{})",
+        shown(&account.name, NAME_MAX),
+        shown(&account.username, NAME_MAX)
+    )
+}
+
+/// A rule's name for people; the built-in one has none of its own.
+fn rule_name(rule: &str) -> String {
+    if rule == "default" {
+        "the default rule".to_owned()
+    } else {
+        format!("“{}”", shown(rule, NAME_MAX))
+    }
+}
+
+fn rules(obligations: &[Obligation], request: &Request, people: &People) -> Vec<RuleView> {
+    let filled = people.filled(request);
+    obligations
+        .iter()
+        .map(|it| {
+            let by = filled
+                .iter()
+                .find(|filled| filled.rule == it.rule && !it.break_glass);
+            let names: Vec<String> = by.map_or_else(Vec::new, |by| {
+                by.persons.iter().map(|it| people.name(it)).collect()
+            });
+            let extras = [
+                (it.independent, "by other people than the other rules"),
+                (it.allow_author, "the author may approve"),
+                (it.allow_contributor, "contributors may approve"),
+            ];
+            RuleView {
+                name: if it.rule == "default" {
+                    "Default rule".to_owned()
+                } else {
+                    shown(&it.rule, NAME_MAX)
+                },
+                built_in: it.rule == "default",
+                methods: methods_taken(it),
+                quorum: it.quorum,
+                approved: names.len(),
+                approvers: it
+                    .approvers
+                    .iter()
+                    .map(|it| shown(&it.to_string(), NAME_MAX))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                limit: it.ttl_max.map(span),
+                extras: extras
+                    .into_iter()
+                    .filter_map(|(holds, words)| holds.then_some(words))
+                    .collect(),
+                met: names.len() >= it.quorum as usize,
+                by: names,
+            }
+        })
+        .collect()
+}
+
+fn policy_words(request: &Request) -> String {
+    match request.policy.version {
+        0 => "No policy governs this, so the built-in default rule does.".to_owned(),
+        version => format!(
+            "Policy “{}”, version {version}.",
+            shown(&request.policy.name, NAME_MAX)
+        ),
+    }
+}
+
+/// Who took part and therefore may not approve, unless a rule says they may.
+fn may_not(request: &Request, people: &People) -> Vec<(String, &'static str)> {
+    let allowed = |author: bool| {
+        let mut rules = request.obligations.iter();
+        rules.any(|it| {
+            if author {
+                it.allow_author
+            } else {
+                it.allow_contributor || it.allow_author
+            }
+        })
+    };
+    let barred = request.involved.iter().filter(|(_, how)| !allowed(how.author));
+    barred
+        .map(|(person, how)| {
+            let why = match (how.author, request.kind) {
+                (true, Kind::Change) => "made this change",
+                (true, Kind::Deployment | Kind::Action) => "is answerable for the request",
+                (false, _) => "contributed to it",
+            };
+            (people.name(person), why)
+        })
+        .collect()
+}
+
+/// The metadata entry by entry. Text that is no object is shown whole below instead.
+fn claims(text: &str) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(entries)) = serde_json::from_str(text) else {
+        return Vec::new();
+    };
+    let entries = entries.into_iter().take(CLAIMS_MAX);
+    entries
+        .map(|(key, value)| {
+            let value = match value {
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            };
+            (shown(&key, NAME_MAX), shown(&value, CLAIM_MAX))
+        })
+        .collect()
+}
+
+fn trace(opening: &Opening) -> Vec<TraceLine> {
+    let lines = opening.trace.iter().take(TRACE_MAX);
+    lines
+        .map(|it| TraceLine {
+            path: if it.path.is_empty() {
+                "the request as a whole".to_owned()
+            } else {
+                shown(&it.path, CLAIM_MAX)
+            },
+            rules: it
+                .matched
+                .iter()
+                .map(|it| rule_name(it))
+                .collect::<Vec<_>>()
+                .join(", "),
+            effect: match it.effect {
+                Effect::Require => "needs approval",
+                Effect::Skip => "skipped",
+                Effect::Default => "default rule",
+                Effect::Block => "blocked",
+            },
+            reason: it.reason.as_deref().map(|it| shown(it, CLAIM_MAX)),
+        })
+        .collect()
+}
+
+fn ended(request: &Request, change: Option<&Change>) -> Option<Ended> {
+    let sentence = match request.status {
+        Status::Pending => return None,
+        Status::Approved if request.lapsed => "It was approved, and the approval was not used in time.",
+        Status::Approved => "It is approved.",
+        Status::Rejected => "It is rejected.",
+        Status::Expired => "Nobody decided in time. Nothing was approved.",
+        Status::Cancelled => "It was withdrawn before it was decided.",
+        Status::Superseded => "The change moved on. What was asked here can no longer be decided.",
+        Status::Skipped => "No approval was needed: a rule of the policy skips it.",
+    };
+    let newer = change
+        .and_then(|it| it.request.as_ref())
+        .filter(|it| **it != request.id && request.status == Status::Superseded);
+    Some(Ended {
+        sentence,
+        at: request.decided_at.map(Moment::of),
+        because: request.ended_because.as_deref().map(|it| shown(it, CLAIM_MAX)),
+        newer: newer.map(ToString::to_string),
+    })
+}
+
+/// What happens next, or has happened since: sentences from what the forge confirmed, never from what we hope.
+fn next(
+    state: &impl Read,
+    request: &Request,
+    project: Option<&Project>,
+    kind: ForgeKind,
+    now: Time,
+) -> Result<Vec<String>, Fault> {
+    let forge = kind.title();
+    let mut said = Vec::new();
+    if let (Some(key), Some(head), Some(target)) = (&request.change, &request.head, &request.target) {
+        let key = StatusKey {
+            project: key.project.clone(),
+            head: head.clone(),
+            target: target.clone(),
+        };
+        let name = shown(&key.name(), NAME_MAX);
+        let confirmed: Option<ConfirmedStatus> = state.get(&key.row())?;
+        said.push(match confirmed {
+            Some(ConfirmedStatus {
+                refused: Some(why), ..
+            }) => {
+                format!("{forge} refused the status {name}: {}", shown(&why, CLAIM_MAX))
+            }
+            Some(it) if it.request.as_ref() == Some(&request.id) => {
+                let word = match it.state {
+                    GateState::Pending => "pending",
+                    GateState::Success => "passed",
+                    GateState::Failed => "failed",
+                };
+                format!("{forge} shows the status {name} as {word}.")
+            }
+            _ => format!("The status {name} is on its way to {forge}."),
+        });
+        if request.status == Status::Approved && !request.lapsed {
+            said.push(merge_words(state, request, project, forge)?);
+        }
+        if request.status == Status::Rejected {
+            said.push("The rejection holds for this commit. A new push opens a new request.".to_owned());
+        }
+    }
+    if request.change.is_none() && request.status == Status::Approved {
+        said.push(match (request.consumed_at, request.expires_at) {
+            (Some(at), _) => format!(
+                "The pipeline used this approval at {}. It can’t be used again.",
+                at.to_the_second()
+            ),
+            (None, Some(until)) if until > now => {
+                format!(
+                    "Whoever asked may go on now; the approval can be used until {}.",
+                    until.to_the_second()
+                )
+            }
+            (None, Some(_)) => "Its time to be used is over.".to_owned(),
+            (None, None) => "Whoever asked may go on now.".to_owned(),
+        });
+    }
+    if request.change.is_none() && request.status == Status::Rejected {
+        said.push("Whoever asked is told to stop.".to_owned());
+    }
+    Ok(said)
+}
+
+fn merge_words(
+    state: &impl Read,
+    request: &Request,
+    project: Option<&Project>,
+    forge: &str,
+) -> Result<String, Fault> {
+    let merge: Option<MergeRecord> = state.get(request.id.as_str())?;
+    let automatic = project.is_some_and(|it| it.settings.auto_merge);
+    Ok(match merge {
+        Some(MergeRecord {
+            merged: true,
+            commit: Some(commit),
+            ..
+        }) => {
+            format!("{forge} merged it as {}.", shown(&commit, NAME_MAX))
+        }
+        Some(MergeRecord { merged: true, .. }) => format!("{forge} merged it."),
+        Some(MergeRecord {
+            refused: Some(why), ..
+        }) => {
+            format!("{forge} did not merge it: {}", shown(&why, CLAIM_MAX))
+        }
+        Some(_) | None if automatic => format!("This server asks {forge} to merge exactly this commit."),
+        Some(_) | None => format!("Merging is up to you, on {forge}."),
+    })
+}

@@ -1,0 +1,338 @@
+//! Every error an API caller can meet, as an RFC 9457 problem document. The only place that knows both an error and a
+//! status code. What is inside never leaves: 5xx details go to the log.
+
+use crate::domain::refusal::Refusal;
+use crate::domain::state::Fault;
+use crate::engine;
+use crate::store;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use serde_json::json;
+
+/// A kind of problem: its path under `/problems/`, status, title, and a paragraph for whoever meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProblemType {
+    pub slug: &'static str,
+    pub status: u16,
+    pub title: &'static str,
+    pub paragraph: &'static str,
+}
+
+macro_rules! problem_types {
+    ($($name:ident = $slug:literal, $status:literal, $title:literal, $paragraph:literal;)*) => {
+        $(const $name: ProblemType =
+            ProblemType { slug: $slug, status: $status, title: $title, paragraph: $paragraph };)*
+        const ALL: &[ProblemType] = &[$($name),*];
+    };
+}
+
+problem_types! {
+    BAD_REQUEST = "bad-request", 400, "The request is not well formed",
+        "The body is not JSON, a member is missing, unknown or of the wrong type, or a value is out of its bounds. `field` names the member and `detail` says what it should be.";
+    UNAUTHENTICATED = "unauthenticated", 401, "Sign in or send a key",
+        "The call needs a session cookie or `Authorization: Bearer sa_…`, and there was none that counts: it may be wrong, revoked or out of time.";
+    CEREMONY_FAILED = "ceremony-failed", 401, "The passkey was not verified",
+        "The answer of the passkey does not prove what was asked. The try is used up and recorded; start again from the page.";
+    WEBHOOK_UNVERIFIED = "webhook-unverified", 401, "The webhook does not verify",
+        "The token or signature is missing or not the integration's. Set the secret in the forge's webhook settings to the one this appliance gave.";
+    FORBIDDEN = "forbidden", 403, "Not allowed",
+        "You are signed in, but your roles or your key's scopes do not include this call.";
+    CROSS_ORIGIN = "cross-origin", 403, "The call came from another site",
+        "A call with a session cookie that changes something must come from this appliance's own pages (`Origin` or `Sec-Fetch-Site`).";
+    SELF_APPROVAL = "self-approval", 403, "Nobody approves their own change",
+        "Whoever wrote, committed, pushed or asked for what is to be approved can't approve it. Somebody else has to look.";
+    NOT_ELIGIBLE = "not-eligible", 403, "You can't decide this request",
+        "The rules of this request name other people, or you lack the role, or your passkey is too new. The request page says who can.";
+    METHOD_NOT_ALLOWED_BY_RULE = "method-not-allowed", 403, "This method is not accepted here",
+        "The rules of this request accept other ways to prove who you are than the one you used.";
+    BLOCKED = "blocked", 403, "Blocked by policy",
+        "A rule of the policy blocks this. No decision opens it; only another change or another policy does.";
+    NOT_ALLOWED = "not-allowed", 403, "This can't be done here",
+        "The rules forbid exactly this, for the reason in `detail`.";
+    NOT_FOUND = "not-found", 404, "There is nothing here",
+        "There is nothing by that id or path that you may know of. Foreign and unknown ids get the same answer.";
+    WRONG_METHOD = "wrong-method", 405, "The path exists, the method does not",
+        "This path takes other HTTP methods; `Allow` lists them.";
+    ALREADY_DECIDED = "already-decided", 409, "You have decided already",
+        "One person counts once in a request, however many passkeys they hold.";
+    ALREADY_ENDED = "already-ended", 409, "The request has its outcome",
+        "The request was decided, expired, cancelled or superseded before this call.";
+    STALE_SUBJECT = "stale-subject", 409, "The change moved on",
+        "New commits came, or the target changed, while you were deciding. Look at what it is now and decide anew.";
+    CEREMONY_SPENT = "ceremony-spent", 409, "This ceremony is used up",
+        "A ceremony is used once and lives 120 seconds. Start again from the page.";
+    LINK_SPENT = "link-spent", 409, "This link is used up",
+        "A set-up link or an invitation works once and for a limited time. Ask an admin for a new one.";
+    IDEMPOTENCY_CONFLICT = "idempotency-conflict", 409, "The Idempotency-Key was used for another body",
+        "The same key with the same body gives the same request; with another body it is a mistake.";
+    DUPLICATE = "duplicate", 409, "It exists already",
+        "Something by that name or id exists. `detail` says what.";
+    NOT_USABLE = "not-usable", 409, "The approval can't be used",
+        "Only an approved request that is in time and unused can be consumed, once.";
+    TOO_LARGE = "too-large", 413, "The body is too large",
+        "API bodies have at most 64 KiB, webhooks at most 1 MiB.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "Send JSON",
+        "The body must be JSON with `Content-Type: application/json`.";
+    INVALID = "invalid", 422, "A value can't be accepted",
+        "The request is well formed, but a value breaks a rule. `field` names it and `detail` says why.";
+    FORGE_ANSWER = "forge-answer", 422, "The forge does not accept this connection",
+        "The forge was asked with the settings you gave and did not answer as it should. `detail` holds what it said.";
+    TOO_MANY = "too-many", 429, "Too much at once",
+        "Try again after the time in `Retry-After`.";
+    INTERNAL = "internal", 500, "The server made a mistake",
+        "Nothing was changed. The server's log has the details under the request id in `instance`.";
+    BUSY = "busy", 503, "The server is busy",
+        "Too much waits to be written. Nothing happened; try again after the time in `Retry-After`.";
+    SEALED = "sealed", 503, "The signing key can't be used",
+        "Without its key the appliance records no decision. Nothing was decided; an admin has to make the key available.";
+    CLOCK_UNSOUND = "clock-unsound", 503, "The server's clock is wrong",
+        "The clock stands behind the journal. Decisions are refused until it is right again; nothing was decided.";
+    STOPPED = "stopped", 503, "The journal can't be written",
+        "The server is stopping because it can't write. Whether the last call was recorded is seen after the restart.";
+}
+
+/// Every problem type: path, title, paragraph. For the pages under `/problems/` and the documentation.
+pub fn catalogue() -> Vec<(&'static str, &'static str, &'static str)> {
+    ALL.iter().map(|it| (it.slug, it.title, it.paragraph)).collect()
+}
+
+/// Every problem type with its status, for the snapshot that pins them.
+pub fn types() -> &'static [ProblemType] {
+    ALL
+}
+
+/// One occurrence of a problem.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: ProblemType,
+    detail: String,
+    field: Option<String>,
+    why: Option<serde_json::Value>,
+    errors: Option<serde_json::Value>,
+    retry_after_seconds: Option<u64>,
+    /// On a page, answered as a redirect to this place instead.
+    redirect: Option<String>,
+}
+
+impl Problem {
+    fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+        Problem {
+            kind,
+            detail: detail.into(),
+            field: None,
+            why: None,
+            errors: None,
+            retry_after_seconds: None,
+            redirect: None,
+        }
+    }
+
+    /// A body or parameter that is not well formed.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Problem::new(BAD_REQUEST, detail)
+    }
+
+    /// A member that is not well formed.
+    pub fn bad_field(field: &str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Problem { field: Some(field.to_owned()), ..Problem::new(BAD_REQUEST, format!("`{field}`: {reason}")) }
+    }
+
+    /// A well-formed value that breaks a rule.
+    pub fn invalid(field: &str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Problem { field: Some(field.to_owned()), ..Problem::new(INVALID, format!("`{field}`: {reason}")) }
+    }
+
+    /// No credentials, or none that count.
+    pub fn unauthenticated() -> Self {
+        Problem::new(UNAUTHENTICATED, "Send a session cookie or Authorization: Bearer sa_….")
+    }
+
+    /// A page that nobody signed in may see: goes to the login page.
+    pub fn log_in_first(next: String) -> Self {
+        Problem { redirect: Some(next), ..Problem::unauthenticated() }
+    }
+
+    /// A ceremony whose answer does not verify.
+    pub fn ceremony_failed() -> Self {
+        Problem::new(CEREMONY_FAILED, "The passkey's answer was not verified. Start again.")
+    }
+
+    /// A ceremony that is used up, unknown or too old.
+    pub fn ceremony_spent() -> Self {
+        Problem::new(CEREMONY_SPENT, "This ceremony has been used or has run out. Start again.")
+    }
+
+    /// A webhook that does not verify.
+    pub fn webhook_unverified(detail: impl Into<String>) -> Self {
+        Problem::new(WEBHOOK_UNVERIFIED, detail)
+    }
+
+    /// A role or scope is missing.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Problem::new(FORBIDDEN, detail)
+    }
+
+    /// The call came from another site.
+    pub fn cross_origin() -> Self {
+        Problem::new(CROSS_ORIGIN, "Send Origin with this appliance's own address.")
+    }
+
+    /// Nothing by that id.
+    pub fn not_found() -> Self {
+        Problem::new(NOT_FOUND, "There is nothing here by that id or path.")
+    }
+
+    /// The path takes other methods.
+    pub fn wrong_method() -> Self {
+        Problem::new(WRONG_METHOD, "This path takes other HTTP methods.")
+    }
+
+    /// A body over its limit.
+    pub fn too_large(bytes_max: usize) -> Self {
+        Problem::new(TOO_LARGE, format!("The body has more than {bytes_max} bytes."))
+    }
+
+    /// A body that is not JSON by its own word.
+    pub fn unsupported_media_type() -> Self {
+        Problem::new(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
+    }
+
+    /// The forge does not answer as it should.
+    pub fn forge_answer(detail: impl Into<String>) -> Self {
+        Problem::new(FORGE_ANSWER, detail)
+    }
+
+    /// Something inside failed; `cause` goes to the log only.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "a call failed inside");
+        Problem::new(INTERNAL, "Something failed inside. Nothing was changed.")
+    }
+
+    /// The same problem with every single error in it.
+    pub fn with_errors(self, errors: serde_json::Value) -> Self {
+        Problem { errors: Some(errors), ..self }
+    }
+
+    /// The same refusal with the reason tree of the rules.
+    pub fn with_why(self, why: serde_json::Value) -> Self {
+        Problem { why: Some(why), ..self }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind.slug, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        if let Some(next) = &self.redirect {
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+            return HttpResponse::SeeOther()
+                .insert_header((header::LOCATION, format!("/login?{query}")))
+                .insert_header((header::CACHE_CONTROL, "no-store"))
+                .finish();
+        }
+        let mut document = json!({
+            "type": format!("/problems/{}", self.kind.slug),
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "instance": format!("urn:uuid:{}", uuid::Uuid::new_v4()),
+        });
+        if let Some(field) = &self.field {
+            document["field"] = json!(field);
+        }
+        if let Some(errors) = &self.errors {
+            document["errors"] = errors.clone();
+        }
+        if let Some(why) = &self.why {
+            document["why"] = why.clone();
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if self.kind == UNAUTHENTICATED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.body(document.to_string())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Unknown => Problem::not_found(),
+            Refusal::SelfApproval { .. } => Problem::new(SELF_APPROVAL, detail),
+            Refusal::NotEligible { .. } => Problem::new(NOT_ELIGIBLE, detail),
+            Refusal::AlreadyDecided => Problem::new(ALREADY_DECIDED, detail),
+            Refusal::AlreadyEnded { .. } => Problem::new(ALREADY_ENDED, detail),
+            Refusal::StaleSubject => Problem::new(STALE_SUBJECT, detail),
+            Refusal::MethodNotAllowed { .. } => Problem::new(METHOD_NOT_ALLOWED_BY_RULE, detail),
+            Refusal::CommentMissing => Problem::invalid("comment", detail),
+            Refusal::Blocked => Problem::new(BLOCKED, detail),
+            Refusal::NotUsable { .. } => Problem::new(NOT_USABLE, detail),
+            Refusal::IdempotencyConflict => Problem::new(IDEMPOTENCY_CONFLICT, detail),
+            Refusal::LinkSpent => Problem::new(LINK_SPENT, detail),
+            Refusal::Duplicate { .. } => Problem::new(DUPLICATE, detail),
+            Refusal::Invalid { field, reason } => Problem::invalid(&field, reason),
+            Refusal::NotAllowed { .. } => Problem::new(NOT_ALLOWED, detail),
+            Refusal::TooManyWaiting { .. } => {
+                Problem { retry_after_seconds: Some(60), ..Problem::new(TOO_MANY, detail) }
+            }
+        }
+    }
+}
+
+impl From<engine::Error> for Problem {
+    fn from(error: engine::Error) -> Self {
+        match error {
+            engine::Error::Refused(refusal) => refusal.into(),
+            engine::Error::Busy => {
+                Problem { retry_after_seconds: Some(1), ..Problem::new(BUSY, "Nothing happened; try again.") }
+            }
+            engine::Error::Sealed(cause) => {
+                tracing::error!(%cause, "the signing key can't be used");
+                Problem::new(SEALED, "Nothing was decided.")
+            }
+            engine::Error::ClockUnsound => Problem::new(CLOCK_UNSOUND, "Nothing was decided."),
+            engine::Error::Stopped => Problem::new(STOPPED, "Look again after the restart."),
+        }
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        Problem::internal(error)
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Problem::internal(fault)
+    }
+}
+
+/// What no route answers: a page for people, a problem for programs.
+pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    let path = request.path();
+    if path.starts_with("/api/") || path.starts_with("/hooks/") || path.starts_with("/.well-known/") {
+        return Problem::not_found().error_response();
+    }
+    crate::web::pages::not_found()
+}

@@ -1,0 +1,196 @@
+//! Who is calling: a person by session cookie, a machine by key. Same answer for every way of not being allowed in.
+
+use crate::domain::event::Actor;
+use crate::domain::people::{ApiKey, Person, Role, Scope, Session};
+use crate::domain::state::Read;
+use crate::identity::hash_token;
+use crate::web::app::App;
+use crate::web::problem::Problem;
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use std::future::{Ready, ready};
+
+/// How long a session lasts, in seconds: a working day, so that a phone left somewhere is not a key for ever. It never
+/// decides anything by itself.
+pub const SESSION_SECONDS: u64 = 12 * 3_600;
+
+/// Name of the session cookie. `__Host-` ties it to this origin over TLS; evaluation has no TLS.
+fn cookie_name(app: &App) -> &'static str {
+    if app.evaluation { "signedapproval-session" } else { "__Host-signedapproval-session" }
+}
+
+/// The cookie that opens a session.
+pub fn session_cookie(app: &App, token: &str) -> Cookie<'static> {
+    Cookie::build(cookie_name(app), token.to_owned())
+        .path("/")
+        .http_only(true)
+        .secure(!app.evaluation)
+        .same_site(SameSite::Strict)
+        .max_age(Duration::seconds(i64::try_from(SESSION_SECONDS).unwrap_or(i64::MAX)))
+        .finish()
+}
+
+/// The cookie that closes it.
+pub fn no_session_cookie(app: &App) -> Cookie<'static> {
+    let mut cookie = session_cookie(app, "");
+    cookie.make_removal();
+    cookie
+}
+
+/// The token in the session cookie.
+pub fn session_token(app: &App, request: &HttpRequest) -> Option<String> {
+    request.cookie(cookie_name(app)).map(|it| it.value().to_owned()).filter(|it| !it.is_empty())
+}
+
+/// A signed-in person.
+#[derive(Clone, Debug)]
+pub struct SignedIn(pub Person);
+
+/// Whoever looks at a page: signed in or not.
+pub struct Visitor(pub Option<Person>);
+
+/// A signed-in reader of a page; anybody else is sent to the login page.
+pub struct Reader(pub Person);
+
+/// A machine's key or a signed-in person.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    Person(Person),
+    Key(ApiKey),
+}
+
+impl SignedIn {
+    /// This person as the actor of a command.
+    pub fn actor(&self) -> Actor {
+        Actor::Person { id: self.0.id.clone(), name: self.0.name.clone() }
+    }
+}
+
+impl Caller {
+    /// The caller as the actor of a command.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Caller::Person(it) => Actor::Person { id: it.id.clone(), name: it.name.clone() },
+            Caller::Key(it) => Actor::Key { id: it.id.clone(), name: it.name.clone() },
+        }
+    }
+
+    /// Lets through admins and keys with the scope `admin`.
+    pub fn administers(&self) -> Result<(), Problem> {
+        let may = match self {
+            Caller::Person(it) => it.has(Role::Admin),
+            Caller::Key(it) => it.scopes.contains(&Scope::Admin),
+        };
+        if may { Ok(()) } else { Err(Problem::forbidden("This call is for admins and keys with the scope admin.")) }
+    }
+
+    /// Lets through admins, auditors and keys with the scope `audit` or `admin`.
+    pub fn audits(&self) -> Result<(), Problem> {
+        let may = match self {
+            Caller::Person(it) => it.has(Role::Admin) || it.has(Role::Auditor),
+            Caller::Key(it) => it.scopes.contains(&Scope::Audit) || it.scopes.contains(&Scope::Admin),
+        };
+        if may { Ok(()) } else { Err(Problem::forbidden("This call is for admins and auditors.")) }
+    }
+}
+
+fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
+    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
+    let Some(token) = session_token(app, request) else { return Ok(None) };
+    let snapshot = app.snapshot()?;
+    let Some(session) = snapshot.get::<Session>(&hash_token(&token).to_string())? else { return Ok(None) };
+    if app.now() >= session.expires_at {
+        return Ok(None);
+    }
+    Ok(snapshot.get::<Person>(session.person.as_str())?.filter(|it| it.active))
+}
+
+fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
+    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let secret = value.to_str().ok().and_then(|it| {
+        let (scheme, secret) = it.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
+    });
+    let secret = secret.filter(|it| it.starts_with("sa_")).ok_or_else(Problem::unauthenticated)?;
+    let found = app.snapshot()?.get::<ApiKey>(&hash_token(secret).to_string())?;
+    let live = found.filter(|it| !it.revoked && app.now() < it.expires_at);
+    live.map(Some).ok_or_else(Problem::unauthenticated)
+}
+
+/// A call with a cookie that changes something must come from our own pages. `SameSite` alone would let through other
+/// ports of the same host.
+fn check_origin(request: &HttpRequest) -> Result<(), Problem> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
+    let value = |name: &str| request.headers().get(name).map(|it| it.to_str().unwrap_or("?"));
+    let own = match (value("origin"), value("sec-fetch-site")) {
+        (Some(origin), _) => origin == app.relying_party.origin(),
+        (None, Some(site)) => site == "same-origin",
+        (None, None) => false,
+    };
+    if own { Ok(()) } else { Err(Problem::cross_origin()) }
+}
+
+/// Whether a call comes from our own pages or from no browser at all, for the calls that need no session.
+pub fn check_not_foreign(request: &HttpRequest) -> Result<(), Problem> {
+    let value = |name: &str| request.headers().contains_key(name);
+    if value("origin") || value("sec-fetch-site") { check_origin(request) } else { Ok(()) }
+}
+
+fn signed_in(request: &HttpRequest) -> Result<SignedIn, Problem> {
+    let person = person_of(request)?.ok_or_else(Problem::unauthenticated)?;
+    check_origin(request)?;
+    Ok(SignedIn(person))
+}
+
+impl FromRequest for SignedIn {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(signed_in(request))
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(match key_of(request) {
+            Ok(Some(key)) => Ok(Caller::Key(key)),
+            Ok(None) => signed_in(request).map(|it| Caller::Person(it.0)),
+            Err(problem) => Err(problem),
+        })
+    }
+}
+
+impl FromRequest for Visitor {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(person_of(request).map(Visitor))
+    }
+}
+
+impl FromRequest for Reader {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let next = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        ready(match person_of(request) {
+            Ok(Some(person)) => Ok(Reader(person)),
+            Ok(None) => Err(Problem::log_in_first(next)),
+            Err(problem) => Err(problem),
+        })
+    }
+}

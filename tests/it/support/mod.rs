@@ -1,0 +1,9 @@
+//! What the tests drive the program with: the real binary, real forges in miniature, a software passkey, a browser.
+
+pub mod appliance;
+pub mod authenticator;
+pub mod browser;
+pub mod forge;
+pub mod gated;
+pub mod person;
+pub mod problem;

@@ -1,0 +1,1 @@
+//! Crash points and random days over engine and store.
