@@ -146,6 +146,17 @@ impl Machine {
         self.state().failures.push_back((step, failure));
     }
 
+    /// Empties the disk.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        state.live.clear();
+        state.durable.clear();
+        state.unsynced.clear();
+        state.forsaken.clear();
+        state.locked = false;
+        state.start += 1;
+    }
+
     /// Starts again with what is left.
     pub fn restart(&self, survival: Survival) {
         let mut state = self.state();
