@@ -82,7 +82,7 @@ problem_types! {
     TOO_MANY = "too-many", 429, "Too much at once",
         "Try again after the time in `Retry-After`.";
     INTERNAL = "internal", 500, "The server made a mistake",
-        "Nothing was changed. The server's log has the details under the request id in `instance`.";
+        "Nothing was changed. The server's log has the details under the id in `instance`.";
     BUSY = "busy", 503, "The server is busy",
         "Too much waits to be written. Nothing happened; try again after the time in `Retry-After`.";
     SEALED = "sealed", 503, "The signing key can't be used",
@@ -111,6 +111,8 @@ pub struct Problem {
     field: Option<String>,
     why: Option<serde_json::Value>,
     errors: Option<serde_json::Value>,
+    /// Names this occurrence, in the answer and in the log.
+    instance: uuid::Uuid,
     retry_after_seconds: Option<u64>,
     /// On a page, answered as a redirect to this place instead.
     redirect: Option<String>,
@@ -124,6 +126,7 @@ impl Problem {
             field: None,
             why: None,
             errors: None,
+            instance: uuid::Uuid::new_v4(),
             retry_after_seconds: None,
             redirect: None,
         }
@@ -208,8 +211,9 @@ impl Problem {
 
     /// Something inside failed; `cause` goes to the log only.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
-        tracing::error!(error = %cause, "a call failed inside");
-        Problem::new(INTERNAL, "Something failed inside. Nothing was changed.")
+        let problem = Problem::new(INTERNAL, "Something failed inside. Nothing was changed.");
+        tracing::error!(error = %cause, instance = %problem.instance, "a call failed inside");
+        problem
     }
 
     /// The same problem with every single error in it.
@@ -249,7 +253,7 @@ impl ResponseError for Problem {
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
-            "instance": format!("urn:uuid:{}", uuid::Uuid::new_v4()),
+            "instance": format!("urn:uuid:{}", self.instance),
         });
         if let Some(field) = &self.field {
             document["field"] = json!(field);

@@ -7,7 +7,8 @@ use crate::web::api::{
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
 use crate::web::{assets, problem};
-use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to};
+use actix_web::guard::{Any, Get, Head};
+use actix_web::web::{ServiceConfig, delete, patch, post, put, redirect, resource, route, to};
 use actix_web::{ResponseError, Route};
 
 /// What the public listener answers.
@@ -19,7 +20,13 @@ pub fn public(config: &mut ServiceConfig) {
         }
         config.service(it.default_service(to(wrong_method)));
     }
+    config.service(redirect("/a", "/a/"));
     config.default_service(to(nothing_here));
+}
+
+/// GET, and HEAD with the same headers: monitors and link checkers ask that way.
+fn get() -> Route {
+    route().guard(Any(Get()).or(Head()))
 }
 
 fn table() -> Vec<(&'static str, Vec<Route>)> {

@@ -314,11 +314,12 @@ async fn a_long_poll_answers_at_a_first_decision_of_two() {
     let id = it.ci.open_request(&json!({"action": "a", "ttl_seconds": 600})).await;
     let (ci, path) = (it.ci.clone(), format!("{}?wait=60", request(&id)));
     let waiting = tokio::spawn(async move { ci.get(&path).await });
+    // Nothing tells that the question has arrived; had it come after the decision, it would wait for the next one.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let started = Instant::now();
     it.bea.approve(&id).await;
     let half = waiting.await.expect("no panic").expect(200);
     assert!(started.elapsed() < Duration::from_secs(20));
-    // The question may have come after the decision, and then nothing changed until the next one.
     assert_eq!(half["status"], "pending");
     assert_eq!(half["obligations"][0]["approved"], 1, "{half}");
     cleo.approve(&id).await;

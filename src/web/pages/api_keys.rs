@@ -24,7 +24,6 @@ const LIFE_SECONDS: u64 = 90 * 86_400;
 struct ApiKeysPage {
     frame: Frame,
     admin: bool,
-    public_url: String,
     keys: Vec<KeyView>,
     projects: Vec<String>,
     /// The day the form proposes as the last one.
@@ -65,7 +64,6 @@ pub async fn show_api_keys(app: Data<App>, Reader(person): Reader) -> Result<Htt
     Ok(html(&ApiKeysPage {
         frame: Frame::new(&app, Some(&person), Place::ApiKeys, "API keys"),
         admin: person.has(Role::Admin),
-        public_url: app.public_url().trim_end_matches('/').to_owned(),
         keys: keys.iter().map(|it| view(it, &people, now)).collect(),
         projects: projects.map(|it| shown(&it.path, TEXT_MAX)).collect(),
         proposed: day(now.plus_seconds(LIFE_SECONDS)),

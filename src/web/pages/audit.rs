@@ -21,7 +21,6 @@ const ENTRY_MAX: usize = 4000;
 #[template(path = "admin/audit.html")]
 struct AuditPage {
     frame: Frame,
-    public_url: String,
     size: u64,
     covered: Option<u64>,
     root: String,
@@ -65,7 +64,6 @@ pub async fn show_audit(
     let latest = state.latest_checkpoint()?;
     Ok(html(&AuditPage {
         frame: Frame::new(&app, Some(&person), Place::Audit, "Audit"),
-        public_url: app.public_url().trim_end_matches('/').to_owned(),
         root: state.root(size)?.base64(),
         size,
         covered: latest.as_ref().map(|(covered, _)| *covered),

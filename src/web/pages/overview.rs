@@ -36,7 +36,6 @@ struct OverviewPage {
     frame: Frame,
     steps: Vec<Step>,
     steps_done: usize,
-    admin: bool,
     approver: bool,
     waiting: Vec<Card>,
     waiting_count: String,
@@ -95,7 +94,6 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
         steps_done: steps.iter().filter(|it| it.done).count(),
         steps,
-        admin: person.has(Role::Admin),
         approver: person.has(Role::Approver),
         waiting_count: match waiting.len() {
             WAITING_COUNT_MAX => format!("{WAITING_COUNT_MAX}+"),

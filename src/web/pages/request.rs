@@ -46,12 +46,10 @@ const COMMIT_DIGITS: usize = 10;
 struct RequestPage {
     frame: Frame,
     id: String,
-    public_url: String,
     badge: Badge,
     band: Band,
     pending: bool,
     expires: Option<Moment>,
-    what: String,
     effect: String,
     /// Text from outside: the change's title, or the action.
     said: String,
@@ -118,7 +116,6 @@ struct ChangeView {
 /// What one rule asks and how far it is.
 struct RuleView {
     name: String,
-    built_in: bool,
     methods: String,
     quorum: u32,
     approved: usize,
@@ -212,7 +209,6 @@ fn page(
     Ok(RequestPage {
         frame: Frame::new(app, Some(person), Place::Queue, &title(request, &what)),
         id: request.id.to_string(),
-        public_url: app.public_url().to_owned(),
         badge: Badge::of(request),
         band: Band::of(request),
         pending,
@@ -246,7 +242,6 @@ fn page(
         outcome: request.outcome.is_some(),
         ended: ended(request, change.as_ref()),
         next: next(state, request, project, kind, now)?,
-        what,
     })
 }
 
@@ -411,7 +406,6 @@ fn rules(obligations: &[Obligation], request: &Request, people: &People) -> Vec<
                 } else {
                     shown(&it.rule, NAME_MAX)
                 },
-                built_in: it.rule == "default",
                 methods: methods_taken(it),
                 quorum: it.quorum,
                 approved: names.len(),

@@ -1,0 +1,432 @@
+//! What must hold whenever the appliance has been started again, and what must hold once its followers have come to
+//! rest. Everything is worked out anew from the journal's bytes, never from the code that is being checked.
+
+use crate::appliance::{MERGE_CURSOR, STATUS_CURSOR, Sim};
+use crate::passkey::ORIGIN;
+use crate::storage::Machine;
+use signedapproval::domain::event::Event;
+use signedapproval::domain::facts::ChangeState;
+use signedapproval::domain::ids::{Digest, PersonId, RequestId};
+use signedapproval::domain::project::Project;
+use signedapproval::domain::request::{Answer, ChangeKey, GateState, Request, Status};
+use signedapproval::domain::state::{Read, Row, Table};
+use signedapproval::engine::rebuild;
+use signedapproval::evidence::dsse::PublicKey;
+use signedapproval::evidence::leaf;
+use signedapproval::evidence::verify::{self, Expect, Journal, Trust};
+use signedapproval::store::{Snapshot, Store};
+use signedapproval::tlog::{Checkpoint, Frontier, Hash, Proof, VerifierKey, leaf_hash};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a request has come to, by the journal's entries alone.
+#[derive(Clone, Debug, Default)]
+struct Course {
+    quorum: u32,
+    approvals: BTreeSet<PersonId>,
+    granted: bool,
+    lapsed: bool,
+    ended: bool,
+    blocked_or_failed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct ChangeNow {
+    open: bool,
+    merged: bool,
+    head: String,
+    target: String,
+    request: Option<RequestId>,
+}
+
+/// The journal retold.
+#[derive(Clone, Debug, Default)]
+struct Chronicle {
+    requests: BTreeMap<RequestId, Course>,
+    changes: BTreeMap<ChangeKey, ChangeNow>,
+    /// Forge's project number of each project.
+    projects: BTreeMap<String, String>,
+}
+
+/// Project number, head, target.
+type Place = (String, String, String);
+
+impl Chronicle {
+    fn add(&mut self, event: &Event) {
+        match event {
+            Event::ProjectAdded { project, settings, .. } => {
+                self.projects.insert(project.to_string(), settings.forge_project_id.clone());
+            }
+            Event::ChangeObserved { change, open, merged, head, target, request, .. } => {
+                let now = ChangeNow {
+                    open: *open,
+                    merged: *merged,
+                    head: head.clone(),
+                    target: target.clone(),
+                    request: request.clone(),
+                };
+                self.changes.insert(change.clone(), now);
+            }
+            Event::RequestOpened { request, obligations, .. } => {
+                let quorum = obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
+                let before = self.requests.insert(request.clone(), Course { quorum, ..Course::default() });
+                assert!(before.is_none(), "{request} was opened twice");
+            }
+            Event::DecisionRecorded { request, person, decision, .. } => {
+                let course = self.of(request);
+                assert!(!course.ended, "a decision on {request}, which has ended");
+                if *decision == Answer::Approve {
+                    assert!(course.approvals.insert(person.clone()), "{person} counts twice in {request}");
+                }
+            }
+            Event::RequestApproved { request, .. } => {
+                let course = self.of(request);
+                let enough = course.approvals.len() >= course.quorum as usize;
+                assert!(enough, "{request} approved by {} of {}", course.approvals.len(), course.quorum);
+                course.granted = true;
+                course.end(request);
+            }
+            Event::RequestSkipped { request, .. } => {
+                let course = self.of(request);
+                course.granted = true;
+                course.end(request);
+            }
+            Event::RequestRejected { request, .. } | Event::RequestExpired { request, .. } => {
+                let course = self.of(request);
+                course.blocked_or_failed = true;
+                course.end(request);
+            }
+            Event::RequestCancelled { request, .. } | Event::RequestSuperseded { request, .. } => {
+                self.of(request).end(request);
+            }
+            Event::RequestLapsed { request, .. } => self.of(request).lapsed = true,
+            Event::RequestConsumed { request } => {
+                let course = self.of(request);
+                assert!(course.granted && !course.lapsed, "{request} was used without an approval");
+            }
+            _ => {}
+        }
+    }
+
+    fn of(&mut self, request: &RequestId) -> &mut Course {
+        self.requests.get_mut(request).unwrap_or_else(|| panic!("the journal speaks of {request}, never opened"))
+    }
+
+    fn course_of(&self, change: &ChangeNow) -> Option<&Course> {
+        self.requests.get(change.request.as_ref()?)
+    }
+
+    /// What the forge should show, for every commit that an open gated change has: the worst of them.
+    fn wanted(&self) -> BTreeMap<Place, GateState> {
+        let mut wanted: BTreeMap<Place, GateState> = BTreeMap::new();
+        for (key, change) in self.changes.iter().filter(|(_, it)| it.open) {
+            let Some(course) = self.course_of(change) else { continue };
+            let state = course.gate();
+            let slot = wanted.entry(self.place(key, change)).or_insert(state);
+            *slot = worse(*slot, state);
+        }
+        wanted
+    }
+
+    /// Where a merged change keeps the green it was merged with.
+    fn kept(&self) -> BTreeSet<Place> {
+        let merged = self.changes.iter().filter(|(_, it)| it.merged);
+        merged
+            .filter(|(_, it)| self.course_of(it).is_some_and(|it| it.granted))
+            .map(|(key, it)| self.place(key, it))
+            .collect()
+    }
+
+    fn place(&self, key: &ChangeKey, change: &ChangeNow) -> Place {
+        (self.projects[key.project.as_str()].clone(), change.head.clone(), change.target.clone())
+    }
+}
+
+impl Course {
+    fn end(&mut self, request: &RequestId) {
+        assert!(!self.ended, "{request} ended twice");
+        self.ended = true;
+    }
+
+    fn gate(&self) -> GateState {
+        match (self.granted && !self.lapsed, self.blocked_or_failed || self.lapsed) {
+            (true, _) => GateState::Success,
+            (false, true) => GateState::Failed,
+            (false, false) => GateState::Pending,
+        }
+    }
+}
+
+fn worse(one: GateState, other: GateState) -> GateState {
+    let rank = |it| match it {
+        GateState::Success => 0,
+        GateState::Pending => 1,
+        GateState::Failed => 2,
+    };
+    if rank(one) >= rank(other) { one } else { other }
+}
+
+fn leaves(snapshot: &Snapshot) -> Vec<Vec<u8>> {
+    let rows = snapshot.leaves(0, usize::MAX).expect("entries read");
+    for (idx, (seq, _)) in rows.iter().enumerate() {
+        assert_eq!(*seq, idx as u64, "a gap in the journal");
+    }
+    rows.into_iter().map(|(_, leaf)| leaf).collect()
+}
+
+/// What must hold after every start, before anything else happens.
+pub fn after_a_start(sim: &Sim) {
+    let snapshot = sim.read();
+    let leaves = leaves(&snapshot);
+    assert!(leaves.len() >= sim.acknowledged.len(), "acknowledged entries are lost");
+    for (seq, (held, told)) in leaves.iter().zip(&sim.acknowledged).enumerate() {
+        assert!(held == told, "entry {seq} is not the one that was acknowledged");
+    }
+    whole(sim, &snapshot, &leaves);
+    same_as_rebuilt(&sim.machine, &snapshot);
+    cursors_are_behind(sim, &snapshot, &leaves);
+    telling_was_justified(sim, &leaves);
+}
+
+/// What must hold when the followers have nothing more to do.
+pub fn at_rest(sim: &Sim) {
+    after_a_start(sim);
+    let snapshot = sim.read();
+    let mut chronicle = Chronicle::default();
+    for leaf in leaves(&snapshot) {
+        chronicle.add(&Snapshot::event(&leaf).expect("entries parse"));
+    }
+    let wanted = chronicle.wanted();
+    for (place, state) in &wanted {
+        assert_eq!(sim.forge.statuses.get(place), Some(state), "the forge does not show what is decided of {place:?}");
+    }
+    let kept = chronicle.kept();
+    for (place, state) in sim.forge.statuses.iter().filter(|(it, _)| !wanted.contains_key(*it)) {
+        let green = *state == GateState::Success;
+        assert!(!green || kept.contains(place), "the forge still shows green on {place:?}, which nobody asks for");
+    }
+    // Nothing is overlooked: what the gate knows of open changes is what the forge has.
+    for (number, change) in &sim.forge.changes {
+        let known = chronicle.changes.iter().find(|(key, _)| {
+            chronicle.projects[key.project.as_str()] == number.0 && key.number == number.1
+        });
+        let (_, known) = known.unwrap_or_else(|| panic!("{number:?} was never read"));
+        assert_eq!(known.open, change.state == ChangeState::Open, "{number:?}");
+        assert_eq!(known.merged, change.state == ChangeState::Merged, "{number:?}");
+        if known.open {
+            assert_eq!((&known.head, &known.target), (&change.head, &change.target), "{number:?} is read no more");
+        }
+    }
+    evidence_verifies(sim, &snapshot);
+}
+
+/// The log as an auditor checks it: positions, times, tree, checkpoint and its signature.
+fn whole(sim: &Sim, snapshot: &Snapshot, leaves: &[Vec<u8>]) {
+    let mut frontier = Frontier::new();
+    let mut last = String::new();
+    for (seq, bytes) in leaves.iter().enumerate() {
+        let leaf = leaf::parse(bytes).unwrap_or_else(|e| panic!("entry {seq}: {e}"));
+        assert_eq!(leaf.seq, seq as u64, "an entry says another position");
+        assert!(leaf.time >= last, "entry {seq} is older than the one before");
+        last = leaf.time;
+        frontier.append(leaf_hash(bytes));
+    }
+    assert_eq!(snapshot.root(leaves.len() as u64).expect("the tree is whole"), frontier.root(), "tree and journal");
+    let (covered, note) = snapshot.latest_checkpoint().expect("checkpoints read").expect("there is a checkpoint");
+    assert_eq!(covered, leaves.len() as u64, "the newest checkpoint does not cover the journal");
+    let keys = [log_key(sim)];
+    let (checkpoint, signers) = Checkpoint::open(note.as_bytes(), &keys).expect("the checkpoint verifies");
+    assert!(!signers.is_empty());
+    assert_eq!((checkpoint.size(), *checkpoint.root()), (covered, frontier.root()), "checkpoint and journal");
+}
+
+/// The log's verifier key, from the public URL and the instance as the documents say.
+pub fn log_key(sim: &Sim) -> VerifierKey {
+    let host = ORIGIN.trim_start_matches("https://");
+    let origin = format!("{host}/log/{}/1", &crate::appliance::INSTANCE[..8]);
+    VerifierKey::new(&origin, sim.keys.log.public_key()).expect("a verifier key")
+}
+
+/// All tables but the queue of hints, which holds work and no history.
+pub fn tables(snapshot: &Snapshot) -> BTreeMap<&'static str, Vec<Row>> {
+    Table::ALL.iter().map(|it| (it.name(), rows(snapshot, *it))).collect()
+}
+
+fn rows(snapshot: &Snapshot, table: Table) -> Vec<Row> {
+    snapshot.scan_raw(table, b"", &[0xff; 64], usize::MAX, false).expect("projections read")
+}
+
+fn same_as_rebuilt(machine: &Machine, snapshot: &Snapshot) {
+    let copy = Machine::with_image(machine.image());
+    let store = Store::open_on(copy.storage()).expect("a copy opens");
+    rebuild(&store).expect("projections rebuild");
+    let rebuilt = store.read().expect("a rebuilt database reads");
+    let (mut held, mut fresh) = (tables(snapshot), tables(&rebuilt));
+    // Whoever waits to be looked at again after a rebuild is looked at once more than needed, never once less.
+    let (waiting, again) = (held.remove("hints"), fresh.remove("hints"));
+    for (name, rows) in &held {
+        assert!(*rows == fresh[name], "projection {name} is not what the journal says");
+    }
+    let again: BTreeMap<Vec<u8>, Vec<u8>> = again.into_iter().flatten().collect();
+    for (key, value) in waiting.into_iter().flatten() {
+        let from_hook = Snapshot::event(&snapshot.leaf(u64::from_be_bytes(value[..].try_into().expect("8 bytes")))
+            .expect("entries read")
+            .unwrap_or_default())
+        .is_ok_and(|it| matches!(it, Event::HookReceived { .. }));
+        if from_hook {
+            assert!(again.get(&key).is_some_and(|it| *it >= value), "a rebuild forgets a webhook's hint");
+        }
+    }
+    assert_eq!(
+        rebuilt.latest_checkpoint().expect("checkpoints read"),
+        snapshot.latest_checkpoint().expect("checkpoints read")
+    );
+}
+
+/// A cursor never passes what is not told: every status that only entries before it touch is as it should be.
+fn cursors_are_behind(sim: &Sim, snapshot: &Snapshot, leaves: &[Vec<u8>]) {
+    for follower in [STATUS_CURSOR, MERGE_CURSOR] {
+        let cursor = snapshot.cursor(follower).expect("cursors read");
+        assert!(cursor <= leaves.len() as u64, "the cursor {follower} is ahead of the journal");
+    }
+    let cursor = snapshot.cursor(STATUS_CURSOR).expect("cursors read");
+    let mut chronicle = Chronicle::default();
+    let mut settled = BTreeSet::new();
+    for (seq, leaf) in leaves.iter().enumerate() {
+        let event = Snapshot::event(leaf).expect("entries parse");
+        chronicle.add(&event);
+        let Some(key) = crate::appliance::touched(&event, snapshot) else { continue };
+        let place = (chronicle.projects[key.project.as_str()].clone(), key.head, key.target);
+        if (seq as u64) < cursor {
+            settled.insert(place);
+        } else {
+            settled.remove(&place);
+        }
+    }
+    for (place, state) in chronicle.wanted() {
+        if settled.contains(&place) {
+            assert_eq!(sim.forge.statuses.get(&place), Some(&state), "the cursor passed {place:?} before it was told");
+        }
+    }
+}
+
+/// Every green that the forge was ever told had its approval in the journal at that moment.
+fn telling_was_justified(sim: &Sim, leaves: &[Vec<u8>]) {
+    let mut chronicle = Chronicle::default();
+    let mut seq = 0;
+    for told in &sim.forge.told {
+        assert!(told.journal_size <= leaves.len() as u64, "the forge was told of entries that are lost");
+        while seq < told.journal_size {
+            chronicle.add(&Snapshot::event(&leaves[seq as usize]).expect("entries parse"));
+            seq += 1;
+        }
+        if told.state == GateState::Success {
+            let place = (told.project.clone(), told.head.clone(), told.target.clone());
+            let wanted = chronicle.wanted().get(&place).copied();
+            assert_eq!(wanted, Some(GateState::Success), "green without an approval: {told:?}");
+        }
+    }
+    for (number, head) in &sim.forge.merges {
+        let green = sim.forge.told.iter().any(|it| {
+            it.project == number.0 && it.head == *head && it.state == GateState::Success
+        });
+        assert!(green, "merged {number:?} without a green status");
+    }
+}
+
+/// Every credential and outcome verifies by itself, with its entry and the log's proof, and every granted approval as a
+/// whole.
+fn evidence_verifies(sim: &Sim, snapshot: &Snapshot) {
+    let keys = [PublicKey::from_raw(&sim.keys.credential.public_key()).expect("a public key")];
+    let log_keys = [log_key(sim)];
+    let trust = Trust { keys: &keys, log_keys: &log_keys };
+    let mut files: BTreeMap<RequestId, (Option<Vec<u8>>, Vec<Vec<u8>>)> = BTreeMap::new();
+    for (seq, leaf) in leaves(snapshot).iter().enumerate() {
+        let (request, digest, is_outcome) = match Snapshot::event(leaf).expect("entries parse") {
+            Event::DecisionRecorded { request, credential_sha256, .. } => (request, credential_sha256, false),
+            Event::RequestApproved { request, outcome_sha256, .. }
+            | Event::RequestRejected { request, outcome_sha256 }
+            | Event::RequestExpired { request, outcome_sha256 }
+            | Event::RequestCancelled { request, outcome_sha256, .. }
+            | Event::RequestSuperseded { request, outcome_sha256, .. }
+            | Event::RequestSkipped { request, outcome_sha256, .. } => (request, outcome_sha256, true),
+            _ => continue,
+        };
+        let file = blob(snapshot, &digest);
+        let proof = proof(snapshot, seq as u64);
+        let journal = Journal { event: leaf, proof: Some(proof.encode().as_bytes()) };
+        let (report, _) = verify::document(&file, &trust, &Expect::default(), Some(&journal));
+        assert!(report.valid, "entry {seq}: {report:#?}");
+        let of = files.entry(request).or_default();
+        if is_outcome { of.0 = Some(file) } else { of.1.push(file) }
+    }
+    for request in snapshot.all::<Request>().expect("requests read") {
+        if matches!(request.status, Status::Approved | Status::Skipped) {
+            let (outcome, credentials) = &files[&request.id];
+            let outcome = outcome.as_ref().expect("what is granted has its outcome");
+            let credentials: Vec<&[u8]> = credentials.iter().map(Vec::as_slice).collect();
+            let report = verify::approval(outcome, &credentials, &trust, &Expect::default());
+            assert!(report.valid, "{}: {report:#?}", request.id);
+        }
+    }
+}
+
+fn blob(snapshot: &Snapshot, digest: &Digest) -> Vec<u8> {
+    let bytes = snapshot.blob(digest).expect("blobs read").unwrap_or_else(|| panic!("the file {digest} is missing"));
+    assert_eq!(Digest::of(&bytes), *digest, "a blob under another's digest");
+    bytes
+}
+
+/// The proof of an entry to the smallest checkpoint that covers it.
+pub fn proof(snapshot: &Snapshot, seq: u64) -> Proof {
+    let (size, note) =
+        snapshot.checkpoint_covering(seq).expect("checkpoints read").expect("every entry is covered by a checkpoint");
+    let hashes: Vec<Hash> = snapshot.inclusion_proof(seq, size).expect("proofs are made");
+    Proof::new(seq, hashes, &note).expect("a proof")
+}
+
+/// What a day came to, without times and positions, which an interruption may move.
+pub fn summary(sim: &Sim) -> BTreeMap<String, String> {
+    let snapshot = sim.read();
+    let mut summary = BTreeMap::new();
+    let projects: BTreeMap<String, String> = snapshot
+        .all::<Project>()
+        .expect("projects read")
+        .into_iter()
+        .map(|it| (it.id.to_string(), it.settings.forge_project_id))
+        .collect();
+    for request in snapshot.all::<Request>().expect("requests read") {
+        let which = match &request.change {
+            Some(key) => format!("{} !{}", projects[key.project.as_str()], key.number),
+            None => request.title.clone(),
+        };
+        let decisions: BTreeSet<String> =
+            request.decisions.iter().map(|it| format!("{} {}", it.name, it.answer.name())).collect();
+        let value = format!(
+            "{:?} lapsed {} used {} by {decisions:?} for {:?}",
+            request.status,
+            request.lapsed,
+            request.consumed_at.is_some(),
+            request.ended_because,
+        );
+        let head = request.head.unwrap_or_default();
+        let n = (0..).find(|n| !summary.contains_key(&format!("request {which} {head} {n}"))).expect("a free number");
+        summary.insert(format!("request {which} {head} {n}"), value);
+    }
+    let mut states: Vec<String> = Vec::new();
+    for (place, state) in &sim.forge.statuses {
+        states.push(format!("{place:?} {state:?}"));
+    }
+    summary.insert("forge".into(), states.join("\n"));
+    summary.insert("merged".into(), format!("{:?}", sim.forge.merges));
+    for table in [Table::People, Table::Groups, Table::Invitations, Table::Sessions, Table::ApiKeys]
+        .into_iter()
+        .chain([Table::Integrations, Table::Projects, Table::PasskeyOwners, Table::Waiting, Table::Deadlines])
+    {
+        let rows: Vec<String> = rows(&snapshot, table)
+            .iter()
+            .map(|(key, value)| format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value)))
+            .collect();
+        summary.insert(format!("table {}", table.name()), rows.join("\n"));
+    }
+    summary
+}
