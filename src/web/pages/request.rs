@@ -412,7 +412,7 @@ fn rules(obligations: &[Obligation], request: &Request, people: &People) -> Vec<
                 approvers: it
                     .approvers
                     .iter()
-                    .map(|it| shown(&it.to_string(), NAME_MAX))
+                    .map(|it| people.approver(it))
                     .collect::<Vec<_>>()
                     .join(", "),
                 limit: it.ttl_max.map(span),

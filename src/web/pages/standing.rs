@@ -4,6 +4,7 @@
 use crate::domain::decide::eligibility;
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
+use crate::domain::policy::Approver;
 use crate::domain::policy::{Candidate, Filled, Method, Obligation, fill};
 use crate::domain::request::{Answer, Request, Status};
 use crate::domain::state::{Fault, Read};
@@ -54,6 +55,20 @@ impl People {
         self.by_id
             .get(id)
             .map_or_else(|| id.to_string(), |it| shown(&it.name, NAME_MAX))
+    }
+
+    /// Whom a rule names, in words: a person by name, a group as a group.
+    pub fn approver(&self, approver: &Approver) -> String {
+        match approver {
+            Approver::Group(name) => format!("group {}", shown(name, NAME_MAX)),
+            Approver::Person(who) => {
+                let person = self
+                    .by_id
+                    .values()
+                    .find(|it| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who));
+                person.map_or_else(|| shown(who, NAME_MAX), |it| shown(&it.name, NAME_MAX))
+            }
+        }
     }
 
     /// Whether this person's decision would count now.
