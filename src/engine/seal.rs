@@ -24,7 +24,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 /// A step with everything in it, ready to be written.
 pub(super) enum Ready {
     Blob(Vec<u8>),
-    Event(Event),
+    Event(Box<Event>),
     Hint(ChangeKey),
     Unhint(ChangeKey, u64),
 }
@@ -64,7 +64,7 @@ impl Writer {
                     let digest = Digest::of(&file);
                     prepared.credential = Some(digest);
                     prepared.steps.push(Ready::Blob(file));
-                    prepared.steps.push(Ready::Event(recorded(*draft, digest, state)?));
+                    prepared.steps.push(Ready::Event(Box::new(recorded(*draft, digest, state)?)));
                 }
                 Step::Outcome(draft) => {
                     let blob = match fresh.iter().find(|it| Digest::of(it) == draft.opening) {
@@ -81,7 +81,7 @@ impl Writer {
                     };
                     let digest = Digest::of(&file);
                     prepared.steps.push(Ready::Blob(file));
-                    prepared.steps.push(Ready::Event(ended(*draft, digest)));
+                    prepared.steps.push(Ready::Event(Box::new(ended(*draft, digest))));
                 }
             }
         }

@@ -81,7 +81,7 @@ impl RelyingParty {
     ) -> Result<(Value, PasskeyRegistration), Error> {
         let exclude = held
             .iter()
-            .filter_map(|it| URL_SAFE_NO_PAD.decode(&it.credential_id).ok().map(Into::into))
+            .filter_map(|it| URL_SAFE_NO_PAD.decode(&it.credential_id).ok())
             .collect::<Vec<_>>();
         let (options, state) = self
             .webauthn

@@ -103,9 +103,12 @@ pub fn types() -> &'static [ProblemType] {
     ALL
 }
 
-/// One occurrence of a problem.
+/// One occurrence of a problem. Boxed, since it travels in every `Result` and is rare.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Occurrence>);
+
+#[derive(Clone, Debug)]
+struct Occurrence {
     kind: ProblemType,
     detail: String,
     field: Option<String>,
@@ -114,13 +117,13 @@ pub struct Problem {
     /// Names this occurrence, in the answer and in the log.
     instance: uuid::Uuid,
     retry_after_seconds: Option<u64>,
-    /// On a page, answered as a redirect to this place instead.
-    redirect: Option<String>,
+    /// On a page, answered as a redirect to the login page and back to this place.
+    next: Option<String>,
 }
 
 impl Problem {
     fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Problem {
+        Problem(Box::new(Occurrence {
             kind,
             detail: detail.into(),
             field: None,
@@ -128,8 +131,18 @@ impl Problem {
             errors: None,
             instance: uuid::Uuid::new_v4(),
             retry_after_seconds: None,
-            redirect: None,
-        }
+            next: None,
+        }))
+    }
+
+    fn about(mut self, field: &str) -> Self {
+        self.0.field = Some(field.to_owned());
+        self
+    }
+
+    fn after_seconds(mut self, seconds: u64) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// A body or parameter that is not well formed.
@@ -140,13 +153,13 @@ impl Problem {
     /// A member that is not well formed.
     pub fn bad_field(field: &str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Problem { field: Some(field.to_owned()), ..Problem::new(BAD_REQUEST, format!("`{field}`: {reason}")) }
+        Problem::new(BAD_REQUEST, format!("`{field}`: {reason}")).about(field)
     }
 
     /// A well-formed value that breaks a rule.
     pub fn invalid(field: &str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Problem { field: Some(field.to_owned()), ..Problem::new(INVALID, format!("`{field}`: {reason}")) }
+        Problem::new(INVALID, format!("`{field}`: {reason}")).about(field)
     }
 
     /// No credentials, or none that count.
@@ -156,7 +169,9 @@ impl Problem {
 
     /// A page that nobody signed in may see: goes to the login page.
     pub fn log_in_first(next: String) -> Self {
-        Problem { redirect: Some(next), ..Problem::unauthenticated() }
+        let mut problem = Problem::unauthenticated();
+        problem.0.next = Some(next);
+        problem
     }
 
     /// A ceremony whose answer does not verify.
@@ -212,24 +227,26 @@ impl Problem {
     /// Something inside failed; `cause` goes to the log only.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let problem = Problem::new(INTERNAL, "Something failed inside. Nothing was changed.");
-        tracing::error!(error = %cause, instance = %problem.instance, "a call failed inside");
+        tracing::error!(error = %cause, instance = %problem.0.instance, "a call failed inside");
         problem
     }
 
     /// The same problem with every single error in it.
-    pub fn with_errors(self, errors: serde_json::Value) -> Self {
-        Problem { errors: Some(errors), ..self }
+    pub fn with_errors(mut self, errors: serde_json::Value) -> Self {
+        self.0.errors = Some(errors);
+        self
     }
 
     /// The same refusal with the reason tree of the rules.
-    pub fn with_why(self, why: serde_json::Value) -> Self {
-        Problem { why: Some(why), ..self }
+    pub fn with_why(mut self, why: serde_json::Value) -> Self {
+        self.0.why = Some(why);
+        self
     }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.kind.slug, self.detail)
+        write!(f, "{}: {}", self.0.kind.slug, self.0.detail)
     }
 }
 
@@ -237,11 +254,11 @@ impl std::error::Error for Problem {}
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        if let Some(next) = &self.redirect {
+        if let Some(next) = &self.0.next {
             let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
             return HttpResponse::SeeOther()
                 .insert_header((header::LOCATION, format!("/login?{query}")))
@@ -249,28 +266,28 @@ impl ResponseError for Problem {
                 .finish();
         }
         let mut document = json!({
-            "type": format!("/problems/{}", self.kind.slug),
-            "title": self.kind.title,
-            "status": self.kind.status,
-            "detail": self.detail,
-            "instance": format!("urn:uuid:{}", self.instance),
+            "type": format!("/problems/{}", self.0.kind.slug),
+            "title": self.0.kind.title,
+            "status": self.0.kind.status,
+            "detail": self.0.detail,
+            "instance": format!("urn:uuid:{}", self.0.instance),
         });
-        if let Some(field) = &self.field {
+        if let Some(field) = &self.0.field {
             document["field"] = json!(field);
         }
-        if let Some(errors) = &self.errors {
+        if let Some(errors) = &self.0.errors {
             document["errors"] = errors.clone();
         }
-        if let Some(why) = &self.why {
+        if let Some(why) = &self.0.why {
             document["why"] = why.clone();
         }
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if self.kind == UNAUTHENTICATED {
+        if self.0.kind == UNAUTHENTICATED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         response.body(document.to_string())
@@ -296,9 +313,7 @@ impl From<Refusal> for Problem {
             Refusal::Duplicate { .. } => Problem::new(DUPLICATE, detail),
             Refusal::Invalid { field, reason } => Problem::invalid(&field, reason),
             Refusal::NotAllowed { .. } => Problem::new(NOT_ALLOWED, detail),
-            Refusal::TooManyWaiting { .. } => {
-                Problem { retry_after_seconds: Some(60), ..Problem::new(TOO_MANY, detail) }
-            }
+            Refusal::TooManyWaiting { .. } => Problem::new(TOO_MANY, detail).after_seconds(60),
         }
     }
 }
@@ -307,9 +322,7 @@ impl From<engine::Error> for Problem {
     fn from(error: engine::Error) -> Self {
         match error {
             engine::Error::Refused(refusal) => refusal.into(),
-            engine::Error::Busy => {
-                Problem { retry_after_seconds: Some(1), ..Problem::new(BUSY, "Nothing happened; try again.") }
-            }
+            engine::Error::Busy => Problem::new(BUSY, "Nothing happened; try again.").after_seconds(1),
             engine::Error::Sealed(cause) => {
                 tracing::error!(%cause, "the signing key can't be used");
                 Problem::new(SEALED, "Nothing was decided.")

@@ -40,7 +40,7 @@ pub(super) fn create_api_key(
     {
         return Err(Refusal::invalid("owner", "There is no such person.").into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::ApiKeyCreated {
+    Ok(Plan::done(vec![Step::event(Event::ApiKeyCreated {
         key,
         name,
         secret_sha256,
@@ -54,7 +54,7 @@ pub(super) fn create_api_key(
 pub(super) fn revoke_api_key(key: ApiKeyId, state: &impl Read) -> Decided {
     let found = state.all::<ApiKey>()?.into_iter().find(|it| it.id == key && !it.revoked);
     let found = found.ok_or(Refusal::Unknown)?;
-    Ok(Plan::done(vec![Step::Event(Event::ApiKeyRevoked { key, secret_sha256: found.secret_sha256 })]))
+    Ok(Plan::done(vec![Step::event(Event::ApiKeyRevoked { key, secret_sha256: found.secret_sha256 })]))
 }
 
 pub(super) fn add_integration(
@@ -71,7 +71,7 @@ pub(super) fn add_integration(
     if taken {
         return Err(Refusal::Duplicate { what: format!("An integration named {name} exists.") }.into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::IntegrationAdded {
+    Ok(Plan::done(vec![Step::event(Event::IntegrationAdded {
         integration,
         kind,
         name,
@@ -87,9 +87,9 @@ pub(super) fn remove_integration(integration: IntegrationId, state: &impl Read) 
         .all::<Project>()?
         .into_iter()
         .filter(|it| !it.removed && it.integration == integration)
-        .map(|it| Step::Event(Event::ProjectRemoved { project: it.id }))
+        .map(|it| Step::event(Event::ProjectRemoved { project: it.id }))
         .collect();
-    steps.push(Step::Event(Event::IntegrationRemoved { integration }));
+    steps.push(Step::event(Event::IntegrationRemoved { integration }));
     Ok(Plan::done(steps))
 }
 
@@ -111,7 +111,7 @@ pub(super) fn add_project(
     if taken {
         return Err(Refusal::Duplicate { what: "That project is gated already.".into() }.into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::ProjectAdded { project, integration, path, web_url, settings })]))
+    Ok(Plan::done(vec![Step::event(Event::ProjectAdded { project, integration, path, web_url, settings })]))
 }
 
 pub(super) fn change_project(project: ProjectId, settings: ProjectSettings, state: &impl Read) -> Decided {
@@ -121,12 +121,12 @@ pub(super) fn change_project(project: ProjectId, settings: ProjectSettings, stat
         return Err(Refusal::invalid("project_id", reason).into());
     }
     checked_settings(&settings, state)?;
-    Ok(Plan::done(vec![Step::Event(Event::ProjectChanged { project, settings })]))
+    Ok(Plan::done(vec![Step::event(Event::ProjectChanged { project, settings })]))
 }
 
 pub(super) fn remove_project(project: ProjectId, state: &impl Read) -> Decided {
     live_project(&project, state)?;
-    Ok(Plan::done(vec![Step::Event(Event::ProjectRemoved { project })]))
+    Ok(Plan::done(vec![Step::event(Event::ProjectRemoved { project })]))
 }
 
 pub(super) fn activate_policy(
@@ -149,7 +149,7 @@ pub(super) fn activate_policy(
     let version = before.map_or(1, |it| it.version + 1);
     Ok(Plan::done(vec![
         Step::Blob(document),
-        Step::Event(Event::PolicyActivated { name, version, sha256, reason }),
+        Step::event(Event::PolicyActivated { name, version, sha256, reason }),
     ]))
 }
 

@@ -45,7 +45,7 @@ pub(super) fn receive_hook(
         (Some(project), Some(number)) => Some(ChangeKey { project: project.id, number }),
         _ => None,
     };
-    Ok(Plan::done(vec![Step::Event(Event::HookReceived {
+    Ok(Plan::done(vec![Step::event(Event::HookReceived {
         integration,
         delivery,
         event,
@@ -120,7 +120,7 @@ pub(super) fn observe(
                     let because = "It was merged without this approval.";
                     steps.extend(gate.as_ref().and_then(|it| void_with(it, Status::Cancelled, because)));
                     let merged = facts.merged.clone();
-                    steps.push(Step::Event(Event::ExceptionUnapprovedChange {
+                    steps.push(Step::event(Event::ExceptionUnapprovedChange {
                         change: key.clone(),
                         head: facts.head.clone(),
                         target: facts.target.clone(),
@@ -179,7 +179,7 @@ fn void(request: &Request, because: &str) -> Option<Step> {
 fn void_with(request: &Request, status: Status, because: &str) -> Option<Step> {
     match request.status {
         Status::Pending => Some(ended(request, status, because)),
-        Status::Approved | Status::Skipped if !request.lapsed => Some(Step::Event(Event::RequestLapsed {
+        Status::Approved | Status::Skipped if !request.lapsed => Some(Step::event(Event::RequestLapsed {
             request: request.id.clone(),
             reason: because.to_owned(),
         })),
@@ -188,7 +188,7 @@ fn void_with(request: &Request, status: Status, because: &str) -> Option<Step> {
 }
 
 fn observed(key: &ChangeKey, facts: &ChangeFacts, files_sha256: Digest, request: Option<RequestId>) -> Step {
-    Step::Event(Event::ChangeObserved {
+    Step::event(Event::ChangeObserved {
         change: key.clone(),
         open: facts.state == ChangeState::Open,
         merged: facts.state == ChangeState::Merged,

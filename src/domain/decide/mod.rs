@@ -50,7 +50,7 @@ pub enum Step {
     /// A blob that a later event names by its digest.
     Blob(Vec<u8>),
     /// An event that is ready as it is.
-    Event(Event),
+    Event(Box<Event>),
     /// A decision: the engine makes and signs its credential, then records `decision.recorded`.
     Decision(Box<DecisionDraft>),
     /// An outcome: the engine makes and signs its statement, then records the event of that status.
@@ -60,6 +60,13 @@ pub enum Step {
     Hint(ChangeKey),
     /// The work is done, unless a newer hint came meanwhile.
     Unhint(ChangeKey, u64),
+}
+
+impl Step {
+    /// The step that records an event.
+    fn event(event: Event) -> Step {
+        Step::Event(Box::new(event))
+    }
 }
 
 /// A decision before its credential exists.
@@ -185,10 +192,10 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::ConsumeRequest { request } => requests::consume(request, now, state),
         Command::Expire { request } => requests::expire(request, now, state),
         Command::RefuseCeremony { person, request, reason } => {
-            Ok(Plan::done(vec![Step::Event(Event::CeremonyRefused { person, request, reason })]))
+            Ok(Plan::done(vec![Step::event(Event::CeremonyRefused { person, request, reason })]))
         }
         Command::ConfirmStatus { status, state: gate, description, request, refused } => {
-            Ok(Plan::done(vec![Step::Event(Event::StatusConfirmed {
+            Ok(Plan::done(vec![Step::event(Event::StatusConfirmed {
                 status,
                 state: gate,
                 description,
@@ -197,9 +204,9 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             })]))
         }
         Command::RecordMerge { request, merged, commit, refused } => {
-            Ok(Plan::done(vec![Step::Event(Event::MergeAnswered { request, merged, commit, refused })]))
+            Ok(Plan::done(vec![Step::event(Event::MergeAnswered { request, merged, commit, refused })]))
         }
-        Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::Event).collect())),
+        Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     let _ = actor;
     match plan {

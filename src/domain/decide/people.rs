@@ -32,7 +32,7 @@ pub(super) fn claim_set_up(
     let (name, email) = (checked_name(&name)?, checked_email(&email)?);
     let roles = BTreeSet::from([Role::Admin, Role::Approver]);
     let created = Event::PersonCreated { person: person.clone(), name: name.clone(), email, roles };
-    let mut steps = vec![Step::Event(created)];
+    let mut steps = vec![Step::event(created)];
     // The first admin's passkey decides at once: there is nobody yet whose hold could protect anything.
     enrolment(&mut steps, &person, &name, NewPasskey { hold_seconds: 0, ..passkey }, None, now);
     steps.push(session_opened(&person, &session, &last_credential(&steps), 0, now));
@@ -56,7 +56,7 @@ pub(super) fn add(
         return Err(Refusal::Duplicate { what: format!("A person with the e-mail {email} exists.") }.into());
     }
     let steps = vec![
-        Step::Event(Event::PersonCreated { person: person.clone(), name, email, roles }),
+        Step::event(Event::PersonCreated { person: person.clone(), name, email, roles }),
         invited(&person, invitation, now),
     ];
     Ok(Plan { steps, reply: Ok(Reply::Person { id: person }) })
@@ -104,7 +104,7 @@ pub(super) fn change(
             return Err(Refusal::NotAllowed { why: why.into() }.into());
         }
     }
-    Ok(Plan::done(vec![Step::Event(Event::PersonChanged { person, name, roles, active })]))
+    Ok(Plan::done(vec![Step::event(Event::PersonChanged { person, name, roles, active })]))
 }
 
 pub(super) fn enrol(
@@ -147,7 +147,7 @@ pub(super) fn add_passkey(person: PersonId, passkey: NewPasskey, now: Time, stat
     }
     let mut steps = vec![Step::Blob(passkey.record.clone()), Step::Blob(passkey.attestation.clone())];
     let enrolled = enrolled(&person, &record.name, passkey, now);
-    steps.push(Step::Event(Event::PasskeyAdded { passkey: Box::new(enrolled) }));
+    steps.push(Step::event(Event::PasskeyAdded { passkey: Box::new(enrolled) }));
     Ok(Plan::done(steps))
 }
 
@@ -165,7 +165,7 @@ pub(super) fn revoke_passkey(
         let why = "This is the last passkey; add another one first.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::PasskeyRevoked { person, credential_id, reason })]))
+    Ok(Plan::done(vec![Step::event(Event::PasskeyRevoked { person, credential_id, reason })]))
 }
 
 pub(super) fn open_session(
@@ -186,7 +186,7 @@ pub(super) fn open_session(
 
 pub(super) fn close_session(token_sha256: Digest, state: &impl Read) -> Decided {
     match state.get::<Session>(&token_sha256.to_string())? {
-        Some(session) => Ok(Plan::done(vec![Step::Event(Event::SessionClosed {
+        Some(session) => Ok(Plan::done(vec![Step::event(Event::SessionClosed {
             person: session.person,
             session_sha256: token_sha256,
         })])),
@@ -220,7 +220,7 @@ pub(super) fn link_account(
         let what = format!("That account is linked to {} already.", other.name);
         return Err(Refusal::Duplicate { what }.into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::AccountLinked { person, integration, account_id, proven: false })]))
+    Ok(Plan::done(vec![Step::event(Event::AccountLinked { person, integration, account_id, proven: false })]))
 }
 
 pub(super) fn set_group(
@@ -246,7 +246,7 @@ pub(super) fn set_group(
         }
     }
     let id = group.unwrap_or(fresh);
-    let steps = vec![Step::Event(Event::GroupSet { group: id.clone(), name, members })];
+    let steps = vec![Step::event(Event::GroupSet { group: id.clone(), name, members })];
     Ok(Plan { steps, reply: Ok(Reply::Group { id }) })
 }
 
@@ -254,7 +254,7 @@ pub(super) fn remove_group(group: GroupId, state: &impl Read) -> Decided {
     if state.get::<Group>(group.as_str())?.is_none() {
         return Err(Refusal::Unknown.into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::GroupRemoved { group })]))
+    Ok(Plan::done(vec![Step::event(Event::GroupRemoved { group })]))
 }
 
 /// A name for people: one line, something visible in it, not too long.
@@ -292,7 +292,7 @@ fn unowned(credential_id: &str, state: &impl Read) -> Result<(), Stop> {
 }
 
 fn invited(person: &PersonId, invitation: NewInvitation, now: Time) -> Step {
-    Step::Event(Event::InvitationCreated {
+    Step::event(Event::InvitationCreated {
         invitation: invitation.id,
         person: person.clone(),
         token_sha256: invitation.token_sha256,
@@ -311,7 +311,7 @@ fn enrolment(
     steps.push(Step::Blob(passkey.record.clone()));
     steps.push(Step::Blob(passkey.attestation.clone()));
     let passkey = Box::new(enrolled(person, name, passkey, now));
-    steps.push(Step::Event(Event::PersonEnrolled { invitation, passkey }));
+    steps.push(Step::event(Event::PersonEnrolled { invitation, passkey }));
 }
 
 fn enrolled(person: &PersonId, name: &str, it: NewPasskey, now: Time) -> EnrolledPasskey {
@@ -341,7 +341,10 @@ fn last_credential(steps: &[Step]) -> String {
         .iter()
         .rev()
         .find_map(|it| match it {
-            Step::Event(Event::PersonEnrolled { passkey, .. }) => Some(passkey.credential_id.clone()),
+            Step::Event(event) => match &**event {
+                Event::PersonEnrolled { passkey, .. } => Some(passkey.credential_id.clone()),
+                _ => None,
+            },
             _ => None,
         })
         .unwrap_or_default()
@@ -354,7 +357,7 @@ fn session_opened(
     sign_count: u32,
     now: Time,
 ) -> Step {
-    Step::Event(Event::SessionOpened {
+    Step::event(Event::SessionOpened {
         person: person.clone(),
         session_sha256: session.token_sha256,
         expires_at: now.plus_seconds(session.lifetime_seconds),

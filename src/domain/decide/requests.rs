@@ -162,7 +162,7 @@ pub(super) fn opened(
     let mut steps = vec![
         Step::Blob(policy_bytes),
         Step::Blob(blob),
-        Step::Event(Event::RequestOpened {
+        Step::event(Event::RequestOpened {
             request: id.clone(),
             kind,
             subject_sha256,
@@ -286,7 +286,7 @@ pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decid
     if record.lapsed || record.expires_at.is_some_and(|it| now >= it) {
         return refuse("This approval was not used in time; ask again.".into());
     }
-    Ok(Plan::done(vec![Step::Event(Event::RequestConsumed { request })]))
+    Ok(Plan::done(vec![Step::event(Event::RequestConsumed { request })]))
 }
 
 pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decided {
@@ -296,7 +296,7 @@ pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decide
         Status::Pending if due => Ok(Plan::done(vec![ended(&record, Status::Expired, "Its time ran out.")])),
         Status::Approved if due && !record.lapsed => {
             let reason = "The approval was not used in time.".to_owned();
-            Ok(Plan::done(vec![Step::Event(Event::RequestLapsed { request, reason })]))
+            Ok(Plan::done(vec![Step::event(Event::RequestLapsed { request, reason })]))
         }
         _ => Ok(Plan::nothing()),
     }
