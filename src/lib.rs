@@ -2,17 +2,17 @@
 //!
 //! The modules stand in reading order; each may name only modules above it (`tests/it/tidy.rs` holds that).
 
-pub mod domain;
-pub mod tlog;
-pub mod clock;
-pub mod signing;
-pub mod evidence;
-pub mod store;
-pub mod engine;
-pub mod identity;
-pub mod config;
-pub mod outbound;
-pub mod forge;
-pub mod effects;
-pub mod web;
 pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod effects;
+pub mod engine;
+pub mod evidence;
+pub mod forge;
+pub mod identity;
+pub mod outbound;
+pub mod signing;
+pub mod store;
+pub mod tlog;
+pub mod web;

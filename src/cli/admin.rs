@@ -65,32 +65,60 @@ pub enum ApiKeyCommand {
 /// Runs an `admin` command.
 pub fn run(command: &AdminCommand) -> u8 {
     match command {
-        AdminCommand::Invite { files, name, email, role, json } => {
+        AdminCommand::Invite {
+            files,
+            name,
+            email,
+            role,
+            json,
+        } => {
             let body = json!({ "name": name, "email": email, "roles": role });
-            show(call(files, Method::Post, "/local/people", Some(&body)), *json, |made| {
-                format!(
-                    "Give this link to {name}, over a channel you trust. It works once, until {}.\n\n  {}\n",
-                    text(&made["expires_at"]),
-                    text(&made["url"])
-                )
-            })
+            show(
+                call(files, Method::Post, "/local/people", Some(&body)),
+                *json,
+                |made| {
+                    format!(
+                        "Give this link to {name}, over a channel you trust. It works once, until {}.\n\n  {}\n",
+                        text(&made["expires_at"]),
+                        text(&made["url"])
+                    )
+                },
+            )
         }
-        AdminCommand::ApiKey { command: ApiKeyCommand::Create { files, name, scope, project, owner, json } } => {
+        AdminCommand::ApiKey {
+            command:
+                ApiKeyCommand::Create {
+                    files,
+                    name,
+                    scope,
+                    project,
+                    owner,
+                    json,
+                },
+        } => {
             let body = json!({ "name": name, "scopes": scope, "projects": project, "owner": owner });
-            show(call(files, Method::Post, "/local/api-keys", Some(&body)), *json, |made| {
-                format!(
-                    "{}\n\nThis is shown once. It expires {}.\n",
-                    text(&made["key"]),
-                    text(&made["expires_at"])
-                )
-            })
+            show(
+                call(files, Method::Post, "/local/api-keys", Some(&body)),
+                *json,
+                |made| {
+                    format!(
+                        "{}\n\nThis is shown once. It expires {}.\n",
+                        text(&made["key"]),
+                        text(&made["expires_at"])
+                    )
+                },
+            )
         }
         AdminCommand::People { files, json } => {
             show(call(files, Method::Get, "/local/people", None), *json, |made| {
                 let mut lines = String::new();
                 for it in made["items"].as_array().into_iter().flatten() {
-                    let roles: Vec<&str> =
-                        it["roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    let roles: Vec<&str> = it["roles"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(Value::as_str)
+                        .collect();
                     lines.push_str(&format!(
                         "{}  {} <{}>  {}  passkeys: {}{}\n",
                         text(&it["id"]),
@@ -98,7 +126,11 @@ pub fn run(command: &AdminCommand) -> u8 {
                         text(&it["email"]),
                         roles.join(","),
                         it["passkeys"],
-                        if it["active"] == json!(true) { "" } else { "  (inactive)" }
+                        if it["active"] == json!(true) {
+                            ""
+                        } else {
+                            "  (inactive)"
+                        }
                     ));
                 }
                 lines

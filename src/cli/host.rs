@@ -35,7 +35,10 @@ pub fn socket_path(data_dir: &Path) -> std::io::Result<(PathBuf, Option<std::fs:
     }
     let directory = std::fs::File::open(data_dir)?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&directory);
-    Ok((PathBuf::from(format!("/proc/self/fd/{number}/{SOCKET}")), Some(directory)))
+    Ok((
+        PathBuf::from(format!("/proc/self/fd/{number}/{SOCKET}")),
+        Some(directory),
+    ))
 }
 
 /// Calls the appliance of `files`.
@@ -47,7 +50,10 @@ pub fn call(files: &Files, method: Method, path: &str, body: Option<&Value>) -> 
         ..Flags::default()
     };
     let settings = load(&flags, std::env::vars()).map_err(|e| usage(e.to_string()))?;
-    let unreachable = |message: String| Failure { code: UNREACHABLE, message };
+    let unreachable = |message: String| Failure {
+        code: UNREACHABLE,
+        message,
+    };
     let shown = settings.data_dir.join(SOCKET);
     let (socket, _directory) = socket_path(&settings.data_dir)
         .map_err(|e| unreachable(format!("{}: {e}", settings.data_dir.display())))?;
@@ -64,15 +70,24 @@ pub fn call(files: &Files, method: Method, path: &str, body: Option<&Value>) -> 
             request = request.json(body);
         }
         let reply = client.send(request).await.map_err(|_| {
-            unreachable(format!("no appliance answers at {}; is `signedapproval serve` running?", shown.display()))
+            unreachable(format!(
+                "no appliance answers at {}; is `signedapproval serve` running?",
+                shown.display()
+            ))
         })?;
         let status = reply.status;
         let value: Value = reply.json().unwrap_or(Value::Null);
         if (200..300).contains(&status) {
             return Ok(value);
         }
-        let detail = value["detail"].as_str().unwrap_or("the appliance refused").to_owned();
-        Err(Failure { code: if status >= 500 { FAILED } else { USAGE }, message: detail })
+        let detail = value["detail"]
+            .as_str()
+            .unwrap_or("the appliance refused")
+            .to_owned();
+        Err(Failure {
+            code: if status >= 500 { FAILED } else { USAGE },
+            message: detail,
+        })
     })
 }
 

@@ -41,7 +41,9 @@ pub enum Error {
     Key(#[from] KeyFileError),
     #[error(transparent)]
     Vault(#[from] VaultError),
-    #[error("the signing keys need a passphrase: set SIGNEDAPPROVAL_KEYS__PASSPHRASE or …_FILE, or give systemd the credential `passphrase`")]
+    #[error(
+        "the signing keys need a passphrase: set SIGNEDAPPROVAL_KEYS__PASSPHRASE or …_FILE, or give systemd the credential `passphrase`"
+    )]
     NoPassphrase,
 }
 
@@ -68,19 +70,29 @@ pub fn open(
         let path = path.to_owned();
         move |source| Error::Io { path, source }
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(io(data_dir))?;
     let database = data_dir.join(DATABASE);
     let unfinished = data_dir.join(UNFINISHED);
     if unfinished.exists() && !database.exists() {
         clear(data_dir).map_err(io(data_dir))?;
     }
-    let empty = std::fs::read_dir(data_dir).map_err(io(data_dir))?.next().is_none();
+    let empty = std::fs::read_dir(data_dir)
+        .map_err(io(data_dir))?
+        .next()
+        .is_none();
     let is_new = empty && !database.exists();
     if !is_new && !database.exists() {
         return Err(Error::NoDatabase(data_dir.to_owned()));
     }
     let passphrase = passphrase_of(data_dir, passphrase, evaluation, is_new)?;
-    let failed = |source| Error::Store { path: database.clone(), source };
+    let failed = |source| Error::Store {
+        path: database.clone(),
+        source,
+    };
     if !is_new {
         let opened = std::thread::scope(|scope| {
             // The key files cost most of a start; they and the database are opened side by side.
@@ -88,7 +100,11 @@ pub fn open(
             let log = scope.spawn(|| open_key_file(&key_path(data_dir, "log"), &passphrase));
             let store = Store::open(&database);
             let panicked = "opening a key file does not panic";
-            (store, credential.join().expect(panicked), log.join().expect(panicked))
+            (
+                store,
+                credential.join().expect(panicked),
+                log.join().expect(panicked),
+            )
         });
         let (store, credential, log) = (Arc::new(opened.0.map_err(failed)?), opened.1?, opened.2?);
         let vault = Vault::open(&data_key_path(data_dir), &root(&credential))?;
@@ -98,7 +114,13 @@ pub fn open(
         if unfinished.exists() {
             std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;
         }
-        return Ok(Instance { store, begun, vault, credential_public, is_new });
+        return Ok(Instance {
+            store,
+            begun,
+            vault,
+            credential_public,
+            is_new,
+        });
     }
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -112,14 +134,28 @@ pub fn open(
     let fresh = data_dir.join(format!("{DATABASE}.new"));
     let instance = uuid::Uuid::new_v4().to_string();
     let store = Arc::new(Store::create(&fresh, &instance).map_err(failed)?);
-    let begun =
-        begin_instance(store.clone(), keys(credential, log), clock, public_url, &instance, version)
-            .map_err(failed)?;
+    let begun = begin_instance(
+        store.clone(),
+        keys(credential, log),
+        clock,
+        public_url,
+        &instance,
+        version,
+    )
+    .map_err(failed)?;
     // Only now is there something to lose, so only now does it get its name.
     std::fs::rename(&fresh, &database).map_err(io(&database))?;
     std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;
-    std::fs::File::open(data_dir).and_then(|it| it.sync_all()).map_err(io(data_dir))?;
-    Ok(Instance { store, begun, vault, credential_public, is_new })
+    std::fs::File::open(data_dir)
+        .and_then(|it| it.sync_all())
+        .map_err(io(data_dir))?;
+    Ok(Instance {
+        store,
+        begun,
+        vault,
+        credential_public,
+        is_new,
+    })
 }
 
 fn key_path(data_dir: &Path, name: &str) -> PathBuf {
@@ -131,7 +167,10 @@ fn data_key_path(data_dir: &Path) -> PathBuf {
 }
 
 fn keys(credential: SigningKey, log: SigningKey) -> Keys {
-    Keys { credential: Arc::new(FileSigner::new(credential)), log: Arc::new(FileSigner::new(log)) }
+    Keys {
+        credential: Arc::new(FileSigner::new(credential)),
+        log: Arc::new(FileSigner::new(log)),
+    }
 }
 
 /// The vault's data key hangs on the credential key, which the passphrase protects with its costly derivation.
@@ -190,18 +229,28 @@ fn passphrase_of(
         .recursive(true)
         .mode(0o700)
         .create(&directory)
-        .map_err(|source| Error::Io { path: directory, source })?;
+        .map_err(|source| Error::Io {
+            path: directory,
+            source,
+        })?;
     write_private(&path, passphrase.as_bytes())?;
     Ok(passphrase)
 }
 
 /// Writes a file that only its owner can read, replacing an older one at once.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     let fresh = path.with_extension("new");
     let _ = std::fs::remove_file(&fresh);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(io)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.sync_all().map_err(io)?;
     std::fs::rename(&fresh, path).map_err(io)

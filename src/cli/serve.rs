@@ -91,7 +91,9 @@ fn public_url(settings: &Settings, listener: &TcpListener) -> Result<String, Str
     let loopback = address.ip().is_loopback();
     match &settings.public_url {
         None if loopback => Ok(format!("http://localhost:{}", address.port())),
-        None => Err("listening beyond this machine needs `public_url`, the https address people will use".into()),
+        None => {
+            Err("listening beyond this machine needs `public_url`, the https address people will use".into())
+        }
         Some(url) if is_evaluation(url) && !loopback => {
             Err("evaluation mode listens on loopback only: set `listen` to 127.0.0.1 or ::1".into())
         }
@@ -110,7 +112,13 @@ async fn serve(
     instance: Instance,
     listener: TcpListener,
 ) -> u8 {
-    let Instance { store, begun, vault, credential_public, is_new } = instance;
+    let Instance {
+        store,
+        begun,
+        vault,
+        credential_public,
+        is_new,
+    } = instance;
     let built = (|| {
         let relying_party = RelyingParty::new(&public_url).map_err(|e| e.to_string())?;
         let credential_key = PublicKey::from_raw(&credential_public).map_err(|e| e.to_string())?;
@@ -138,7 +146,9 @@ async fn serve(
         Arc::new(move |name: &str, sealed: &[u8]| vault.unseal(name, sealed).ok())
     };
     let forges = Arc::new(Forges::new(allow_http, unseal));
-    let hold = settings.passkey_hold_seconds.unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
+    let hold = settings
+        .passkey_hold_seconds
+        .unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
     let app = Data::new(App {
         store: store.clone(),
         engine: engine.clone(),
@@ -157,9 +167,15 @@ async fn serve(
     });
     let socket = match admin_socket(&settings.data_dir) {
         Ok(socket) => socket,
-        Err(error) => return fail(FAILED, &format!("{}: {error}", settings.data_dir.join("admin.sock").display())),
+        Err(error) => {
+            return fail(
+                FAILED,
+                &format!("{}: {error}", settings.data_dir.join("admin.sock").display()),
+            );
+        }
     };
-    let servers = web::serve(app.clone(), listener).and_then(|it| Ok((it, web::serve_host(app.clone(), socket)?)));
+    let servers =
+        web::serve(app.clone(), listener).and_then(|it| Ok((it, web::serve_host(app.clone(), socket)?)));
     let (server, host_server) = match servers {
         Ok(servers) => servers,
         Err(error) => return fail(FAILED, &error),
@@ -170,7 +186,10 @@ async fn serve(
     if evaluation {
         println!("SignedApproval serves {public_url} for evaluation: this machine only, plain http.");
         if is_new {
-            println!("Its keys' passphrase stands beside them in {}.", settings.data_dir.join("keys").display());
+            println!(
+                "Its keys' passphrase stands beside them in {}.",
+                settings.data_dir.join("keys").display()
+            );
         }
     } else {
         println!("SignedApproval serves {public_url}.");
@@ -226,8 +245,12 @@ fn offer_set_up(app: &App, data_dir: &Path) -> Result<(), String> {
     let url = format!("{}/setup#{}", app.public_url, token.text.as_str());
     write_private(&path, url.as_bytes()).map_err(|e| e.to_string())?;
     let expires_at = app.now().plus_seconds(SETUP_SECONDS);
-    *app.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-        Some(SetUpToken { sha256: token.sha256, expires_at });
+    *app.set_up_token
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(SetUpToken {
+        sha256: token.sha256,
+        expires_at,
+    });
     // Logs are read by more people than may become admins: away from a terminal and from evaluation, only the path.
     if app.evaluation || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         println!("Set it up within 30 minutes: {url}");
@@ -251,11 +274,16 @@ async fn stop_asked() {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
     };
     if let Err(error) = started {
         eprintln!("signedapproval: no log: {error}");

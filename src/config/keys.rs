@@ -21,11 +21,39 @@ pub struct Key {
 
 /// All settings, in the order of the documentation.
 pub const KEYS: &[Key] = &[
-    Key { name: "public_url", kind: Kind::Text, default: "" },
-    Key { name: "listen", kind: Kind::Text, default: "127.0.0.1:8080" },
-    Key { name: "data_dir", kind: Kind::Text, default: "./signedapproval-data" },
-    Key { name: "keys.passphrase", kind: Kind::Secret, default: "" },
-    Key { name: "outbound.allow_http", kind: Kind::List, default: "" },
-    Key { name: "security.passkey_hold", kind: Kind::Text, default: "" },
-    Key { name: "log.format", kind: Kind::Text, default: "text" },
+    Key {
+        name: "public_url",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "listen",
+        kind: Kind::Text,
+        default: "127.0.0.1:8080",
+    },
+    Key {
+        name: "data_dir",
+        kind: Kind::Text,
+        default: "./signedapproval-data",
+    },
+    Key {
+        name: "keys.passphrase",
+        kind: Kind::Secret,
+        default: "",
+    },
+    Key {
+        name: "outbound.allow_http",
+        kind: Kind::List,
+        default: "",
+    },
+    Key {
+        name: "security.passkey_hold",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "log.format",
+        kind: Kind::Text,
+        default: "text",
+    },
 ];

@@ -51,15 +51,29 @@ pub enum Error {
     #[error("{path}:{line}: unknown setting `{key}`")]
     Unknown { path: PathBuf, line: usize, key: String },
     #[error("{path}:{line}: `{key}` is a secret and never stands in the file; {hint}")]
-    SecretInFile { path: PathBuf, line: usize, key: String, hint: String },
+    SecretInFile {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        hint: String,
+    },
     #[error("{path}:{line}: `{key}` should be {expected}")]
-    Type { path: PathBuf, line: usize, key: String, expected: &'static str },
+    Type {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        expected: &'static str,
+    },
     #[error("environment: unknown setting {0}")]
     UnknownVariable(String),
     #[error("{variable}: {reason}")]
     Variable { variable: String, reason: String },
     #[error("`{key}` (from {origin}): {reason}")]
-    Value { key: &'static str, origin: Origin, reason: String },
+    Value {
+        key: &'static str,
+        origin: Origin,
+        reason: String,
+    },
 }
 
 /// What the command line sets.
@@ -81,10 +95,7 @@ pub struct Layers {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn load(
-    flags: &Flags,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Result<Settings, Error> {
+pub fn load(flags: &Flags, environment: impl Iterator<Item = (String, String)>) -> Result<Settings, Error> {
     let mut values = BTreeMap::new();
     for key in KEYS {
         let value = match key.kind {
@@ -116,7 +127,10 @@ pub fn load(
 type Values = BTreeMap<&'static str, (Value, Origin)>;
 
 fn from_file(path: &Path, values: &mut Values) -> Result<(), Error> {
-    let failed = |reason: String| Error::File { path: path.to_owned(), reason };
+    let failed = |reason: String| Error::File {
+        path: path.to_owned(),
+        reason,
+    };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let table = DeTable::parse(&text).map_err(|e| failed(e.to_string().trim().to_owned()))?;
     from_table(path, &text, "", table.get_ref(), values)
@@ -143,17 +157,30 @@ fn from_table(
                 continue;
             }
         }
-        let known = KEYS.iter().find(|it| it.name == name).ok_or_else(|| Error::Unknown {
-            path: path.to_owned(),
-            line,
-            key: name.clone(),
-        })?;
+        let known = KEYS
+            .iter()
+            .find(|it| it.name == name)
+            .ok_or_else(|| Error::Unknown {
+                path: path.to_owned(),
+                line,
+                key: name.clone(),
+            })?;
         if known.kind == Kind::Secret {
             let variable = variable(known);
             let hint = format!("set {variable} or {variable}_FILE");
-            return Err(Error::SecretInFile { path: path.to_owned(), line, key: name, hint });
+            return Err(Error::SecretInFile {
+                path: path.to_owned(),
+                line,
+                key: name,
+                hint,
+            });
         }
-        let wrong = |expected| Error::Type { path: path.to_owned(), line, key: name.clone(), expected };
+        let wrong = |expected| Error::Type {
+            path: path.to_owned(),
+            line,
+            key: name.clone(),
+            expected,
+        };
         let read = match (known.kind, value.get_ref()) {
             (Kind::Text, DeValue::String(text)) => Value::Text(text.to_string()),
             (Kind::List, DeValue::Array(items)) => Value::List(
@@ -175,12 +202,18 @@ fn from_table(
 
 /// `SIGNEDAPPROVAL_SECTION__KEY`.
 fn variable(key: &Key) -> String {
-    format!("SIGNEDAPPROVAL_{}", key.name.replace('.', "__").to_ascii_uppercase())
+    format!(
+        "SIGNEDAPPROVAL_{}",
+        key.name.replace('.', "__").to_ascii_uppercase()
+    )
 }
 
 /// Variables that other parts of the program read: a pipeline's own, and the tests'.
-const OTHER_VARIABLES: &[&str] =
-    &["SIGNEDAPPROVAL_URL", "SIGNEDAPPROVAL_API_KEY", "SIGNEDAPPROVAL_LOG"];
+const OTHER_VARIABLES: &[&str] = &[
+    "SIGNEDAPPROVAL_URL",
+    "SIGNEDAPPROVAL_API_KEY",
+    "SIGNEDAPPROVAL_LOG",
+];
 
 fn from_environment(
     environment: impl Iterator<Item = (String, String)>,
@@ -206,9 +239,13 @@ fn from_environment(
             (None, None) => return Err(Error::UnknownVariable(name)),
         };
         let value = match key.kind {
-            Kind::List => {
-                Value::List(content.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect())
-            }
+            Kind::List => Value::List(
+                content
+                    .split(',')
+                    .map(|it| it.trim().to_owned())
+                    .filter(|it| !it.is_empty())
+                    .collect(),
+            ),
             Kind::Text | Kind::Secret => Value::Text(content),
         };
         values.insert(key.name, (value, Origin::Environment(name)));

@@ -54,8 +54,14 @@ impl Settings {
             _ => None,
         };
         let bad = |key: &'static str, reason: &str| {
-            let origin = values.get(key).map_or(Origin::Default, |(_, origin)| origin.clone());
-            Error::Value { key, origin, reason: reason.to_owned() }
+            let origin = values
+                .get(key)
+                .map_or(Origin::Default, |(_, origin)| origin.clone());
+            Error::Value {
+                key,
+                origin,
+                reason: reason.to_owned(),
+            }
         };
         let public_url = text("public_url").map(|it| it.trim_end_matches('/').to_owned());
         if let Some(url) = &public_url {
@@ -71,9 +77,12 @@ impl Settings {
             _ => return Err(bad("log.format", "\"text\" or \"json\"")),
         };
         let passkey_hold_seconds = match text("security.passkey_hold") {
-            Some(text) => Some(
-                seconds(&text).ok_or_else(|| bad("security.passkey_hold", "a time such as \"24h\", \"30m\" or \"0\""))?,
-            ),
+            Some(text) => Some(seconds(&text).ok_or_else(|| {
+                bad(
+                    "security.passkey_hold",
+                    "a time such as \"24h\", \"30m\" or \"0\"",
+                )
+            })?),
             None => None,
         };
         let allow_http = match values.get("outbound.allow_http") {
@@ -112,7 +121,9 @@ fn host_of(authority: &str) -> &str {
 }
 
 fn check_public_url(url: &str) -> Result<(), &'static str> {
-    let (scheme, rest) = url.split_once("://").ok_or("a URL such as https://approvals.example")?;
+    let (scheme, rest) = url
+        .split_once("://")
+        .ok_or("a URL such as https://approvals.example")?;
     if rest.contains('/') || rest.contains('?') || rest.contains('#') || rest.contains('@') {
         return Err("scheme, host and port only, without a path");
     }
@@ -120,7 +131,9 @@ fn check_public_url(url: &str) -> Result<(), &'static str> {
     if host.is_empty() || host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() {
         return Err("a host name, not an address: passkeys belong to names");
     }
-    let named = host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    let named = host
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
     if !named {
         return Err("a host name in lower case, in its ASCII form");
     }

@@ -6,8 +6,17 @@ use std::io::Write;
 fn file(text: &str) -> (tempdir::Dir, Flags) {
     let dir = tempdir::Dir::new();
     let path = dir.0.join("config.toml");
-    std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
-    (dir, Flags { config: Some(path), ..Flags::default() })
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    (
+        dir,
+        Flags {
+            config: Some(path),
+            ..Flags::default()
+        },
+    )
 }
 
 mod tempdir {
@@ -32,7 +41,10 @@ mod tempdir {
 fn an_unknown_key_is_named_with_its_line() {
     let (_dir, flags) = file("listen = \"127.0.0.1:1\"\n\n[security]\npasskey_hould = \"1h\"\n");
     let error = load(&flags, std::iter::empty()).unwrap_err().to_string();
-    assert!(error.ends_with("config.toml:4: unknown setting `security.passkey_hould`"), "{error}");
+    assert!(
+        error.ends_with("config.toml:4: unknown setting `security.passkey_hould`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -41,8 +53,14 @@ fn flags_win_over_environment_over_file() {
     let environment = [("SIGNEDAPPROVAL_LISTEN".to_owned(), "127.0.0.1:2".to_owned())];
     let settings = load(&flags, environment.clone().into_iter()).unwrap();
     assert_eq!(settings.listen.port(), 2);
-    assert_eq!(settings.origins["listen"].1, Origin::Environment("SIGNEDAPPROVAL_LISTEN".into()));
-    let flags = Flags { listen: Some("127.0.0.1:3".into()), ..flags };
+    assert_eq!(
+        settings.origins["listen"].1,
+        Origin::Environment("SIGNEDAPPROVAL_LISTEN".into())
+    );
+    let flags = Flags {
+        listen: Some("127.0.0.1:3".into()),
+        ..flags
+    };
     assert_eq!(load(&flags, environment.into_iter()).unwrap().listen.port(), 3);
 }
 
@@ -50,7 +68,10 @@ fn flags_win_over_environment_over_file() {
 fn secrets_never_stand_in_the_file() {
     let (_dir, flags) = file("[keys]\npassphrase = \"hunter2\"\n");
     let error = load(&flags, std::iter::empty()).unwrap_err().to_string();
-    assert!(error.contains("is a secret") && !error.contains("hunter2"), "{error}");
+    assert!(
+        error.contains("is a secret") && !error.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -62,7 +83,10 @@ fn a_public_url_is_a_name_and_https_but_for_localhost() {
         ("https://192.0.2.1", false),
         ("https://approvals.example/path", false),
     ] {
-        let flags = Flags { public_url: Some(url.into()), ..Flags::default() };
+        let flags = Flags {
+            public_url: Some(url.into()),
+            ..Flags::default()
+        };
         assert_eq!(load(&flags, std::iter::empty()).is_ok(), good, "{url}");
     }
     assert!(is_evaluation("http://localhost:8080"));

@@ -5,7 +5,8 @@ use crate::domain::ids::{ApiKeyId, Digest, PersonId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{Integration, PolicyRecord, Project};
 use crate::domain::request::{
-    Change, ChangeKey, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester, Status, change_row,
+    Change, ChangeKey, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester, Status,
+    change_row,
 };
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
@@ -43,7 +44,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::EpochOpened { epoch, origin, .. } => {
             state.put_raw(Table::Counters, EPOCH, &encode(&(epoch, origin)))
         }
-        Event::KeyActivated { r#use, keyid, spki, from_seq } => {
+        Event::KeyActivated {
+            r#use,
+            keyid,
+            spki,
+            from_seq,
+        } => {
             let record = KeyRecord {
                 r#use: r#use.clone(),
                 keyid: keyid.clone(),
@@ -51,13 +57,22 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 from_seq: *from_seq,
                 from: at.time,
             };
-            state.put_raw(Table::Counters, &[KEY_PREFIX, &at.seq.to_be_bytes()].concat(), &encode(&record))
+            state.put_raw(
+                Table::Counters,
+                &[KEY_PREFIX, &at.seq.to_be_bytes()].concat(),
+                &encode(&record),
+            )
         }
         Event::InstanceCreated { .. }
         | Event::CeremonyRefused { .. }
         | Event::ExceptionUnapprovedChange { .. } => Ok(()),
 
-        Event::PersonCreated { person, name, email, roles } => state.put(&Person {
+        Event::PersonCreated {
+            person,
+            name,
+            email,
+            roles,
+        } => state.put(&Person {
             id: person.clone(),
             name: name.clone(),
             email: email.clone(),
@@ -67,20 +82,28 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             accounts: Vec::new(),
             created_at: at.time,
         }),
-        Event::PersonChanged { person, name, roles, active } => edit_person(state, person, |it| {
+        Event::PersonChanged {
+            person,
+            name,
+            roles,
+            active,
+        } => edit_person(state, person, |it| {
             it.name.clone_from(name);
             it.roles.clone_from(roles);
             it.active = *active;
         }),
-        Event::InvitationCreated { invitation, person, token_sha256, expires_at } => {
-            state.put(&Invitation {
-                id: invitation.clone(),
-                person: person.clone(),
-                token_sha256: *token_sha256,
-                expires_at: *expires_at,
-                used: false,
-            })
-        }
+        Event::InvitationCreated {
+            invitation,
+            person,
+            token_sha256,
+            expires_at,
+        } => state.put(&Invitation {
+            id: invitation.clone(),
+            person: person.clone(),
+            token_sha256: *token_sha256,
+            expires_at: *expires_at,
+            used: false,
+        }),
         Event::PersonEnrolled { invitation, passkey } => {
             if let Some(token) = invitation
                 && let Some(mut used) = state.get::<Invitation>(&token.to_string())?
@@ -91,12 +114,26 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             add_passkey(state, passkey, at)
         }
         Event::PasskeyAdded { passkey } => add_passkey(state, passkey, at),
-        Event::PasskeyRevoked { person, credential_id, .. } => edit_person(state, person, |it| {
-            for passkey in it.passkeys.iter_mut().filter(|it| it.credential_id == *credential_id) {
+        Event::PasskeyRevoked {
+            person,
+            credential_id,
+            ..
+        } => edit_person(state, person, |it| {
+            for passkey in it
+                .passkeys
+                .iter_mut()
+                .filter(|it| it.credential_id == *credential_id)
+            {
                 passkey.revoked_at = Some(at.time);
             }
         }),
-        Event::SessionOpened { person, session_sha256, expires_at, credential_id, sign_count } => {
+        Event::SessionOpened {
+            person,
+            session_sha256,
+            expires_at,
+            credential_id,
+            sign_count,
+        } => {
             state.put(&Session {
                 token_sha256: *session_sha256,
                 person: person.clone(),
@@ -108,56 +145,81 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::SessionClosed { session_sha256, .. } => {
             state.delete_raw(Table::Sessions, session_sha256.to_string().as_bytes())
         }
-        Event::AccountLinked { person, integration, account_id, proven } => edit_person(state, person, |it| {
-            it.accounts.retain(|a| a.integration != *integration || a.account_id != *account_id);
+        Event::AccountLinked {
+            person,
+            integration,
+            account_id,
+            proven,
+        } => edit_person(state, person, |it| {
+            it.accounts
+                .retain(|a| a.integration != *integration || a.account_id != *account_id);
             it.accounts.push(LinkedAccount {
                 integration: integration.clone(),
                 account_id: account_id.clone(),
                 proven: *proven,
             });
         }),
-        Event::GroupSet { group, name, members } => {
-            state.put(&Group { id: group.clone(), name: name.clone(), members: members.clone() })
-        }
+        Event::GroupSet { group, name, members } => state.put(&Group {
+            id: group.clone(),
+            name: name.clone(),
+            members: members.clone(),
+        }),
         Event::GroupRemoved { group } => state.delete_raw(Table::Groups, group.as_str().as_bytes()),
 
-        Event::ApiKeyCreated { key, name, secret_sha256, scopes, projects, owner, expires_at } => {
-            state.put(&ApiKey {
-                id: key.clone(),
-                name: name.clone(),
-                secret_sha256: *secret_sha256,
-                scopes: scopes.clone(),
-                projects: projects.clone(),
-                owner: owner.clone(),
-                created_at: at.time,
-                expires_at: *expires_at,
-                revoked: false,
-            })
-        }
+        Event::ApiKeyCreated {
+            key,
+            name,
+            secret_sha256,
+            scopes,
+            projects,
+            owner,
+            expires_at,
+        } => state.put(&ApiKey {
+            id: key.clone(),
+            name: name.clone(),
+            secret_sha256: *secret_sha256,
+            scopes: scopes.clone(),
+            projects: projects.clone(),
+            owner: owner.clone(),
+            created_at: at.time,
+            expires_at: *expires_at,
+            revoked: false,
+        }),
         Event::ApiKeyRevoked { secret_sha256, .. } => {
             let mut key: ApiKey = must(state, &secret_sha256.to_string())?;
             key.revoked = true;
             state.put(&key)
         }
 
-        Event::IntegrationAdded { integration, kind, name, base_url, ca_pem, account } => {
-            state.put(&Integration {
-                id: integration.clone(),
-                kind: *kind,
-                name: name.clone(),
-                base_url: base_url.clone(),
-                ca_pem: ca_pem.clone(),
-                account: account.clone(),
-                created_at: at.time,
-                removed: false,
-            })
-        }
+        Event::IntegrationAdded {
+            integration,
+            kind,
+            name,
+            base_url,
+            ca_pem,
+            account,
+        } => state.put(&Integration {
+            id: integration.clone(),
+            kind: *kind,
+            name: name.clone(),
+            base_url: base_url.clone(),
+            ca_pem: ca_pem.clone(),
+            account: account.clone(),
+            created_at: at.time,
+            removed: false,
+        }),
         Event::IntegrationRemoved { integration } => {
             let mut record: Integration = must(state, integration.as_str())?;
             record.removed = true;
             state.put(&record)
         }
-        Event::ProjectAdded { project, integration, path, web_url, settings } => state.put(&Project {
+        Event::ProjectAdded {
+            project,
+            integration,
+            path,
+            web_url,
+            settings,
+        } => state.put(&Project {
             id: project.clone(),
             integration: integration.clone(),
             path: path.clone(),
@@ -176,7 +238,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             record.removed = true;
             state.put(&record)
         }
-        Event::PolicyActivated { name, version, sha256, reason } => state.put(&PolicyRecord {
+        Event::PolicyActivated {
+            name,
+            version,
+            sha256,
+            reason,
+        } => state.put(&PolicyRecord {
             name: name.clone(),
             version: *version,
             document: *sha256,
@@ -184,7 +251,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             activated_at: at.time,
         }),
 
-        Event::HookReceived { integration, delivery, change, .. } => {
+        Event::HookReceived {
+            integration,
+            delivery,
+            change,
+            ..
+        } => {
             state.put_raw(
                 Table::Deliveries,
                 format!("{integration}\0{delivery}").as_bytes(),
@@ -197,12 +269,27 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         }
         Event::ChangeObserved { .. } => observe(event, at, state),
 
-        Event::RequestOpened { request, opening_sha256, subject_sha256, expires_at, idempotency, .. } => {
+        Event::RequestOpened {
+            request,
+            opening_sha256,
+            subject_sha256,
+            expires_at,
+            idempotency,
+            ..
+        } => {
             let blob = state
                 .blob(opening_sha256)?
                 .ok_or_else(|| Fault(format!("the opening of {request} is missing")))?;
             let opening: Opening = decode(&blob)?;
-            open(request, opening, *opening_sha256, *subject_sha256, *expires_at, at, state)?;
+            open(
+                request,
+                opening,
+                *opening_sha256,
+                *subject_sha256,
+                *expires_at,
+                at,
+                state,
+            )?;
             if let Some((key, body)) = idempotency {
                 let row = encode(&(body, request));
                 state.put_raw(Table::Idempotency, &key.0, &row)?;
@@ -234,13 +321,21 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             });
             record.changed_seq = at.seq;
             state.put(&record)?;
-            state.put_raw(Table::Credentials, &credential_sha256.0, &encode(&(request, at.seq)))?;
+            state.put_raw(
+                Table::Credentials,
+                &credential_sha256.0,
+                &encode(&(request, at.seq)),
+            )?;
             match (credential_id, sign_count) {
                 (Some(id), Some(count)) => raise_counter(state, person, id, *count),
                 _ => Ok(()),
             }
         }
-        Event::RequestApproved { request, outcome_sha256, expires_at } => {
+        Event::RequestApproved {
+            request,
+            outcome_sha256,
+            expires_at,
+        } => {
             end(state, request, Status::Approved, *outcome_sha256, None, at)?;
             let mut record: Request = must(state, request.as_str())?;
             record.expires_at = *expires_at;
@@ -250,21 +345,59 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             }
             state.put(&record)
         }
-        Event::RequestRejected { request, outcome_sha256 } => {
-            end(state, request, Status::Rejected, *outcome_sha256, None, at)
-        }
-        Event::RequestExpired { request, outcome_sha256 } => {
-            end(state, request, Status::Expired, *outcome_sha256, Some("Its time ran out."), at)
-        }
-        Event::RequestCancelled { request, outcome_sha256, reason } => {
-            end(state, request, Status::Cancelled, *outcome_sha256, Some(reason), at)
-        }
-        Event::RequestSuperseded { request, outcome_sha256, reason } => {
-            end(state, request, Status::Superseded, *outcome_sha256, Some(reason), at)
-        }
-        Event::RequestSkipped { request, outcome_sha256, rules } => {
+        Event::RequestRejected {
+            request,
+            outcome_sha256,
+        } => end(state, request, Status::Rejected, *outcome_sha256, None, at),
+        Event::RequestExpired {
+            request,
+            outcome_sha256,
+        } => end(
+            state,
+            request,
+            Status::Expired,
+            *outcome_sha256,
+            Some("Its time ran out."),
+            at,
+        ),
+        Event::RequestCancelled {
+            request,
+            outcome_sha256,
+            reason,
+        } => end(
+            state,
+            request,
+            Status::Cancelled,
+            *outcome_sha256,
+            Some(reason),
+            at,
+        ),
+        Event::RequestSuperseded {
+            request,
+            outcome_sha256,
+            reason,
+        } => end(
+            state,
+            request,
+            Status::Superseded,
+            *outcome_sha256,
+            Some(reason),
+            at,
+        ),
+        Event::RequestSkipped {
+            request,
+            outcome_sha256,
+            rules,
+        } => {
             let reason = format!("Skipped by rule {}", rules.join(", "));
-            end(state, request, Status::Skipped, *outcome_sha256, Some(&reason), at)
+            end(
+                state,
+                request,
+                Status::Skipped,
+                *outcome_sha256,
+                Some(&reason),
+                at,
+            )
         }
         Event::RequestLapsed { request, reason } => {
             let mut record: Request = must(state, request.as_str())?;
@@ -283,17 +416,26 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             state.put(&record)
         }
 
-        Event::StatusConfirmed { status, state: gate, description, request, refused } => {
-            state.put(&ConfirmedStatus {
-                key: status.clone(),
-                state: *gate,
-                description: description.clone(),
-                request: request.clone(),
-                refused: refused.clone(),
-                confirmed_at: at.time,
-            })
-        }
-        Event::MergeAnswered { request, merged, commit, refused } => state.put(&MergeRecord {
+        Event::StatusConfirmed {
+            status,
+            state: gate,
+            description,
+            request,
+            refused,
+        } => state.put(&ConfirmedStatus {
+            key: status.clone(),
+            state: *gate,
+            description: description.clone(),
+            request: request.clone(),
+            refused: refused.clone(),
+            confirmed_at: at.time,
+        }),
+        Event::MergeAnswered {
+            request,
+            merged,
+            commit,
+            refused,
+        } => state.put(&MergeRecord {
             request: request.clone(),
             commit: commit.clone(),
             merged: *merged,
@@ -320,7 +462,9 @@ fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fau
 }
 
 fn must<R: crate::domain::state::Record>(state: &impl Read, key: &str) -> Result<R, Fault> {
-    state.get(key)?.ok_or_else(|| Fault(format!("the journal speaks of {key}, which is not recorded")))
+    state
+        .get(key)?
+        .ok_or_else(|| Fault(format!("the journal speaks of {key}, which is not recorded")))
 }
 
 fn edit_person(
@@ -340,14 +484,22 @@ fn raise_counter(
     count: u32,
 ) -> Result<(), Fault> {
     edit_person(state, person, |it| {
-        for passkey in it.passkeys.iter_mut().filter(|it| it.credential_id == credential_id) {
+        for passkey in it
+            .passkeys
+            .iter_mut()
+            .filter(|it| it.credential_id == credential_id)
+        {
             passkey.sign_count = passkey.sign_count.max(count);
         }
     })
 }
 
 fn add_passkey(state: &mut impl Write, it: &EnrolledPasskey, at: Place) -> Result<(), Fault> {
-    state.put_raw(Table::PasskeyOwners, it.credential_id.as_bytes(), it.person.as_str().as_bytes())?;
+    state.put_raw(
+        Table::PasskeyOwners,
+        it.credential_id.as_bytes(),
+        it.person.as_str().as_bytes(),
+    )?;
     edit_person(state, &it.person, |person| {
         person.passkeys.push(Passkey {
             credential_id: it.credential_id.clone(),
@@ -428,7 +580,9 @@ pub fn waiting_row(key: &ApiKeyId) -> Vec<u8> {
 }
 
 fn count_waiting(state: &mut impl Write, requester: &Requester, by: i64) -> Result<(), Fault> {
-    let Requester::Key { id, .. } = requester else { return Ok(()) };
+    let Requester::Key { id, .. } = requester else {
+        return Ok(());
+    };
     let row = waiting_row(id);
     let before: i64 = match state.get_raw(Table::Counters, &row)? {
         Some(bytes) => decode(&bytes)?,
@@ -480,7 +634,10 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
         return Ok(());
     };
     if let Some(before) = state.get::<Change>(&change_row(change))? {
-        state.delete_raw(Table::Heads, head_row(change, &before.head, &before.target).as_bytes())?;
+        state.delete_raw(
+            Table::Heads,
+            head_row(change, &before.head, &before.target).as_bytes(),
+        )?;
     }
     if *open && request.is_some() {
         state.put_raw(Table::Heads, head_row(change, head, target).as_bytes(), &[])?;
@@ -505,5 +662,9 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
 }
 
 fn head_row(change: &ChangeKey, head: &str, target: &str) -> String {
-    format!("{}{:020}", head_prefix(change.project.as_str(), head, target), change.number)
+    format!(
+        "{}{:020}",
+        head_prefix(change.project.as_str(), head, target),
+        change.number
+    )
 }

@@ -69,7 +69,13 @@ pub struct CeremonyProof {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// The very first admin enrols with the set-up link.
-    ClaimSetUp { person: PersonId, name: String, email: String, passkey: NewPasskey, session: NewSession },
+    ClaimSetUp {
+        person: PersonId,
+        name: String,
+        email: String,
+        passkey: NewPasskey,
+        session: NewSession,
+    },
     /// Adds a person and, usually, an invitation to enrol.
     AddPerson {
         person: PersonId,
@@ -79,7 +85,10 @@ pub enum Command {
         invitation: NewInvitation,
     },
     /// A new link for a person whose first one ran out.
-    InviteAgain { person: PersonId, invitation: NewInvitation },
+    InviteAgain {
+        person: PersonId,
+        invitation: NewInvitation,
+    },
     /// Changes roles or name, or deactivates.
     ChangePerson {
         person: PersonId,
@@ -88,16 +97,45 @@ pub enum Command {
         active: Option<bool>,
     },
     /// Enrols the first passkey by an invitation.
-    Enrol { token_sha256: Digest, passkey: NewPasskey, session: NewSession },
+    Enrol {
+        token_sha256: Digest,
+        passkey: NewPasskey,
+        session: NewSession,
+    },
     /// Adds a further passkey, confirmed by one the person holds.
-    AddPasskey { person: PersonId, passkey: NewPasskey },
+    AddPasskey {
+        person: PersonId,
+        passkey: NewPasskey,
+    },
     /// A passkey counts no more.
-    RevokePasskey { person: PersonId, credential_id: String, reason: String },
-    OpenSession { person: PersonId, session: NewSession, credential_id: String, sign_count: u32 },
-    CloseSession { token_sha256: Digest },
-    LinkAccount { person: PersonId, integration: IntegrationId, account_id: String },
-    SetGroup { group: Option<GroupId>, fresh: GroupId, name: String, members: BTreeSet<PersonId> },
-    RemoveGroup { group: GroupId },
+    RevokePasskey {
+        person: PersonId,
+        credential_id: String,
+        reason: String,
+    },
+    OpenSession {
+        person: PersonId,
+        session: NewSession,
+        credential_id: String,
+        sign_count: u32,
+    },
+    CloseSession {
+        token_sha256: Digest,
+    },
+    LinkAccount {
+        person: PersonId,
+        integration: IntegrationId,
+        account_id: String,
+    },
+    SetGroup {
+        group: Option<GroupId>,
+        fresh: GroupId,
+        name: String,
+        members: BTreeSet<PersonId>,
+    },
+    RemoveGroup {
+        group: GroupId,
+    },
     CreateApiKey {
         key: ApiKeyId,
         name: String,
@@ -107,7 +145,9 @@ pub enum Command {
         owner: Option<PersonId>,
         lifetime_seconds: u64,
     },
-    RevokeApiKey { key: ApiKeyId },
+    RevokeApiKey {
+        key: ApiKeyId,
+    },
     AddIntegration {
         integration: IntegrationId,
         kind: ForgeKind,
@@ -116,7 +156,9 @@ pub enum Command {
         ca_pem: Option<String>,
         account: Option<Account>,
     },
-    RemoveIntegration { integration: IntegrationId },
+    RemoveIntegration {
+        integration: IntegrationId,
+    },
     AddProject {
         project: ProjectId,
         integration: IntegrationId,
@@ -124,10 +166,19 @@ pub enum Command {
         web_url: String,
         settings: ProjectSettings,
     },
-    ChangeProject { project: ProjectId, settings: ProjectSettings },
-    RemoveProject { project: ProjectId },
+    ChangeProject {
+        project: ProjectId,
+        settings: ProjectSettings,
+    },
+    RemoveProject {
+        project: ProjectId,
+    },
     /// A new version of a policy, or a first one.
-    ActivatePolicy { name: String, document: Vec<u8>, reason: String },
+    ActivatePolicy {
+        name: String,
+        document: Vec<u8>,
+        reason: String,
+    },
     /// A webhook came and verified. Its content is a hint only.
     ReceiveHook {
         integration: IntegrationId,
@@ -137,7 +188,9 @@ pub enum Command {
         number: Option<u64>,
     },
     /// The reconciler wants a change looked at again.
-    HintChange { change: ChangeKey },
+    HintChange {
+        change: ChangeKey,
+    },
     /// A change as the forge's API shows it now, `hint` being the newest hint known before it was read.
     ObserveChange {
         facts: Box<ChangeFacts>,
@@ -148,16 +201,31 @@ pub enum Command {
         fresh: RequestId,
     },
     /// The forge no longer knows the change, or will not show it: nothing turns green.
-    ForgetHint { change: ChangeKey, hint: u64, reason: String },
+    ForgetHint {
+        change: ChangeKey,
+        hint: u64,
+        reason: String,
+    },
     OpenRequest(Box<OpenRequest>),
     /// A person's decision, its ceremony checked.
     Decide(Box<Decide>),
-    CancelRequest { request: RequestId, reason: String },
-    ConsumeRequest { request: RequestId },
+    CancelRequest {
+        request: RequestId,
+        reason: String,
+    },
+    ConsumeRequest {
+        request: RequestId,
+    },
     /// A deadline has passed.
-    Expire { request: RequestId },
+    Expire {
+        request: RequestId,
+    },
     /// A ceremony that did not verify.
-    RefuseCeremony { person: Option<PersonId>, request: Option<RequestId>, reason: String },
+    RefuseCeremony {
+        person: Option<PersonId>,
+        request: Option<RequestId>,
+        reason: String,
+    },
     ConfirmStatus {
         status: StatusKey,
         state: GateState,
@@ -165,9 +233,16 @@ pub enum Command {
         request: Option<RequestId>,
         refused: Option<String>,
     },
-    RecordMerge { request: RequestId, merged: bool, commit: Option<String>, refused: Option<String> },
+    RecordMerge {
+        request: RequestId,
+        merged: bool,
+        commit: Option<String>,
+        refused: Option<String>,
+    },
     /// Events of the appliance about itself, at start.
-    Record { events: Vec<Event> },
+    Record {
+        events: Vec<Event>,
+    },
 }
 
 /// A pipeline, or a person trying the gate out, asks.
@@ -214,10 +289,22 @@ pub struct Decide {
 pub enum Reply {
     Done,
     /// The request made, or the one that was there already.
-    Request { id: RequestId, status: Status, expires_at: Option<Time>, created: bool },
-    Decided { status: Status, credential: Digest },
-    Person { id: PersonId },
-    Group { id: GroupId },
+    Request {
+        id: RequestId,
+        status: Status,
+        expires_at: Option<Time>,
+        created: bool,
+    },
+    Decided {
+        status: Status,
+        credential: Digest,
+    },
+    Person {
+        id: PersonId,
+    },
+    Group {
+        id: GroupId,
+    },
     /// Nothing changed.
     Nothing,
 }

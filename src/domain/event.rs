@@ -67,16 +67,40 @@ pub struct ObligationLine {
 #[serde(tag = "type", content = "data")]
 pub enum Event {
     #[serde(rename = "instance.created")]
-    InstanceCreated { instance: String, public_url: String, version: String },
+    InstanceCreated {
+        instance: String,
+        public_url: String,
+        version: String,
+    },
     #[serde(rename = "epoch.opened")]
-    EpochOpened { epoch: u32, origin: String, reason: String, previous: Option<String> },
+    EpochOpened {
+        epoch: u32,
+        origin: String,
+        reason: String,
+        previous: Option<String>,
+    },
     #[serde(rename = "key.activated")]
-    KeyActivated { r#use: String, keyid: String, spki: String, from_seq: u64 },
+    KeyActivated {
+        r#use: String,
+        keyid: String,
+        spki: String,
+        from_seq: u64,
+    },
 
     #[serde(rename = "person.created")]
-    PersonCreated { person: PersonId, name: String, email: String, roles: BTreeSet<Role> },
+    PersonCreated {
+        person: PersonId,
+        name: String,
+        email: String,
+        roles: BTreeSet<Role>,
+    },
     #[serde(rename = "person.changed")]
-    PersonChanged { person: PersonId, name: String, roles: BTreeSet<Role>, active: bool },
+    PersonChanged {
+        person: PersonId,
+        name: String,
+        roles: BTreeSet<Role>,
+        active: bool,
+    },
     #[serde(rename = "invitation.created")]
     InvitationCreated {
         invitation: InvitationId,
@@ -85,11 +109,22 @@ pub enum Event {
         expires_at: Time,
     },
     #[serde(rename = "person.enrolled")]
-    PersonEnrolled { invitation: Option<Digest>, #[serde(flatten)] passkey: Box<EnrolledPasskey> },
+    PersonEnrolled {
+        invitation: Option<Digest>,
+        #[serde(flatten)]
+        passkey: Box<EnrolledPasskey>,
+    },
     #[serde(rename = "passkey.added")]
-    PasskeyAdded { #[serde(flatten)] passkey: Box<EnrolledPasskey> },
+    PasskeyAdded {
+        #[serde(flatten)]
+        passkey: Box<EnrolledPasskey>,
+    },
     #[serde(rename = "passkey.revoked")]
-    PasskeyRevoked { person: PersonId, credential_id: String, reason: String },
+    PasskeyRevoked {
+        person: PersonId,
+        credential_id: String,
+        reason: String,
+    },
     #[serde(rename = "session.opened")]
     SessionOpened {
         person: PersonId,
@@ -99,11 +134,23 @@ pub enum Event {
         sign_count: u32,
     },
     #[serde(rename = "session.closed")]
-    SessionClosed { person: PersonId, session_sha256: Digest },
+    SessionClosed {
+        person: PersonId,
+        session_sha256: Digest,
+    },
     #[serde(rename = "account.linked")]
-    AccountLinked { person: PersonId, integration: IntegrationId, account_id: String, proven: bool },
+    AccountLinked {
+        person: PersonId,
+        integration: IntegrationId,
+        account_id: String,
+        proven: bool,
+    },
     #[serde(rename = "group.set")]
-    GroupSet { group: GroupId, name: String, members: BTreeSet<PersonId> },
+    GroupSet {
+        group: GroupId,
+        name: String,
+        members: BTreeSet<PersonId>,
+    },
     #[serde(rename = "group.removed")]
     GroupRemoved { group: GroupId },
 
@@ -140,11 +187,19 @@ pub enum Event {
         settings: ProjectSettings,
     },
     #[serde(rename = "project.changed")]
-    ProjectChanged { project: ProjectId, settings: ProjectSettings },
+    ProjectChanged {
+        project: ProjectId,
+        settings: ProjectSettings,
+    },
     #[serde(rename = "project.removed")]
     ProjectRemoved { project: ProjectId },
     #[serde(rename = "policy.activated")]
-    PolicyActivated { name: String, version: u64, sha256: Digest, reason: String },
+    PolicyActivated {
+        name: String,
+        version: u64,
+        sha256: Digest,
+        reason: String,
+    },
 
     #[serde(rename = "hook.received")]
     HookReceived {
@@ -200,24 +255,50 @@ pub enum Event {
         comment: String,
     },
     #[serde(rename = "request.approved")]
-    RequestApproved { request: RequestId, outcome_sha256: Digest, expires_at: Option<Time> },
+    RequestApproved {
+        request: RequestId,
+        outcome_sha256: Digest,
+        expires_at: Option<Time>,
+    },
     #[serde(rename = "request.rejected")]
-    RequestRejected { request: RequestId, outcome_sha256: Digest },
+    RequestRejected {
+        request: RequestId,
+        outcome_sha256: Digest,
+    },
     #[serde(rename = "request.expired")]
-    RequestExpired { request: RequestId, outcome_sha256: Digest },
+    RequestExpired {
+        request: RequestId,
+        outcome_sha256: Digest,
+    },
     #[serde(rename = "request.cancelled")]
-    RequestCancelled { request: RequestId, outcome_sha256: Digest, reason: String },
+    RequestCancelled {
+        request: RequestId,
+        outcome_sha256: Digest,
+        reason: String,
+    },
     #[serde(rename = "request.superseded")]
-    RequestSuperseded { request: RequestId, outcome_sha256: Digest, reason: String },
+    RequestSuperseded {
+        request: RequestId,
+        outcome_sha256: Digest,
+        reason: String,
+    },
     #[serde(rename = "request.skipped")]
-    RequestSkipped { request: RequestId, outcome_sha256: Digest, rules: Vec<String> },
+    RequestSkipped {
+        request: RequestId,
+        outcome_sha256: Digest,
+        rules: Vec<String>,
+    },
     /// A granted approval that was not used in time (policy rule 9).
     #[serde(rename = "request.lapsed")]
     RequestLapsed { request: RequestId, reason: String },
     #[serde(rename = "request.consumed")]
     RequestConsumed { request: RequestId },
     #[serde(rename = "ceremony.refused")]
-    CeremonyRefused { person: Option<PersonId>, request: Option<RequestId>, reason: String },
+    CeremonyRefused {
+        person: Option<PersonId>,
+        request: Option<RequestId>,
+        reason: String,
+    },
 
     #[serde(rename = "status.confirmed")]
     StatusConfirmed {
@@ -228,7 +309,12 @@ pub enum Event {
         refused: Option<String>,
     },
     #[serde(rename = "merge.answered")]
-    MergeAnswered { request: RequestId, merged: bool, commit: Option<String>, refused: Option<String> },
+    MergeAnswered {
+        request: RequestId,
+        merged: bool,
+        commit: Option<String>,
+        refused: Option<String>,
+    },
     #[serde(rename = "exception.unapproved_change")]
     ExceptionUnapprovedChange {
         change: ChangeKey,
@@ -243,9 +329,11 @@ impl Event {
     /// The journal's word for this kind of event.
     pub fn type_name(&self) -> String {
         match serde_json::to_value(self) {
-            Ok(serde_json::Value::Object(map)) => {
-                map.get("type").and_then(|it| it.as_str()).unwrap_or_default().to_owned()
-            }
+            Ok(serde_json::Value::Object(map)) => map
+                .get("type")
+                .and_then(|it| it.as_str())
+                .unwrap_or_default()
+                .to_owned(),
             _ => String::new(),
         }
     }
@@ -296,7 +384,9 @@ impl Event {
                 (None, Some(person)) => ("person", person.to_string()),
                 (None, None) => ("session", String::new()),
             },
-            Event::StatusConfirmed { status, .. } => ("status", format!("{}/{}", status.project, status.head)),
+            Event::StatusConfirmed { status, .. } => {
+                ("status", format!("{}/{}", status.project, status.head))
+            }
         }
     }
 

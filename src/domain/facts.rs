@@ -52,7 +52,9 @@ impl Serialize for RepoPath {
         use base64::Engine;
         match self.as_str() {
             Some(text) => PathForm::Text(text.to_owned()),
-            None => PathForm::Raw { b64: base64::engine::general_purpose::STANDARD.encode(&self.0) },
+            None => PathForm::Raw {
+                b64: base64::engine::general_purpose::STANDARD.encode(&self.0),
+            },
         }
         .serialize(serializer)
     }

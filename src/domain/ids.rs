@@ -78,7 +78,9 @@ impl Digest {
 
     /// Reads 64 lowercase hex digits.
     pub fn parse(text: &str) -> Option<Self> {
-        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let lower = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let mut bytes = [0; 32];
         (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(Digest(bytes))
     }

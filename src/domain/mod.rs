@@ -21,4 +21,3 @@ pub mod request;
 pub mod state;
 pub mod text;
 pub mod time;
-

@@ -56,6 +56,9 @@ pub enum Refusal {
 impl Refusal {
     /// A value that the rules do not take.
     pub fn invalid(field: &str, reason: impl Into<String>) -> Self {
-        Refusal::Invalid { field: field.to_owned(), reason: reason.into() }
+        Refusal::Invalid {
+            field: field.to_owned(),
+            reason: reason.into(),
+        }
     }
 }

@@ -324,7 +324,10 @@ impl StatusKey {
 
     /// The status's name on every forge: `signedapproval/<target branch>`.
     pub fn name(&self) -> String {
-        format!("signedapproval/{}", self.target.strip_prefix("refs/heads/").unwrap_or(&self.target))
+        format!(
+            "signedapproval/{}",
+            self.target.strip_prefix("refs/heads/").unwrap_or(&self.target)
+        )
     }
 }
 

@@ -197,7 +197,9 @@ pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, Fault> {
         Some((&RECORD_VERSION, json)) => {
             serde_json::from_slice(json).map_err(|e| Fault(format!("damaged record: {e}")))
         }
-        Some((version, _)) => Err(Fault(format!("record version {version} is newer than this program"))),
+        Some((version, _)) => Err(Fault(format!(
+            "record version {version} is newer than this program"
+        ))),
         None => Err(Fault("empty record".into())),
     }
 }

@@ -20,7 +20,9 @@ impl Time {
 
     /// Reads RFC 3339 with any offset and precision.
     pub fn parse(text: &str) -> Option<Time> {
-        text.parse::<jiff::Timestamp>().ok().map(|it| Time(it.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|it| Time(it.as_millisecond()))
     }
 
     /// The instant to the second, for sentences: `2026-03-15T14:23:07Z`.

@@ -79,7 +79,10 @@ fn hints(at: &Surroundings) -> Result<Vec<(ChangeKey, u64)>, Trouble> {
         .filter_map(|(row, value)| {
             let text = String::from_utf8(row).ok()?;
             let (project, number) = text.split_once('\0')?;
-            let key = ChangeKey { project: ProjectId::parse(project)?, number: number.parse().ok()? };
+            let key = ChangeKey {
+                project: ProjectId::parse(project)?,
+                number: number.parse().ok()?,
+            };
             Some((key, u64::from_be_bytes(value.try_into().ok()?)))
         })
         .collect())
@@ -95,7 +98,11 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
         return Ok(Read1::Done);
     };
     let forge_project = &connected.project.settings.forge_project_id;
-    let facts = match connected.forge.change(&key.project, forge_project, key.number).await {
+    let facts = match connected
+        .forge
+        .change(&key.project, forge_project, key.number)
+        .await
+    {
         Ok(facts) => facts,
         Err(outbound::Error::Status { code: 404, .. }) => {
             forget(at, key, hint, "the forge shows no such change").await?;
@@ -115,8 +122,8 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
             return Ok(Read1::Later(wait));
         }
     };
-    let unfinished = facts.state == ChangeState::Open
-        && (facts.files.incomplete.is_some() || facts.base.is_empty());
+    let unfinished =
+        facts.state == ChangeState::Open && (facts.files.incomplete.is_some() || facts.base.is_empty());
     if unfinished && tries < UNFINISHED_TRIES {
         return Ok(Read1::Later(None));
     }
@@ -124,7 +131,9 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
     let subject = subject(&connected, &facts, files_sha256)?;
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).expect("the system's random numbers never run out");
-    let actor = Actor::Forge { integration: connected.integration.id.clone() };
+    let actor = Actor::Forge {
+        integration: connected.integration.id.clone(),
+    };
     let command = Command::ObserveChange {
         facts: Box::new(facts),
         subject,
@@ -137,7 +146,11 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
 }
 
 async fn forget(at: &Surroundings, key: &ChangeKey, hint: u64, reason: &str) -> Result<(), Trouble> {
-    let command = Command::ForgetHint { change: key.clone(), hint, reason: reason.to_owned() };
+    let command = Command::ForgetHint {
+        change: key.clone(),
+        hint,
+        reason: reason.to_owned(),
+    };
     at.engine.submit(Actor::System, command).await?;
     Ok(())
 }

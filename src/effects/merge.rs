@@ -40,7 +40,12 @@ pub async fn run_merges(at: Surroundings) {
         let due: Vec<RequestId> = open.keys().filter(|it| pace.is_due(it)).cloned().collect();
         // One at a time: a merge changes what the next one merges into.
         for request in due {
-            let cursor = open.iter().filter(|(it, _)| **it != request).map(|(_, seq)| *seq).min().unwrap_or(next);
+            let cursor = open
+                .iter()
+                .filter(|(it, _)| **it != request)
+                .map(|(_, seq)| *seq)
+                .min()
+                .unwrap_or(next);
             match merge(&at, &request, cursor).await {
                 Ok(Merged::Ended) => {
                     pace.done(&request);
@@ -73,7 +78,13 @@ fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>
         }
         for (seq, leaf) in entries {
             let event = Snapshot::event(&leaf)?;
-            if let Event::StatusConfirmed { state: GateState::Success, request: Some(request), refused: None, .. } = event {
+            if let Event::StatusConfirmed {
+                state: GateState::Success,
+                request: Some(request),
+                refused: None,
+                ..
+            } = event
+            {
                 open.entry(request).or_insert(seq);
             }
             *next = seq + 1;
@@ -84,13 +95,18 @@ fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>
 enum Merged {
     /// Merged, refused for good, or no longer wanted.
     Ended,
-    Later { after: Option<Duration>, reason: String },
+    Later {
+        after: Option<Duration>,
+        reason: String,
+    },
 }
 
 async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged, Trouble> {
     let (head, number, connected) = {
         let snapshot = at.store.read()?;
-        let Some(request) = snapshot.get::<Request>(id.as_str())? else { return Ok(Merged::Ended) };
+        let Some(request) = snapshot.get::<Request>(id.as_str())? else {
+            return Ok(Merged::Ended);
+        };
         let green = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
         let asked = snapshot.get::<MergeRecord>(id.as_str())?.is_some();
         let (Some(key), Some(head), true, false) = (&request.change, &request.head, green, asked) else {
@@ -98,7 +114,9 @@ async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged,
         };
         let change = snapshot.get::<Change>(&change_row(key))?;
         let current = change.is_some_and(|it| it.open && !it.draft && it.request.as_ref() == Some(id));
-        let Some(connected) = at.connected(&key.project, &snapshot)? else { return Ok(Merged::Ended) };
+        let Some(connected) = at.connected(&key.project, &snapshot)? else {
+            return Ok(Merged::Ended);
+        };
         if !current || !connected.project.settings.auto_merge {
             return Ok(Merged::Ended);
         }
@@ -107,14 +125,26 @@ async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged,
     let forge_project = &connected.project.settings.forge_project_id;
     let (merged, commit, refused) = match connected.forge.merge(forge_project, number, &head).await {
         MergeOutcome::Merged { commit } => (true, commit, None),
-        MergeOutcome::HeadMoved => {
-            (false, None, Some("The head moved after the approval; the new head needs its own.".to_owned()))
-        }
+        MergeOutcome::HeadMoved => (
+            false,
+            None,
+            Some("The head moved after the approval; the new head needs its own.".to_owned()),
+        ),
         MergeOutcome::Denied { reason } => (false, None, Some(reason)),
-        MergeOutcome::NotReady { reason } => return Ok(Merged::Later { after: Some(NOT_READY), reason }),
+        MergeOutcome::NotReady { reason } => {
+            return Ok(Merged::Later {
+                after: Some(NOT_READY),
+                reason,
+            });
+        }
         MergeOutcome::Retry { after, reason } => return Ok(Merged::Later { after, reason }),
     };
-    let command = Command::RecordMerge { request: id.clone(), merged, commit, refused };
+    let command = Command::RecordMerge {
+        request: id.clone(),
+        merged,
+        commit,
+        refused,
+    };
     let submission = Submission {
         actor: Actor::System,
         command,

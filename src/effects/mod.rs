@@ -39,12 +39,20 @@ impl Surroundings {
             return Ok(None);
         };
         let integration = snapshot.get::<Integration>(project.integration.as_str())?;
-        let Some(integration) = integration.filter(|it| !it.removed) else { return Ok(None) };
+        let Some(integration) = integration.filter(|it| !it.removed) else {
+            return Ok(None);
+        };
         let sealed = snapshot.secret(&token_name(&integration.id))?;
         let sealed = sealed.ok_or_else(|| Trouble::Forge("the integration has no token".into()))?;
-        let forge =
-            self.forges.of(&integration, &sealed).map_err(|e| Trouble::Forge(e.to_string()))?;
-        Ok(Some(Connected { project, integration, forge }))
+        let forge = self
+            .forges
+            .of(&integration, &sealed)
+            .map_err(|e| Trouble::Forge(e.to_string()))?;
+        Ok(Some(Connected {
+            project,
+            integration,
+            forge,
+        }))
     }
 }
 

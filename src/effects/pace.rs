@@ -16,7 +16,9 @@ pub(super) struct Pace<K> {
 
 impl<K: Eq + Hash + Clone> Pace<K> {
     pub(super) fn new() -> Self {
-        Pace { waiting: HashMap::new() }
+        Pace {
+            waiting: HashMap::new(),
+        }
     }
 
     /// Whether it may be tried now.
@@ -32,9 +34,12 @@ impl<K: Eq + Hash + Clone> Pace<K> {
     /// It failed; not before `at_least`.
     pub(super) fn failed(&mut self, key: &K, at_least: Option<Duration>) {
         let failures = self.failures(key);
-        let doubled = FIRST.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(LONGEST);
+        let doubled = FIRST
+            .saturating_mul(2_u32.saturating_pow(failures.min(10)))
+            .min(LONGEST);
         let wait = at_least.unwrap_or_default().max(jitter(doubled));
-        self.waiting.insert(key.clone(), (failures.saturating_add(1), Instant::now() + wait));
+        self.waiting
+            .insert(key.clone(), (failures.saturating_add(1), Instant::now() + wait));
     }
 
     /// It is done.

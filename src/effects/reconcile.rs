@@ -17,7 +17,12 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Reconciles all projects, for ever; at once after a start, since anything may have happened meanwhile.
 pub async fn run_reconciler(at: Surroundings) {
     loop {
-        let projects = match at.store.read().map_err(Trouble::from).and_then(|it| Ok(it.all::<Project>()?)) {
+        let projects = match at
+            .store
+            .read()
+            .map_err(Trouble::from)
+            .and_then(|it| Ok(it.all::<Project>()?))
+        {
             Ok(projects) => projects,
             Err(error) => {
                 tracing::error!(%error, "projects can't be read");
@@ -49,7 +54,9 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
     let recorded = recorded(at, project)?;
     let gated = |head: &ChangeHead| {
         let patterns = project.settings.branch_patterns.iter();
-        patterns.filter_map(|it| NamePattern::new(it).ok()).any(|it| it.matches_branch(&head.target))
+        patterns
+            .filter_map(|it| NamePattern::new(it).ok())
+            .any(|it| it.matches_branch(&head.target))
     };
     let mut doubtful = Vec::new();
     for (number, head) in &listed {
@@ -68,10 +75,20 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
             doubtful.push(*number);
         }
     }
-    doubtful.extend(recorded.iter().filter(|(number, it)| it.open && !listed.contains_key(number)).map(|(n, _)| *n));
+    doubtful.extend(
+        recorded
+            .iter()
+            .filter(|(number, it)| it.open && !listed.contains_key(number))
+            .map(|(n, _)| *n),
+    );
     for number in doubtful {
-        let change = ChangeKey { project: project.id.clone(), number };
-        at.engine.submit(Actor::System, Command::HintChange { change }).await?;
+        let change = ChangeKey {
+            project: project.id.clone(),
+            number,
+        };
+        at.engine
+            .submit(Actor::System, Command::HintChange { change })
+            .await?;
     }
     Ok(())
 }

@@ -49,7 +49,12 @@ pub async fn run_statuses(at: Surroundings) {
         let results: Vec<_> = stream::iter(due)
             .map(|key| {
                 let at = &at;
-                let cursor = dirty.iter().filter(|(it, _)| **it != key).map(|(_, seq)| *seq).min().unwrap_or(next);
+                let cursor = dirty
+                    .iter()
+                    .filter(|(it, _)| **it != key)
+                    .map(|(_, seq)| *seq)
+                    .min()
+                    .unwrap_or(next);
                 async move {
                     let result = settle(at, &key, cursor).await;
                     (key, result)
@@ -100,19 +105,28 @@ fn follow(at: &Surroundings, next: &mut u64, dirty: &mut Dirty) -> Result<(), Tr
 }
 
 fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<StatusKey>, Trouble> {
-    if let Event::ChangeObserved { change, head, target, .. } = event {
+    if let Event::ChangeObserved {
+        change, head, target, ..
+    } = event
+    {
         return Ok(Some(StatusKey {
             project: change.project.clone(),
             head: head.clone(),
             target: target.clone(),
         }));
     }
-    let Some(id) = event.request() else { return Ok(None) };
-    let Some(request) = snapshot.get::<Request>(id.as_str())? else { return Ok(None) };
+    let Some(id) = event.request() else {
+        return Ok(None);
+    };
+    let Some(request) = snapshot.get::<Request>(id.as_str())? else {
+        return Ok(None);
+    };
     Ok(match (request.change, request.head, request.target) {
-        (Some(change), Some(head), Some(target)) => {
-            Some(StatusKey { project: change.project, head, target })
-        }
+        (Some(change), Some(head), Some(target)) => Some(StatusKey {
+            project: change.project,
+            head,
+            target,
+        }),
         _ => None,
     })
 }
@@ -121,7 +135,10 @@ enum Settled {
     Right,
     /// The forge will not take it; recorded once.
     Refused,
-    Later { after: Option<Duration>, reason: String },
+    Later {
+        after: Option<Duration>,
+        reason: String,
+    },
 }
 
 async fn settle(at: &Surroundings, key: &StatusKey, cursor: u64) -> Result<Settled, Trouble> {
@@ -129,14 +146,18 @@ async fn settle(at: &Surroundings, key: &StatusKey, cursor: u64) -> Result<Settl
         let snapshot = at.store.read()?;
         let wanted = wanted_status(key, &snapshot)?;
         let last = snapshot.get::<ConfirmedStatus>(&key.row())?;
-        let Some(wanted) = wanted else { return Ok(Settled::Right) };
+        let Some(wanted) = wanted else {
+            return Ok(Settled::Right);
+        };
         let is_right = |it: &ConfirmedStatus| it.state == wanted.state && it.refused.is_none();
         if last.as_ref().is_some_and(is_right) {
             return Ok(Settled::Right);
         }
         (wanted, last, at.connected(&key.project, &snapshot)?)
     };
-    let Some(connected) = connected else { return Ok(Settled::Right) };
+    let Some(connected) = connected else {
+        return Ok(Settled::Right);
+    };
     let write = StatusWrite {
         forge_project_id: connected.project.settings.forge_project_id.clone(),
         sha: key.head.clone(),
@@ -156,7 +177,8 @@ async fn settle(at: &Surroundings, key: &StatusKey, cursor: u64) -> Result<Settl
         }
         Outcome::Retry { after, reason } => Ok(Settled::Later { after, reason }),
         Outcome::Rejected { reason } => {
-            let known = last.is_some_and(|it| it.refused.as_ref() == Some(&reason) && it.state == wanted.state);
+            let known =
+                last.is_some_and(|it| it.refused.as_ref() == Some(&reason) && it.state == wanted.state);
             if !known {
                 tracing::warn!(%reason, project = %key.project, sha = %key.head, "the forge refuses a status");
                 confirm(at, key, wanted, Some(reason), cursor).await?;

@@ -88,7 +88,8 @@ impl Engine {
                                 // A caller that went away does not undo what is committed.
                                 let _ = answer.send(result);
                             }
-                            size_sender.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
+                            size_sender
+                                .send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
                         }
                         Err(error) => {
                             // Unknown, not failed: stop here, let a restart look at what is on the disk.
@@ -103,7 +104,11 @@ impl Engine {
                 let _ = alive_sender.send(false);
             })
             .map_err(|e| crate::store::Error::Io(format!("the writer thread: {e}")))?;
-        Ok(Engine { queue, size, alive: Arc::new(alive) })
+        Ok(Engine {
+            queue,
+            size,
+            alive: Arc::new(alive),
+        })
     }
 
     /// Gives a command and waits until it is durable or refused.
@@ -111,7 +116,13 @@ impl Engine {
     /// # Errors
     /// See `Error`; after `Busy`, `Sealed`, `ClockUnsound` and `Refused` nothing has happened.
     pub async fn submit(&self, actor: Actor, command: Command) -> Result<Reply, Error> {
-        self.submit_with(Submission { actor, command, secrets: Vec::new(), cursor: None }).await
+        self.submit_with(Submission {
+            actor,
+            command,
+            secrets: Vec::new(),
+            cursor: None,
+        })
+        .await
     }
 
     /// As `submit`, with secrets or a cursor in the same transaction.

@@ -11,12 +11,12 @@ use crate::domain::state::{Fault, Read, decode};
 use crate::domain::time::Time;
 use crate::engine::Writer;
 use crate::engine::writer::current_origin;
+use crate::evidence::credential;
 use crate::evidence::credential::{
     CredentialInput, EvidenceInput, ForgeAccount, Issuer, PasskeyEvidence, RequesterKind,
 };
 use crate::evidence::dsse::{Envelope, PAYLOAD_TYPE, key_id, pae, spki_of_ed25519};
 use crate::evidence::outcome::{Obligation, Outcome, OutcomeInput};
-use crate::evidence::credential;
 use crate::signing::{SignError, sign_verified};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -43,7 +43,10 @@ impl Writer {
         now: Time,
         state: &impl Read,
     ) -> Result<Result<Prepared, SignError>, Fault> {
-        let mut prepared = Prepared { steps: Vec::with_capacity(steps.len()), credential: None };
+        let mut prepared = Prepared {
+            steps: Vec::with_capacity(steps.len()),
+            credential: None,
+        };
         // What an earlier step of the same plan will store counts as stored.
         let mut fresh: Vec<Vec<u8>> = Vec::new();
         for step in steps {
@@ -64,17 +67,20 @@ impl Writer {
                     let digest = Digest::of(&file);
                     prepared.credential = Some(digest);
                     prepared.steps.push(Ready::Blob(file));
-                    prepared.steps.push(Ready::Event(Box::new(recorded(*draft, digest, state)?)));
+                    prepared
+                        .steps
+                        .push(Ready::Event(Box::new(recorded(*draft, digest, state)?)));
                 }
                 Step::Outcome(draft) => {
                     let blob = match fresh.iter().find(|it| Digest::of(it) == draft.opening) {
                         Some(blob) => Some(blob.clone()),
                         None => state.blob(&draft.opening)?,
                     };
-                    let blob = blob
-                        .ok_or_else(|| Fault(format!("the opening of {} is missing", draft.request)))?;
+                    let blob =
+                        blob.ok_or_else(|| Fault(format!("the opening of {} is missing", draft.request)))?;
                     let opening: Opening = decode(&blob)?;
-                    let statement = self.outcome_statement(&draft, &opening, prepared.credential, now, state)?;
+                    let statement =
+                        self.outcome_statement(&draft, &opening, prepared.credential, now, state)?;
                     let file = match self.signed(&statement) {
                         Ok(file) => file,
                         Err(error) => return Ok(Err(error)),
@@ -110,14 +116,24 @@ impl Writer {
             .iter()
             .find(|it| it.credential_id == proof.credential_id)
             .ok_or_else(|| Fault("the passkey of a decision is not recorded".into()))?;
-        let spki = STANDARD.decode(&passkey.spki).map_err(|e| Fault(format!("stored public key: {e}")))?;
+        let spki = STANDARD
+            .decode(&passkey.spki)
+            .map_err(|e| Fault(format!("stored public key: {e}")))?;
         let credential_id = URL_SAFE_NO_PAD
             .decode(&passkey.credential_id)
             .map_err(|e| Fault(format!("stored credential id: {e}")))?;
         let origin = self.origin(state)?;
-        let gate = Gate::of(&draft.opening, draft.request.id.as_str(), &self.issuer.public_url, state)?;
+        let gate = Gate::of(
+            &draft.opening,
+            draft.request.id.as_str(),
+            &self.issuer.public_url,
+            state,
+        )?;
         let linked = gate.integration.as_ref().and_then(|integration| {
-            let account = person.accounts.iter().find(|it| it.integration == integration.id)?;
+            let account = person
+                .accounts
+                .iter()
+                .find(|it| it.integration == integration.id)?;
             Some(ForgeAccount {
                 forge: integration.kind.name(),
                 instance: &integration.base_url,
@@ -129,12 +145,22 @@ impl Writer {
         let requested_at = draft.request.created_at.to_string();
         let decided_at = now.to_string();
         let instance = format!("urn:uuid:{}", self.issuer.instance);
-        let needed = draft.request.obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
+        let needed = draft
+            .request
+            .obligations
+            .iter()
+            .map(|it| it.quorum)
+            .max()
+            .unwrap_or(1);
         let input = CredentialInput {
             intent: &draft.intent,
             git_tree: None,
             gate_uri: &gate.uri,
-            requester: credential::Requester { kind: requester_kind(&draft.request.requester), id, name },
+            requester: credential::Requester {
+                kind: requester_kind(&draft.request.requester),
+                id,
+                name,
+            },
             account: linked,
             evidence: EvidenceInput::Passkey(PasskeyEvidence {
                 platform: passkey.platform,
@@ -167,7 +193,9 @@ impl Writer {
             },
             log_origin: &origin,
         };
-        input.statement_bytes().map_err(|e| Fault(format!("credential: {e}")))
+        input
+            .statement_bytes()
+            .map_err(|e| Fault(format!("credential: {e}")))
     }
 
     fn outcome_statement(
@@ -184,9 +212,8 @@ impl Writer {
             for filled in &it.by {
                 let digest = match filled {
                     FilledBy::Earlier(digest) => *digest,
-                    FilledBy::ThisOne => {
-                        this_one.ok_or_else(|| Fault("an outcome names a credential that was not made".into()))?
-                    }
+                    FilledBy::ThisOne => this_one
+                        .ok_or_else(|| Fault("an outcome names a credential that was not made".into()))?,
                 };
                 credentials.push(format!("crd_{digest}"));
             }
@@ -225,7 +252,9 @@ impl Writer {
             },
             log_origin: &self.origin(state)?,
         };
-        input.statement_bytes().map_err(|e| Fault(format!("outcome: {e}")))
+        input
+            .statement_bytes()
+            .map_err(|e| Fault(format!("outcome: {e}")))
     }
 
     fn origin(&self, state: &impl Read) -> Result<String, Fault> {
@@ -242,13 +271,22 @@ struct Gate {
 impl Gate {
     fn of(opening: &Opening, id: &str, public_url: &str, state: &impl Read) -> Result<Gate, Fault> {
         let Some(change) = &opening.change else {
-            return Ok(Gate { uri: format!("{public_url}/a/{id}"), integration: None });
+            return Ok(Gate {
+                uri: format!("{public_url}/a/{id}"),
+                integration: None,
+            });
         };
         let project: Project = state
             .get(change.project.as_str())?
             .ok_or_else(|| Fault(format!("{} is not recorded", change.project)))?;
-        let uri = opening.facts.as_ref().map_or_else(String::new, |it| it.web_url.clone());
-        Ok(Gate { uri, integration: state.get(project.integration.as_str())? })
+        let uri = opening
+            .facts
+            .as_ref()
+            .map_or_else(String::new, |it| it.web_url.clone());
+        Ok(Gate {
+            uri,
+            integration: state.get(project.integration.as_str())?,
+        })
     }
 }
 
@@ -271,14 +309,43 @@ fn recorded(draft: DecisionDraft, credential: Digest, state: &impl Read) -> Resu
 }
 
 fn ended(draft: OutcomeDraft, outcome_sha256: Digest) -> Event {
-    let OutcomeDraft { request, status, reason, expires_at, skipped_by, .. } = draft;
+    let OutcomeDraft {
+        request,
+        status,
+        reason,
+        expires_at,
+        skipped_by,
+        ..
+    } = draft;
     match status {
-        Status::Approved => Event::RequestApproved { request, outcome_sha256, expires_at },
-        Status::Rejected => Event::RequestRejected { request, outcome_sha256 },
-        Status::Expired => Event::RequestExpired { request, outcome_sha256 },
-        Status::Superseded => Event::RequestSuperseded { request, outcome_sha256, reason },
-        Status::Skipped => Event::RequestSkipped { request, outcome_sha256, rules: skipped_by },
-        Status::Cancelled | Status::Pending => Event::RequestCancelled { request, outcome_sha256, reason },
+        Status::Approved => Event::RequestApproved {
+            request,
+            outcome_sha256,
+            expires_at,
+        },
+        Status::Rejected => Event::RequestRejected {
+            request,
+            outcome_sha256,
+        },
+        Status::Expired => Event::RequestExpired {
+            request,
+            outcome_sha256,
+        },
+        Status::Superseded => Event::RequestSuperseded {
+            request,
+            outcome_sha256,
+            reason,
+        },
+        Status::Skipped => Event::RequestSkipped {
+            request,
+            outcome_sha256,
+            rules: skipped_by,
+        },
+        Status::Cancelled | Status::Pending => Event::RequestCancelled {
+            request,
+            outcome_sha256,
+            reason,
+        },
     }
 }
 

@@ -50,13 +50,21 @@ pub fn begin_instance(
             public_url: public_url.to_owned(),
             version: version.to_owned(),
         },
-        Event::EpochOpened { epoch: 1, origin: log_origin, reason: "first start".into(), previous: None },
+        Event::EpochOpened {
+            epoch: 1,
+            origin: log_origin,
+            reason: "first start".into(),
+            previous: None,
+        },
         activated("credential", keys.credential.public_key(), 2),
         activated("log", keys.log.public_key(), 3),
     ];
     let mut writer = Writer::new(store, keys, clock, issuer)?;
     record(&mut writer, events)?;
-    Ok(Begun { writer, new_epoch: false })
+    Ok(Begun {
+        writer,
+        new_epoch: false,
+    })
 }
 
 /// Goes on with an existing journal.
@@ -89,14 +97,20 @@ pub fn continue_instance(
     for (which, key) in [("credential", &keys.credential), ("log", &keys.log)] {
         let keyid = key_id(&spki_of_ed25519(&key.public_key()));
         if active(which)?.as_deref() != Some(keyid.as_str()) {
-            return Err(store::Error::Damaged(format!("the {which} key is not the one this journal names")));
+            return Err(store::Error::Damaged(format!(
+                "the {which} key is not the one this journal names"
+            )));
         }
     }
     let newest = snapshot.latest_checkpoint()?.map(|(_, note)| note);
     drop(snapshot);
     let same = origin(public_url, &instance, epoch);
     let moved = same != before;
-    let log_origin = if moved { origin(public_url, &instance, epoch + 1) } else { same };
+    let log_origin = if moved {
+        origin(public_url, &instance, epoch + 1)
+    } else {
+        same
+    };
     let issuer = Issuer {
         public_url: public_url.to_owned(),
         instance,
@@ -113,7 +127,10 @@ pub fn continue_instance(
         };
         record(&mut writer, vec![event])?;
     }
-    Ok(Begun { writer, new_epoch: moved })
+    Ok(Begun {
+        writer,
+        new_epoch: moved,
+    })
 }
 
 fn activated(which: &str, public: [u8; 32], from_seq: u64) -> Event {
@@ -128,7 +145,12 @@ fn activated(which: &str, public: [u8; 32], from_seq: u64) -> Event {
 
 fn record(writer: &mut writer::Writer, events: Vec<Event>) -> Result<(), store::Error> {
     let command = Command::Record { events };
-    let submission = Submission { actor: Actor::System, command, secrets: Vec::new(), cursor: None };
+    let submission = Submission {
+        actor: Actor::System,
+        command,
+        secrets: Vec::new(),
+        cursor: None,
+    };
     let (results, _) = writer.write(vec![submission])?;
     match results.into_iter().next() {
         Some(Ok(_)) => Ok(()),

@@ -69,7 +69,13 @@ impl Writer {
                 Time::parse(&leaf.time).ok_or_else(|| store::Error::Damaged("odd time of an entry".into()))?
             }
         };
-        Ok(Writer { store, keys, clock, issuer, last })
+        Ok(Writer {
+            store,
+            keys,
+            clock,
+            issuer,
+            last,
+        })
     }
 
     /// The journal's size.
@@ -86,7 +92,10 @@ impl Writer {
         let before = transaction.size()?;
         let mut results = Vec::with_capacity(group.len());
         for submission in group {
-            let needs_clock = matches!(submission.command, Command::Decide(_) | Command::ConsumeRequest { .. });
+            let needs_clock = matches!(
+                submission.command,
+                Command::Decide(_) | Command::ConsumeRequest { .. }
+            );
             if needs_clock && !clock_sound {
                 results.push(Err(Error::ClockUnsound));
                 continue;
@@ -161,19 +170,28 @@ impl Writer {
         let seq = transaction.size()?;
         let leaf = encode_leaf(event, actor, seq, now).map_err(store::Error::Damaged)?;
         transaction.append(&leaf)?;
-        apply(event, Place { seq, time: now, leaf: Digest::of(&leaf) }, transaction)?;
+        apply(
+            event,
+            Place {
+                seq,
+                time: now,
+                leaf: Digest::of(&leaf),
+            },
+            transaction,
+        )?;
         Ok(())
     }
 
     fn checkpoint(&self, transaction: &Transaction, size: u64) -> Result<String, String> {
         let root = transaction.root().map_err(|e| e.to_string())?;
         let origin = current_origin(transaction).map_err(|e| e.to_string())?;
-        let checkpoint =
-            Checkpoint::new(origin.as_deref().unwrap_or(&self.issuer.log_origin), size, root)
-                .map_err(|e| e.to_string())?;
-        let signature = sign_verified(&*self.keys.log, checkpoint.body().as_bytes())
+        let checkpoint = Checkpoint::new(origin.as_deref().unwrap_or(&self.issuer.log_origin), size, root)
             .map_err(|e| e.to_string())?;
-        checkpoint.assemble(self.keys.log.public_key(), &signature).map_err(|e| e.to_string())
+        let signature =
+            sign_verified(&*self.keys.log, checkpoint.body().as_bytes()).map_err(|e| e.to_string())?;
+        checkpoint
+            .assemble(self.keys.log.public_key(), &signature)
+            .map_err(|e| e.to_string())
     }
 
     /// The verifier key of the log in the current epoch.
@@ -187,12 +205,22 @@ pub fn rebuild(store: &Store) -> Result<(), store::Error> {
     let mut transaction = store.write()?;
     transaction.drop_projections()?;
     for seq in 0..transaction.size()? {
-        let leaf = transaction.leaf(seq)?.ok_or_else(|| store::Error::Damaged(format!("entry {seq} is missing")))?;
+        let leaf = transaction
+            .leaf(seq)?
+            .ok_or_else(|| store::Error::Damaged(format!("entry {seq} is missing")))?;
         let parsed = leaf::parse(&leaf).map_err(|e| store::Error::Damaged(e.to_string()))?;
         let time = Time::parse(&parsed.time).ok_or_else(|| store::Error::Damaged("odd time".into()))?;
         let event: Event =
             serde_json::from_slice(&leaf).map_err(|e| store::Error::Damaged(format!("entry {seq}: {e}")))?;
-        apply(&event, Place { seq, time, leaf: Digest::of(&leaf) }, &mut transaction)?;
+        apply(
+            &event,
+            Place {
+                seq,
+                time,
+                leaf: Digest::of(&leaf),
+            },
+            &mut transaction,
+        )?;
     }
     transaction.commit()
 }
@@ -200,7 +228,8 @@ pub fn rebuild(store: &Store) -> Result<(), store::Error> {
 /// The log's origin as the journal has it.
 pub(super) fn current_origin(state: &impl Read) -> Result<Option<String>, Fault> {
     let row = state.get_raw(Table::Counters, crate::domain::apply::EPOCH)?;
-    row.map(|it| crate::domain::state::decode::<(u32, String)>(&it).map(|(_, origin)| origin)).transpose()
+    row.map(|it| crate::domain::state::decode::<(u32, String)>(&it).map(|(_, origin)| origin))
+        .transpose()
 }
 
 fn encode_leaf(event: &Event, actor: &Actor, seq: u64, now: Time) -> Result<Vec<u8>, String> {

@@ -31,7 +31,11 @@ pub struct Forges {
 impl Forges {
     /// No connection yet. Plain http is let through only to `allow_http`.
     pub fn new(allow_http: Vec<String>, unseal: Unseal) -> Self {
-        Forges { allow_http, unseal, made: Mutex::default() }
+        Forges {
+            allow_http,
+            unseal,
+            made: Mutex::default(),
+        }
     }
 
     /// A connection that is tried out before it is kept.
@@ -48,7 +52,10 @@ impl Forges {
     /// `Refused` when the token can't be opened or the settings can't be used.
     pub fn of(&self, integration: &Integration, sealed: &[u8]) -> Result<Forge, Error> {
         let digest = Digest::of(sealed);
-        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut made = self
+            .made
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((with, forge)) = made.get(&integration.id)
             && *with == digest
         {

@@ -27,7 +27,9 @@ pub enum Purpose {
         email: String,
         state: Box<PasskeyRegistration>,
     },
-    SignIn { state: Box<DiscoverableAuthentication> },
+    SignIn {
+        state: Box<DiscoverableAuthentication>,
+    },
     /// A further passkey, confirmed by one that is held.
     AddPasskey {
         person: PersonId,
@@ -88,7 +90,11 @@ impl Ceremonies {
         ongoing.open.retain(|_, it| it.expires_at > now);
         ongoing.answered.retain(|_, (_, until)| *until > now);
         if ongoing.open.len() >= ONGOING_MAX {
-            let oldest = ongoing.open.iter().min_by_key(|(_, it)| it.expires_at).map(|(id, _)| id.clone());
+            let oldest = ongoing
+                .open
+                .iter()
+                .min_by_key(|(_, it)| it.expires_at)
+                .map(|(id, _)| id.clone());
             if let Some(oldest) = oldest {
                 ongoing.open.remove(&oldest);
             }
@@ -103,7 +109,13 @@ impl Ceremonies {
         let mut ongoing = self.lock();
         ongoing.enrolments.retain(|_, it| it.expires_at > now);
         // Only bearers of a valid token get here, so the map stays as small as the list of open invitations.
-        ongoing.enrolments.insert(token, Ceremony { purpose, expires_at: now.plus_seconds(LIFETIME_SECONDS) });
+        ongoing.enrolments.insert(
+            token,
+            Ceremony {
+                purpose,
+                expires_at: now.plus_seconds(LIFETIME_SECONDS),
+            },
+        );
     }
 
     /// Takes an enrolment out, once.
@@ -120,7 +132,9 @@ impl Ceremonies {
 
     /// Remembers a successful answer for as long as a client may reasonably repeat it.
     pub fn remember(&self, id: CeremonyId, answered: Answered, now: Time) {
-        self.lock().answered.insert(id, (answered, now.plus_seconds(10 * LIFETIME_SECONDS)));
+        self.lock()
+            .answered
+            .insert(id, (answered, now.plus_seconds(10 * LIFETIME_SECONDS)));
     }
 
     /// The answer a ceremony got.
@@ -130,6 +144,8 @@ impl Ceremonies {
 
     fn lock(&self) -> MutexGuard<'_, Ongoing> {
         // A panic while holding the lock leaves maps that are whole: nothing is changed in two steps.
-        self.ongoing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.ongoing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

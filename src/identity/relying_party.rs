@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use url::Url;
 use webauthn_rs::prelude::{
-    DiscoverableAuthentication, Passkey, PasskeyAuthentication, PasskeyRegistration,
-    PublicKeyCredential, RegisterPublicKeyCredential, Uuid, Webauthn, WebauthnBuilder,
+    DiscoverableAuthentication, Passkey, PasskeyAuthentication, PasskeyRegistration, PublicKeyCredential,
+    RegisterPublicKeyCredential, Uuid, Webauthn, WebauthnBuilder,
 };
 
 /// Longest label of a passkey, in characters.
@@ -50,7 +50,10 @@ impl RelyingParty {
     /// The relying party of a public URL. Its host is the RP ID: changing it later loses every passkey.
     pub fn new(public_url: &str) -> Result<RelyingParty, Error> {
         let url = Url::parse(public_url).map_err(|e| Error::Settings(e.to_string()))?;
-        let id = url.domain().ok_or_else(|| Error::Settings("an address is not a name".into()))?.to_owned();
+        let id = url
+            .domain()
+            .ok_or_else(|| Error::Settings("an address is not a name".into()))?
+            .to_owned();
         let webauthn = WebauthnBuilder::new(&id, &url)
             .and_then(|it| {
                 it.rp_name("SignedApproval")
@@ -58,7 +61,11 @@ impl RelyingParty {
                     .build()
             })
             .map_err(|e| Error::Settings(e.to_string()))?;
-        Ok(RelyingParty { webauthn, id, origin: url.origin().ascii_serialization() })
+        Ok(RelyingParty {
+            webauthn,
+            id,
+            origin: url.origin().ascii_serialization(),
+        })
     }
 
     /// The RP ID.
@@ -104,22 +111,38 @@ impl RelyingParty {
     ) -> Result<NewPasskey, Error> {
         let response: RegisterPublicKeyCredential =
             serde_json::from_value(credential.clone()).map_err(|e| Error::Form(e.to_string()))?;
-        let passkey = self.webauthn.finish_passkey_registration(&response, state).map_err(not_verified)?;
+        let passkey = self
+            .webauthn
+            .finish_passkey_registration(&response, state)
+            .map_err(not_verified)?;
         self.check_client_data(&response.response.client_data_json)?;
         let attestation = response.response.attestation_object.to_vec();
         let key = attested(&attestation).map_err(not_verified)?;
         if key.credential_id != passkey.cred_id().to_vec() || !key.flags.user_verified() {
-            return Err(Error::NotVerified("two readings of the attestation disagree".into()));
+            return Err(Error::NotVerified(
+                "two readings of the attestation disagree".into(),
+            ));
         }
-        let platform =
-            credential.get("authenticatorAttachment").and_then(Value::as_str) == Some("platform");
+        let platform = credential.get("authenticatorAttachment").and_then(Value::as_str) == Some("platform");
         let transports = credential
             .pointer("/response/transports")
             .and_then(Value::as_array)
-            .map(|it| it.iter().filter_map(Value::as_str).take(8).map(|it| it.chars().take(32).collect()).collect())
+            .map(|it| {
+                it.iter()
+                    .filter_map(Value::as_str)
+                    .take(8)
+                    .map(|it| it.chars().take(32).collect())
+                    .collect()
+            })
             .unwrap_or_default();
         let label = label.map_or_else(
-            || if platform { "This device".to_owned() } else { "Passkey".to_owned() },
+            || {
+                if platform {
+                    "This device".to_owned()
+                } else {
+                    "Passkey".to_owned()
+                }
+            },
             |it| it.trim().chars().take(LABEL_CHARS_MAX).collect(),
         );
         Ok(NewPasskey {
@@ -143,7 +166,10 @@ impl RelyingParty {
 
     /// Starts a sign-in: nobody is named, the passkey says who it is.
     pub fn start_sign_in(&self) -> Result<(Value, DiscoverableAuthentication), Error> {
-        let (options, state) = self.webauthn.start_discoverable_authentication().map_err(not_verified)?;
+        let (options, state) = self
+            .webauthn
+            .start_discoverable_authentication()
+            .map_err(not_verified)?;
         Ok((to_json(&options.public_key), state))
     }
 
@@ -176,7 +202,9 @@ impl RelyingParty {
             .finish_discoverable_authentication_v2(&response, state, &passkey)
             .map_err(not_verified)?;
         let assertion = self.verify_again(&response, stored, &challenge)?;
-        Ok(SignIn { sign_count: assertion.sign_count })
+        Ok(SignIn {
+            sign_count: assertion.sign_count,
+        })
     }
 
     /// Starts an authentication by one of a person's passkeys over a challenge of our own.
@@ -191,15 +219,21 @@ impl RelyingParty {
             .iter()
             .map(|(stored, record)| restored(stored, record))
             .collect::<Result<Vec<_>, _>>()?;
-        let (options, state) =
-            self.webauthn.start_passkey_authentication(&passkeys).map_err(not_verified)?;
+        let (options, state) = self
+            .webauthn
+            .start_passkey_authentication(&passkeys)
+            .map_err(not_verified)?;
         let mut options = to_json(&options.public_key);
         let text = URL_SAFE_NO_PAD.encode(challenge);
         options["challenge"] = json!(text);
         let mut layout = to_json(&state);
         match layout.pointer_mut("/ast/challenge") {
             Some(place) => *place = json!(text),
-            None => return Err(Error::Settings("webauthn-rs keeps its challenge elsewhere now".into())),
+            None => {
+                return Err(Error::Settings(
+                    "webauthn-rs keeps its challenge elsewhere now".into(),
+                ));
+            }
         }
         let state = serde_json::from_value(layout).map_err(|e| Error::Settings(e.to_string()))?;
         Ok((options, state))
@@ -216,7 +250,9 @@ impl RelyingParty {
     ) -> Result<CeremonyProof, Error> {
         let response: PublicKeyCredential =
             serde_json::from_value(credential.clone()).map_err(|e| Error::Form(e.to_string()))?;
-        self.webauthn.finish_passkey_authentication(&response, state).map_err(not_verified)?;
+        self.webauthn
+            .finish_passkey_authentication(&response, state)
+            .map_err(not_verified)?;
         let credential_id = URL_SAFE_NO_PAD.encode(&response.raw_id);
         let stored = held
             .iter()
@@ -243,7 +279,9 @@ impl RelyingParty {
         stored: &StoredPasskey,
         challenge: &[u8; 32],
     ) -> Result<crate::evidence::webauthn::Assertion, Error> {
-        let spki = STANDARD.decode(&stored.spki).map_err(|e| Error::Form(e.to_string()))?;
+        let spki = STANDARD
+            .decode(&stored.spki)
+            .map_err(|e| Error::Form(e.to_string()))?;
         verify_assertion(
             &WebauthnEvidence {
                 rp_id: &self.id,
@@ -262,10 +300,12 @@ impl RelyingParty {
     /// What a registration's client data must say besides what webauthn-rs looks at.
     fn check_client_data(&self, bytes: &[u8]) -> Result<(), Error> {
         let data: Value = serde_json::from_slice(bytes).map_err(|e| Error::Form(e.to_string()))?;
-        let foreign = data.get("crossOrigin").is_some_and(|it| *it != json!(false))
-            || data.get("topOrigin").is_some();
+        let foreign =
+            data.get("crossOrigin").is_some_and(|it| *it != json!(false)) || data.get("topOrigin").is_some();
         if foreign || data.get("origin").and_then(Value::as_str) != Some(&self.origin) {
-            return Err(Error::NotVerified("made for another origin or inside another page".into()));
+            return Err(Error::NotVerified(
+                "made for another origin or inside another page".into(),
+            ));
         }
         Ok(())
     }

@@ -29,20 +29,38 @@ pub enum KeyFileError {
 
 /// Makes a new key and writes it, encrypted, with mode 0600. The file must not exist.
 pub fn create_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyFileError> {
-    let form = || KeyFileError::Form { path: path.display().to_string() };
+    let form = || KeyFileError::Form {
+        path: path.display().to_string(),
+    };
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).expect("the system's random numbers never run out");
     let key = SigningKey::from_bytes(&seed);
     // Version 1: OpenSSL 3.0 reads no version 2, which is what a public key in the structure would make it.
-    let plain = KeypairBytes { secret_key: *seed, public_key: None }.to_pkcs8_der().map_err(|_| form())?;
+    let plain = KeypairBytes {
+        secret_key: *seed,
+        public_key: None,
+    }
+    .to_pkcs8_der()
+    .map_err(|_| form())?;
     let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(|_| form())?;
     // scrypt with log_n 14: more than OpenSSL 3.0's memory limit lets it read.
     let parameters = Parameters::generate_scrypt(&mut getrandom::SysRng).map_err(|_| form())?;
-    let sealed = info.encrypt_with_params(parameters, passphrase).map_err(|_| form())?;
-    let pem = sealed.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).map_err(|_| form())?;
-    let io = |source| KeyFileError::Io { path: path.display().to_string(), source };
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    let sealed = info
+        .encrypt_with_params(parameters, passphrase)
+        .map_err(|_| form())?;
+    let pem = sealed
+        .to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF)
+        .map_err(|_| form())?;
+    let io = |source| KeyFileError::Io {
+        path: path.display().to_string(),
+        source,
+    };
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io)?;
     file.write_all(pem.as_bytes()).map_err(io)?;
     file.sync_all().map_err(io)?;
     Ok(key)
@@ -51,15 +69,18 @@ pub fn create_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyF
 /// Opens a key file.
 pub fn open_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyFileError> {
     let shown = path.display().to_string();
-    let pem = std::fs::read_to_string(path)
-        .map_err(|source| KeyFileError::Io { path: shown.clone(), source })?;
+    let pem = std::fs::read_to_string(path).map_err(|source| KeyFileError::Io {
+        path: shown.clone(),
+        source,
+    })?;
     let form = || KeyFileError::Form { path: shown.clone() };
     let (label, document) = SecretDocument::from_pem(&pem).map_err(|_| form())?;
     if label != "ENCRYPTED PRIVATE KEY" {
         return Err(form());
     }
     let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| form())?;
-    let plain =
-        sealed.decrypt(passphrase).map_err(|_| KeyFileError::Passphrase { path: shown.clone() })?;
+    let plain = sealed
+        .decrypt(passphrase)
+        .map_err(|_| KeyFileError::Passphrase { path: shown.clone() })?;
     SigningKey::from_pkcs8_der(plain.as_bytes()).map_err(|_| form())
 }

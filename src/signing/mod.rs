@@ -48,7 +48,8 @@ pub struct Keys {
 pub fn sign_verified(signer: &dyn Signer, message: &[u8]) -> Result<[u8; 64], SignError> {
     let signature = signer.sign(message)?;
     let key = VerifyingKey::from_bytes(&signer.public_key()).map_err(|_| SignError::Wrong)?;
-    key.verify_strict(message, &Signature::from_bytes(&signature)).map_err(|_| SignError::Wrong)?;
+    key.verify_strict(message, &Signature::from_bytes(&signature))
+        .map_err(|_| SignError::Wrong)?;
     Ok(signature)
 }
 

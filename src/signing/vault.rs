@@ -36,7 +36,11 @@ impl Vault {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *key).expect("the system's random numbers never run out");
         let wrapped = wrapping(root).seal("data key", &*key);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(&wrapped)?;
         file.sync_all()?;
         Ok(Vault::with_key(&key))
@@ -54,7 +58,10 @@ impl Vault {
     pub fn seal(&self, name: &str, secret: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).expect("the system's random numbers never run out");
-        let payload = Payload { msg: secret, aad: name.as_bytes() };
+        let payload = Payload {
+            msg: secret,
+            aad: name.as_bytes(),
+        };
         let sealed = self
             .cipher
             .encrypt(&XNonce::from(nonce), payload)
@@ -65,16 +72,25 @@ impl Vault {
     /// Opens what was sealed under the same name.
     pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
         let (form, rest) = sealed.split_first().ok_or(VaultError::Sealed)?;
-        let (nonce, text) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Sealed)?;
+        let (nonce, text) = rest
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(VaultError::Sealed)?;
         if *form != FORM {
             return Err(VaultError::Sealed);
         }
-        let payload = Payload { msg: text, aad: name.as_bytes() };
-        self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| VaultError::Sealed)
+        let payload = Payload {
+            msg: text,
+            aad: name.as_bytes(),
+        };
+        self.cipher
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| VaultError::Sealed)
     }
 
     fn with_key(key: &[u8; 32]) -> Vault {
-        Vault { cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
+        Vault {
+            cipher: XChaCha20Poly1305::new(&Key::from(*key)),
+        }
     }
 }
 

@@ -51,7 +51,9 @@ impl Store {
             .open(path)
             .map_err(|e| Error::Io(format!("{}: {e}", path.display())))?;
         let backend = FileBackend::new(file).map_err(Error::from_open)?;
-        let db = builder(false).create_with_backend(backend).map_err(Error::from_open)?;
+        let db = builder(false)
+            .create_with_backend(backend)
+            .map_err(Error::from_open)?;
         let store = Store { db };
         store.begin_with_identity(instance)?;
         Ok(store)
@@ -65,7 +67,9 @@ impl Store {
         if backend.len().map_err(|e| Error::Io(e.to_string()))? != 0 {
             return Err(Error::Io("the storage is not empty".into()));
         }
-        let db = builder(false).create_with_backend(backend).map_err(Error::from_open)?;
+        let db = builder(false)
+            .create_with_backend(backend)
+            .map_err(Error::from_open)?;
         let store = Store { db };
         store.begin_with_identity(instance)?;
         Ok(store)
@@ -86,7 +90,9 @@ impl Store {
             return Err(Error::Damaged("the file is empty".into()));
         }
         drop(file);
-        let db = builder(length <= CHECK_WHOLE_BYTES_MAX).open(path).map_err(Error::from_open)?;
+        let db = builder(length <= CHECK_WHOLE_BYTES_MAX)
+            .open(path)
+            .map_err(Error::from_open)?;
         Store::checked(db)
     }
 
@@ -99,7 +105,9 @@ impl Store {
         if length == 0 {
             return Err(Error::Damaged("the file is empty".into()));
         }
-        let db = builder(length <= CHECK_WHOLE_BYTES_MAX).create_with_backend(backend).map_err(Error::from_open)?;
+        let db = builder(length <= CHECK_WHOLE_BYTES_MAX)
+            .create_with_backend(backend)
+            .map_err(Error::from_open)?;
         Store::checked(db)
     }
 
@@ -140,15 +148,21 @@ impl Store {
         let size = snapshot.size()?;
         if let Some((covered, note)) = snapshot.latest_checkpoint()? {
             if covered > size {
-                return Err(Error::Damaged("the newest checkpoint covers more than the journal holds".into()));
+                return Err(Error::Damaged(
+                    "the newest checkpoint covers more than the journal holds".into(),
+                ));
             }
             let root = snapshot.root(covered)?.base64();
             if note.lines().nth(2) != Some(root.as_str()) {
-                return Err(Error::Damaged("the journal does not match its newest checkpoint".into()));
+                return Err(Error::Damaged(
+                    "the journal does not match its newest checkpoint".into(),
+                ));
             }
         }
         if size > 0 {
-            let leaf = snapshot.leaf(size - 1)?.ok_or(Error::Damaged("the last journal entry is missing".into()))?;
+            let leaf = snapshot
+                .leaf(size - 1)?
+                .ok_or(Error::Damaged("the last journal entry is missing".into()))?;
             snapshot.check_leaf(size - 1, &leaf)?;
         }
         Ok(())

@@ -17,7 +17,9 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn begin(db: &Database) -> Result<Self, Error> {
-        Ok(Snapshot { transaction: db.begin_read()? })
+        Ok(Snapshot {
+            transaction: db.begin_read()?,
+        })
     }
 
     /// What the database says of itself.
@@ -30,12 +32,21 @@ impl Snapshot {
             Err(e) => return Err(e.into()),
         };
         let value = |key: &str| -> Result<Vec<u8>, Error> {
-            Ok(table.get(key)?.ok_or_else(|| Error::Damaged(format!("it lacks its {key}")))?.value().to_vec())
+            Ok(table
+                .get(key)?
+                .ok_or_else(|| Error::Damaged(format!("it lacks its {key}")))?
+                .value()
+                .to_vec())
         };
         let instance =
             String::from_utf8(value("instance")?).map_err(|_| Error::Damaged("odd instance id".into()))?;
-        let schema = value("schema")?.try_into().map_err(|_| Error::Damaged("odd schema number".into()))?;
-        Ok(Identity { instance, schema: u32::from_be_bytes(schema) })
+        let schema = value("schema")?
+            .try_into()
+            .map_err(|_| Error::Damaged("odd schema number".into()))?;
+        Ok(Identity {
+            instance,
+            schema: u32::from_be_bytes(schema),
+        })
     }
 
     /// How many entries the journal has.
@@ -45,7 +56,11 @@ impl Snapshot {
 
     /// The exact bytes of an entry.
     pub fn leaf(&self, seq: u64) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.transaction.open_table(JOURNAL)?.get(seq)?.map(|it| it.value().to_vec()))
+        Ok(self
+            .transaction
+            .open_table(JOURNAL)?
+            .get(seq)?
+            .map(|it| it.value().to_vec()))
     }
 
     /// Entries from `from` on, at most `limit`.
@@ -77,7 +92,10 @@ impl Snapshot {
     /// The newest checkpoint and the size it covers.
     pub fn latest_checkpoint(&self) -> Result<Option<(u64, String)>, Error> {
         let table = self.transaction.open_table(CHECKPOINTS)?;
-        table.last()?.map(|(size, note)| Ok((size.value(), text(note.value())?))).transpose()
+        table
+            .last()?
+            .map(|(size, note)| Ok((size.value(), text(note.value())?)))
+            .transpose()
     }
 
     /// The smallest stored checkpoint that covers entry `index`.
@@ -94,12 +112,20 @@ impl Snapshot {
 
     /// A sealed secret.
     pub fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.transaction.open_table(SECRETS)?.get(name)?.map(|it| it.value().to_vec()))
+        Ok(self
+            .transaction
+            .open_table(SECRETS)?
+            .get(name)?
+            .map(|it| it.value().to_vec()))
     }
 
     /// Where a follower goes on.
     pub fn cursor(&self, follower: &str) -> Result<u64, Error> {
-        Ok(self.transaction.open_table(CURSORS)?.get(follower)?.map_or(0, |it| it.value()))
+        Ok(self
+            .transaction
+            .open_table(CURSORS)?
+            .get(follower)?
+            .map_or(0, |it| it.value()))
     }
 
     /// The event in a leaf, for followers.
@@ -113,7 +139,9 @@ impl Snapshot {
         if known == Some(tlog::leaf_hash(leaf)) {
             Ok(())
         } else {
-            Err(Error::Damaged(format!("journal entry {seq} is not the one its tree knows")))
+            Err(Error::Damaged(format!(
+                "journal entry {seq} is not the one its tree knows"
+            )))
         }
     }
 }
@@ -130,7 +158,10 @@ impl Nodes for Snapshot {
 
 impl Read for Snapshot {
     fn get_raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         get(&table, key)
     }
 
@@ -142,12 +173,18 @@ impl Read for Snapshot {
         limit: usize,
         backwards: bool,
     ) -> Result<Vec<Row>, Fault> {
-        let table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         scan(&table, from, to, limit, backwards)
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-        get(&self.transaction.open_table(BLOBS).map_err(Error::from)?, &digest.0)
+        get(
+            &self.transaction.open_table(BLOBS).map_err(Error::from)?,
+            &digest.0,
+        )
     }
 }
 
@@ -169,7 +206,11 @@ pub(super) fn scan(
     let mut range = table.range(from..to).map_err(Error::from)?;
     let mut rows = Vec::new();
     while rows.len() < limit {
-        let row = if backwards { range.next_back() } else { range.next() };
+        let row = if backwards {
+            range.next_back()
+        } else {
+            range.next()
+        };
         let Some(row) = row else { break };
         let (key, value) = row.map_err(Error::from)?;
         rows.push((key.value().to_vec(), value.value().to_vec()));
@@ -178,7 +219,10 @@ pub(super) fn scan(
 }
 
 pub(super) fn hash(bytes: &[u8]) -> Result<Hash, Error> {
-    bytes.try_into().map(Hash).map_err(|_| Error::Damaged("a tree node is not 32 bytes".into()))
+    bytes
+        .try_into()
+        .map(Hash)
+        .map_err(|_| Error::Damaged("a tree node is not 32 bytes".into()))
 }
 
 pub(super) fn tree_error(error: TreeError<Error>) -> Error {

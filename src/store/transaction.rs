@@ -57,7 +57,9 @@ impl Transaction {
 
     /// Stores the signed checkpoint of the first `size` entries.
     pub fn put_checkpoint(&mut self, size: u64, note: &str) -> Result<(), Error> {
-        self.transaction.open_table(CHECKPOINTS)?.insert(size, note.as_bytes())?;
+        self.transaction
+            .open_table(CHECKPOINTS)?
+            .insert(size, note.as_bytes())?;
         Ok(())
     }
 
@@ -110,7 +112,11 @@ impl Transaction {
 
     /// The exact bytes of an entry.
     pub fn leaf(&self, seq: u64) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.transaction.open_table(JOURNAL)?.get(seq)?.map(|it| it.value().to_vec()))
+        Ok(self
+            .transaction
+            .open_table(JOURNAL)?
+            .get(seq)?
+            .map(|it| it.value().to_vec()))
     }
 }
 
@@ -126,7 +132,10 @@ impl Nodes for Transaction {
 
 impl Read for Transaction {
     fn get_raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         get(&table, key)
     }
 
@@ -138,24 +147,36 @@ impl Read for Transaction {
         limit: usize,
         backwards: bool,
     ) -> Result<Vec<Row>, Fault> {
-        let table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         scan(&table, from, to, limit, backwards)
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-        get(&self.transaction.open_table(BLOBS).map_err(Error::from)?, &digest.0)
+        get(
+            &self.transaction.open_table(BLOBS).map_err(Error::from)?,
+            &digest.0,
+        )
     }
 }
 
 impl Write for Transaction {
     fn put_raw(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Fault> {
-        let mut table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let mut table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         table.insert(key, value).map_err(Error::from)?;
         Ok(())
     }
 
     fn delete_raw(&mut self, table: Table, key: &[u8]) -> Result<(), Fault> {
-        let mut table = self.transaction.open_table(projection(table)).map_err(Error::from)?;
+        let mut table = self
+            .transaction
+            .open_table(projection(table))
+            .map_err(Error::from)?;
         table.remove(key).map_err(Error::from)?;
         Ok(())
     }

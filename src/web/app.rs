@@ -67,7 +67,11 @@ impl App {
 
     /// Whether somebody is enrolled.
     pub fn set_up(&self) -> Result<bool, Problem> {
-        Ok(self.snapshot()?.all::<Person>()?.iter().any(|it| !it.passkeys.is_empty()))
+        Ok(self
+            .snapshot()?
+            .all::<Person>()?
+            .iter()
+            .any(|it| !it.passkeys.is_empty()))
     }
 
     /// The credential key's id: 64 hex digits.
@@ -102,20 +106,31 @@ impl App {
         command: Command,
         secrets: Vec<(String, Vec<u8>)>,
     ) -> Result<Reply, Problem> {
-        let submission = Submission { actor, command, secrets, cursor: None };
+        let submission = Submission {
+            actor,
+            command,
+            secrets,
+            cursor: None,
+        };
         Ok(self.engine.submit_with(submission).await?)
     }
 
     /// Whether `digest` is the set-up link's, and it still counts.
     pub fn is_set_up_token(&self, digest: &Digest) -> bool {
-        let token = self.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        token.as_ref().is_some_and(|it| {
-            bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at
-        })
+        let token = self
+            .set_up_token
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        token
+            .as_ref()
+            .is_some_and(|it| bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at)
     }
 
     /// The set-up link has been used.
     pub fn spend_set_up_token(&self) {
-        *self.set_up_token.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self
+            .set_up_token
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 }

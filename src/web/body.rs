@@ -22,7 +22,10 @@ pub async fn read_bytes(
     mut payload: web::Payload,
     bytes_max: usize,
 ) -> Result<Vec<u8>, Problem> {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|it| it.to_str().ok()?.parse().ok());
     if announced.is_some_and(|it: u64| it > bytes_max as u64) {
         return Err(Problem::too_large(bytes_max));
     }
@@ -48,7 +51,11 @@ pub async fn read_json<T: DeserializeOwned>(
     payload: web::Payload,
 ) -> Result<(T, Vec<u8>), Problem> {
     let bytes = read_bytes(request, payload, API_BYTES_MAX).await?;
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let kind = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|it| it.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(Problem::unsupported_media_type());
@@ -82,7 +89,9 @@ fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
             _ => {}
         }
         if depth > DEPTH_MAX {
-            return Err(Problem::bad_request(format!("Nested deeper than {DEPTH_MAX} levels.")));
+            return Err(Problem::bad_request(format!(
+                "Nested deeper than {DEPTH_MAX} levels."
+            )));
         }
     }
     Ok(())

@@ -52,7 +52,10 @@ pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
 /// When the listener can't be used.
 pub fn serve_host(app: Data<App>, listener: UnixListener) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
-        Actix::new().app_data(app.clone()).configure(routes::parsing).configure(routes::on_the_host)
+        Actix::new()
+            .app_data(app.clone())
+            .configure(routes::parsing)
+            .configure(routes::on_the_host)
     })
     .workers(1)
     .shutdown_timeout(SHUTDOWN_SECONDS)

@@ -164,7 +164,10 @@ impl Problem {
 
     /// No credentials, or none that count.
     pub fn unauthenticated() -> Self {
-        Problem::new(UNAUTHENTICATED, "Send a session cookie or Authorization: Bearer sa_….")
+        Problem::new(
+            UNAUTHENTICATED,
+            "Send a session cookie or Authorization: Bearer sa_….",
+        )
     }
 
     /// A page that nobody signed in may see: goes to the login page.
@@ -176,12 +179,18 @@ impl Problem {
 
     /// A ceremony whose answer does not verify.
     pub fn ceremony_failed() -> Self {
-        Problem::new(CEREMONY_FAILED, "The passkey's answer was not verified. Start again.")
+        Problem::new(
+            CEREMONY_FAILED,
+            "The passkey's answer was not verified. Start again.",
+        )
     }
 
     /// A ceremony that is used up, unknown or too old.
     pub fn ceremony_spent() -> Self {
-        Problem::new(CEREMONY_SPENT, "This ceremony has been used or has run out. Start again.")
+        Problem::new(
+            CEREMONY_SPENT,
+            "This ceremony has been used or has run out. Start again.",
+        )
     }
 
     /// A webhook that does not verify.
@@ -259,7 +268,9 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         if let Some(next) = &self.0.next {
-            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("next", next)
+                .finish();
             return HttpResponse::SeeOther()
                 .insert_header((header::LOCATION, format!("/login?{query}")))
                 .insert_header((header::CACHE_CONTROL, "no-store"))

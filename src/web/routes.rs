@@ -1,8 +1,8 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, credentials, decisions, enrolment, health, hooks, integrations, journal, local, me, people,
-    policies, session, well_known,
+    api_keys, approvals, credentials, decisions, enrolment, health, hooks, integrations, journal, local, me,
+    people, policies, session, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -34,67 +34,154 @@ fn table() -> Vec<(&'static str, Vec<Route>)> {
         ("/healthz", vec![get().to(health::get_health)]),
         ("/readyz", vec![get().to(health::get_readiness)]),
         // Pipelines
-        ("/api/v1/approvals/request", vec![post().to(approvals::request_approval)]),
+        (
+            "/api/v1/approvals/request",
+            vec![post().to(approvals::request_approval)],
+        ),
         ("/api/v1/approvals", vec![get().to(approvals::list_approvals)]),
         ("/api/v1/approvals/{id}", vec![get().to(approvals::get_approval)]),
-        ("/api/v1/approvals/{id}/cancel", vec![post().to(approvals::cancel_approval)]),
-        ("/api/v1/approvals/{id}/consume", vec![post().to(approvals::consume_approval)]),
+        (
+            "/api/v1/approvals/{id}/cancel",
+            vec![post().to(approvals::cancel_approval)],
+        ),
+        (
+            "/api/v1/approvals/{id}/consume",
+            vec![post().to(approvals::consume_approval)],
+        ),
         // Proofs
-        ("/api/v1/approvals/{id}/credentials", vec![get().to(credentials::list_credentials)]),
-        ("/api/v1/approvals/{id}/outcome", vec![get().to(credentials::get_outcome)]),
-        ("/api/v1/credentials/{crd}", vec![get().to(credentials::get_credential)]),
-        ("/api/v1/credentials/{crd}/event", vec![get().to(credentials::get_credential_event)]),
-        ("/api/v1/credentials/{crd}/proof", vec![get().to(credentials::get_credential_proof)]),
+        (
+            "/api/v1/approvals/{id}/credentials",
+            vec![get().to(credentials::list_credentials)],
+        ),
+        (
+            "/api/v1/approvals/{id}/outcome",
+            vec![get().to(credentials::get_outcome)],
+        ),
+        (
+            "/api/v1/credentials/{crd}",
+            vec![get().to(credentials::get_credential)],
+        ),
+        (
+            "/api/v1/credentials/{crd}/event",
+            vec![get().to(credentials::get_credential_event)],
+        ),
+        (
+            "/api/v1/credentials/{crd}/proof",
+            vec![get().to(credentials::get_credential_proof)],
+        ),
         (
             "/api/v1/credentials/{crd}/bundle.sigstore.json",
             vec![get().to(credentials::get_credential_sigstore)],
         ),
         ("/api/v1/verify", vec![post().to(credentials::verify_envelope)]),
-        ("/.well-known/signedapproval/credential.pem", vec![get().to(well_known::get_credential_key)]),
-        ("/.well-known/signedapproval/keys.json", vec![get().to(well_known::get_keys)]),
-        ("/.well-known/signedapproval/jwks.json", vec![get().to(well_known::get_jwks)]),
-        ("/.well-known/signedapproval/log.vkey", vec![get().to(well_known::get_log_key)]),
-        ("/.well-known/signedapproval/checkpoint", vec![get().to(well_known::get_checkpoint)]),
+        (
+            "/.well-known/signedapproval/credential.pem",
+            vec![get().to(well_known::get_credential_key)],
+        ),
+        (
+            "/.well-known/signedapproval/keys.json",
+            vec![get().to(well_known::get_keys)],
+        ),
+        (
+            "/.well-known/signedapproval/jwks.json",
+            vec![get().to(well_known::get_jwks)],
+        ),
+        (
+            "/.well-known/signedapproval/log.vkey",
+            vec![get().to(well_known::get_log_key)],
+        ),
+        (
+            "/.well-known/signedapproval/checkpoint",
+            vec![get().to(well_known::get_checkpoint)],
+        ),
         // People and their phones
-        ("/api/v1/enrolment/options", vec![post().to(enrolment::start_enrolment)]),
+        (
+            "/api/v1/enrolment/options",
+            vec![post().to(enrolment::start_enrolment)],
+        ),
         ("/api/v1/enrolment", vec![post().to(enrolment::enrol)]),
         ("/api/v1/session/options", vec![post().to(session::start_session)]),
         (
             "/api/v1/session",
-            vec![post().to(session::open_session), delete().to(session::close_session)],
+            vec![
+                post().to(session::open_session),
+                delete().to(session::close_session),
+            ],
         ),
         ("/api/v1/me", vec![get().to(me::get_me)]),
         ("/api/v1/me/test-request", vec![post().to(me::send_test_request)]),
-        ("/api/v1/me/passkeys", vec![get().to(me::list_passkeys), post().to(me::add_passkey)]),
+        (
+            "/api/v1/me/passkeys",
+            vec![get().to(me::list_passkeys), post().to(me::add_passkey)],
+        ),
         ("/api/v1/me/passkeys/options", vec![post().to(me::start_passkey)]),
         ("/api/v1/me/passkeys/{id}", vec![delete().to(me::remove_passkey)]),
         ("/api/v1/inbox", vec![get().to(me::list_inbox)]),
         ("/api/v1/inbox/events", vec![get().to(me::follow_inbox)]),
-        ("/api/v1/approvals/{id}/decision/options", vec![post().to(decisions::start_decision)]),
-        ("/api/v1/approvals/{id}/decision", vec![post().to(decisions::give_decision)]),
+        (
+            "/api/v1/approvals/{id}/decision/options",
+            vec![post().to(decisions::start_decision)],
+        ),
+        (
+            "/api/v1/approvals/{id}/decision",
+            vec![post().to(decisions::give_decision)],
+        ),
         // Administration
-        ("/api/v1/people", vec![get().to(people::list_people), post().to(people::add_person)]),
-        ("/api/v1/people/{id}", vec![get().to(people::get_person), patch().to(people::change_person)]),
-        ("/api/v1/people/{id}/invitations", vec![post().to(people::invite_again)]),
-        ("/api/v1/people/{id}/accounts", vec![post().to(people::link_account)]),
-        ("/api/v1/groups", vec![get().to(people::list_groups), post().to(people::add_group)]),
+        (
+            "/api/v1/people",
+            vec![get().to(people::list_people), post().to(people::add_person)],
+        ),
+        (
+            "/api/v1/people/{id}",
+            vec![get().to(people::get_person), patch().to(people::change_person)],
+        ),
+        (
+            "/api/v1/people/{id}/invitations",
+            vec![post().to(people::invite_again)],
+        ),
+        (
+            "/api/v1/people/{id}/accounts",
+            vec![post().to(people::link_account)],
+        ),
+        (
+            "/api/v1/groups",
+            vec![get().to(people::list_groups), post().to(people::add_group)],
+        ),
         (
             "/api/v1/groups/{id}",
             vec![put().to(people::change_group), delete().to(people::remove_group)],
         ),
-        ("/api/v1/api-keys", vec![get().to(api_keys::list_api_keys), post().to(api_keys::create_api_key)]),
-        ("/api/v1/api-keys/{id}", vec![delete().to(api_keys::revoke_api_key)]),
+        (
+            "/api/v1/api-keys",
+            vec![
+                get().to(api_keys::list_api_keys),
+                post().to(api_keys::create_api_key),
+            ],
+        ),
+        (
+            "/api/v1/api-keys/{id}",
+            vec![delete().to(api_keys::revoke_api_key)],
+        ),
         (
             "/api/v1/integrations",
-            vec![get().to(integrations::list_integrations), post().to(integrations::add_integration)],
+            vec![
+                get().to(integrations::list_integrations),
+                post().to(integrations::add_integration),
+            ],
         ),
         (
             "/api/v1/integrations/{id}",
-            vec![get().to(integrations::get_integration), delete().to(integrations::remove_integration)],
+            vec![
+                get().to(integrations::get_integration),
+                delete().to(integrations::remove_integration),
+            ],
         ),
         (
             "/api/v1/integrations/{id}/projects",
-            vec![get().to(integrations::list_projects), post().to(integrations::add_project)],
+            vec![
+                get().to(integrations::list_projects),
+                post().to(integrations::add_project),
+            ],
         ),
         (
             "/api/v1/integrations/{id}/projects/{pid}",
@@ -105,11 +192,20 @@ fn table() -> Vec<(&'static str, Vec<Route>)> {
             ],
         ),
         ("/api/v1/policies", vec![get().to(policies::list_policies)]),
-        ("/api/v1/policies/validate", vec![post().to(policies::validate_policy)]),
-        ("/api/v1/policies/{name}", vec![get().to(policies::get_policy), put().to(policies::put_policy)]),
+        (
+            "/api/v1/policies/validate",
+            vec![post().to(policies::validate_policy)],
+        ),
+        (
+            "/api/v1/policies/{name}",
+            vec![get().to(policies::get_policy), put().to(policies::put_policy)],
+        ),
         ("/api/v1/journal", vec![get().to(journal::list_journal)]),
         ("/api/v1/exceptions", vec![get().to(journal::list_exceptions)]),
-        ("/hooks/{kind}/{integration}", vec![post().to(hooks::receive_hook)]),
+        (
+            "/hooks/{kind}/{integration}",
+            vec![post().to(hooks::receive_hook)],
+        ),
         // Pages
         ("/", vec![get().to(pages::go_home)]),
         ("/setup", vec![get().to(pages::show_setup)]),
@@ -120,8 +216,14 @@ fn table() -> Vec<(&'static str, Vec<Route>)> {
         ("/a/{id}", vec![get().to(pages::show_request)]),
         ("/dashboard", vec![get().to(pages::show_overview)]),
         ("/dashboard/requests", vec![get().to(pages::show_requests)]),
-        ("/dashboard/integrations", vec![get().to(pages::show_integrations)]),
-        ("/dashboard/integrations/gitlab", vec![get().to(pages::show_gitlab)]),
+        (
+            "/dashboard/integrations",
+            vec![get().to(pages::show_integrations)],
+        ),
+        (
+            "/dashboard/integrations/gitlab",
+            vec![get().to(pages::show_gitlab)],
+        ),
         ("/dashboard/people", vec![get().to(pages::show_people)]),
         ("/dashboard/api-keys", vec![get().to(pages::show_api_keys)]),
         ("/dashboard/audit", vec![get().to(pages::show_audit)]),

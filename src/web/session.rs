@@ -20,7 +20,11 @@ pub const SESSION_SECONDS: u64 = 12 * 3_600;
 
 /// Name of the session cookie. `__Host-` ties it to this origin over TLS; evaluation has no TLS.
 fn cookie_name(app: &App) -> &'static str {
-    if app.evaluation { "signedapproval-session" } else { "__Host-signedapproval-session" }
+    if app.evaluation {
+        "signedapproval-session"
+    } else {
+        "__Host-signedapproval-session"
+    }
 }
 
 /// The cookie that opens a session.
@@ -30,7 +34,9 @@ pub fn session_cookie(app: &App, token: &str) -> Cookie<'static> {
         .http_only(true)
         .secure(!app.evaluation)
         .same_site(SameSite::Strict)
-        .max_age(Duration::seconds(i64::try_from(SESSION_SECONDS).unwrap_or(i64::MAX)))
+        .max_age(Duration::seconds(
+            i64::try_from(SESSION_SECONDS).unwrap_or(i64::MAX),
+        ))
         .finish()
 }
 
@@ -43,7 +49,10 @@ pub fn no_session_cookie(app: &App) -> Cookie<'static> {
 
 /// The token in the session cookie.
 pub fn session_token(app: &App, request: &HttpRequest) -> Option<String> {
-    request.cookie(cookie_name(app)).map(|it| it.value().to_owned()).filter(|it| !it.is_empty())
+    request
+        .cookie(cookie_name(app))
+        .map(|it| it.value().to_owned())
+        .filter(|it| !it.is_empty())
 }
 
 /// A signed-in person.
@@ -66,7 +75,10 @@ pub enum Caller {
 impl SignedIn {
     /// This person as the actor of a command.
     pub fn actor(&self) -> Actor {
-        Actor::Person { id: self.0.id.clone(), name: self.0.name.clone() }
+        Actor::Person {
+            id: self.0.id.clone(),
+            name: self.0.name.clone(),
+        }
     }
 }
 
@@ -74,8 +86,14 @@ impl Caller {
     /// The caller as the actor of a command.
     pub fn actor(&self) -> Actor {
         match self {
-            Caller::Person(it) => Actor::Person { id: it.id.clone(), name: it.name.clone() },
-            Caller::Key(it) => Actor::Key { id: it.id.clone(), name: it.name.clone() },
+            Caller::Person(it) => Actor::Person {
+                id: it.id.clone(),
+                name: it.name.clone(),
+            },
+            Caller::Key(it) => Actor::Key {
+                id: it.id.clone(),
+                name: it.name.clone(),
+            },
         }
     }
 
@@ -85,7 +103,13 @@ impl Caller {
             Caller::Person(it) => it.has(Role::Admin),
             Caller::Key(it) => it.scopes.contains(&Scope::Admin),
         };
-        if may { Ok(()) } else { Err(Problem::forbidden("This call is for admins and keys with the scope admin.")) }
+        if may {
+            Ok(())
+        } else {
+            Err(Problem::forbidden(
+                "This call is for admins and keys with the scope admin.",
+            ))
+        }
     }
 
     /// Lets through admins, auditors and keys with the scope `audit` or `admin`.
@@ -94,29 +118,47 @@ impl Caller {
             Caller::Person(it) => it.has(Role::Admin) || it.has(Role::Auditor),
             Caller::Key(it) => it.scopes.contains(&Scope::Audit) || it.scopes.contains(&Scope::Admin),
         };
-        if may { Ok(()) } else { Err(Problem::forbidden("This call is for admins and auditors.")) }
+        if may {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("This call is for admins and auditors."))
+        }
     }
 }
 
 fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
-    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
-    let Some(token) = session_token(app, request) else { return Ok(None) };
+    let app = request
+        .app_data::<Data<App>>()
+        .ok_or_else(|| Problem::internal("no app"))?;
+    let Some(token) = session_token(app, request) else {
+        return Ok(None);
+    };
     let snapshot = app.snapshot()?;
-    let Some(session) = snapshot.get::<Session>(&hash_token(&token).to_string())? else { return Ok(None) };
+    let Some(session) = snapshot.get::<Session>(&hash_token(&token).to_string())? else {
+        return Ok(None);
+    };
     if app.now() >= session.expires_at {
         return Ok(None);
     }
-    Ok(snapshot.get::<Person>(session.person.as_str())?.filter(|it| it.active))
+    Ok(snapshot
+        .get::<Person>(session.person.as_str())?
+        .filter(|it| it.active))
 }
 
 fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
-    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let app = request
+        .app_data::<Data<App>>()
+        .ok_or_else(|| Problem::internal("no app"))?;
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
     let secret = value.to_str().ok().and_then(|it| {
         let (scheme, secret) = it.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
     });
-    let secret = secret.filter(|it| it.starts_with("sa_")).ok_or_else(Problem::unauthenticated)?;
+    let secret = secret
+        .filter(|it| it.starts_with("sa_"))
+        .ok_or_else(Problem::unauthenticated)?;
     let found = app.snapshot()?.get::<ApiKey>(&hash_token(secret).to_string())?;
     let live = found.filter(|it| !it.revoked && app.now() < it.expires_at);
     live.map(Some).ok_or_else(Problem::unauthenticated)
@@ -128,7 +170,9 @@ fn check_origin(request: &HttpRequest) -> Result<(), Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
-    let app = request.app_data::<Data<App>>().ok_or_else(|| Problem::internal("no app"))?;
+    let app = request
+        .app_data::<Data<App>>()
+        .ok_or_else(|| Problem::internal("no app"))?;
     let value = |name: &str| request.headers().get(name).map(|it| it.to_str().unwrap_or("?"));
     let own = match (value("origin"), value("sec-fetch-site")) {
         (Some(origin), _) => origin == app.relying_party.origin(),
@@ -141,7 +185,11 @@ fn check_origin(request: &HttpRequest) -> Result<(), Problem> {
 /// Whether a call comes from our own pages or from no browser at all, for the calls that need no session.
 pub fn check_not_foreign(request: &HttpRequest) -> Result<(), Problem> {
     let value = |name: &str| request.headers().contains_key(name);
-    if value("origin") || value("sec-fetch-site") { check_origin(request) } else { Ok(()) }
+    if value("origin") || value("sec-fetch-site") {
+        check_origin(request)
+    } else {
+        Ok(())
+    }
 }
 
 fn signed_in(request: &HttpRequest) -> Result<SignedIn, Problem> {
@@ -186,7 +234,11 @@ impl FromRequest for Reader {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let next = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let next = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |it| it.as_str())
+            .to_owned();
         ready(match person_of(request) {
             Ok(Some(person)) => Ok(Reader(person)),
             Ok(None) => Err(Problem::log_in_first(next)),

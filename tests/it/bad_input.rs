@@ -4,8 +4,8 @@
 use serde_json::Value;
 use serde_json::json;
 
-use crate::support::appliance::Api;
 use crate::support::appliance::Answer;
+use crate::support::appliance::Api;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
 use crate::support::person::Person;
@@ -37,7 +37,12 @@ struct Call {
 }
 
 fn call(method: &'static str, path: &str, who: Who, body: Value) -> Call {
-    Call { method, path: path.to_owned(), who, body }
+    Call {
+        method,
+        path: path.to_owned(),
+        who,
+        body,
+    }
 }
 
 struct Scene {
@@ -54,7 +59,12 @@ impl Scene {
         let key = ada.create_api_key("CI", &["request"], &[]).await.key;
         let ci = appliance.api().with_key(&key);
         let request = ci.open_request(&json!({"action": "a"})).await;
-        Scene { appliance, ada, ci, request }
+        Scene {
+            appliance,
+            ada,
+            ci,
+            request,
+        }
     }
 
     /// Every call of the contract that changes something by a JSON body.
@@ -62,7 +72,12 @@ impl Scene {
         let (request, person) = (&self.request, self.ada.id());
         let anything = json!({"id": "x", "rawId": "x", "type": "public-key", "response": {}});
         vec![
-            call("POST", "/api/v1/approvals/request", Who::Key, json!({"action": "a"})),
+            call(
+                "POST",
+                "/api/v1/approvals/request",
+                Who::Key,
+                json!({"action": "a"}),
+            ),
             call(
                 "POST",
                 &format!("/api/v1/approvals/{request}/decision/options"),
@@ -75,8 +90,18 @@ impl Scene {
                 Who::Person,
                 json!({"ceremony": "cer_00000000000000000000000000", "credential": anything}),
             ),
-            call("POST", "/api/v1/enrolment/options", Who::Anyone, json!({"token": "t"})),
-            call("POST", "/api/v1/enrolment", Who::Anyone, json!({"token": "t", "credential": anything})),
+            call(
+                "POST",
+                "/api/v1/enrolment/options",
+                Who::Anyone,
+                json!({"token": "t"}),
+            ),
+            call(
+                "POST",
+                "/api/v1/enrolment",
+                Who::Anyone,
+                json!({"token": "t", "credential": anything}),
+            ),
             call("POST", "/api/v1/session/options", Who::Anyone, json!({})),
             call(
                 "POST",
@@ -84,7 +109,12 @@ impl Scene {
                 Who::Anyone,
                 json!({"ceremony": "cer_00000000000000000000000000", "credential": anything}),
             ),
-            call("POST", "/api/v1/me/passkeys/options", Who::Person, json!({"label": "x"})),
+            call(
+                "POST",
+                "/api/v1/me/passkeys/options",
+                Who::Person,
+                json!({"label": "x"}),
+            ),
             call(
                 "POST",
                 "/api/v1/me/passkeys",
@@ -98,13 +128,17 @@ impl Scene {
                 Who::Admin,
                 json!({"kind": "gitlab", "name": "G", "base_url": "http://127.0.0.1:1", "token": "t"}),
             ),
-            call("PUT", "/api/v1/policies/default", Who::Admin, json!({"rules": []})),
-            call("POST", "/api/v1/policies/validate", Who::Admin, json!({"rules": []})),
+            call(
+                "PUT",
+                "/api/v1/policies/default",
+                Who::Admin,
+                json!({"rules": []}),
+            ),
             call(
                 "POST",
-                "/api/v1/policies/simulate",
+                "/api/v1/policies/validate",
                 Who::Admin,
-                json!({"policy": {"rules": []}, "change": {"branch": "main", "paths": ["a"], "complete": true}}),
+                json!({"rules": []}),
             ),
             call(
                 "POST",
@@ -118,8 +152,18 @@ impl Scene {
                 Who::Admin,
                 json!({"integration": "int_00000000000000000000000000", "account_id": "1"}),
             ),
-            call("POST", "/api/v1/groups", Who::Admin, json!({"name": "g", "members": []})),
-            call("POST", "/api/v1/api-keys", Who::Admin, json!({"name": "k", "scopes": ["request"]})),
+            call(
+                "POST",
+                "/api/v1/groups",
+                Who::Admin,
+                json!({"name": "g", "members": []}),
+            ),
+            call(
+                "POST",
+                "/api/v1/api-keys",
+                Who::Admin,
+                json!({"name": "k", "scopes": ["request"]}),
+            ),
         ]
     }
 
@@ -149,10 +193,19 @@ impl Scene {
 
 /// Values of other types than the one given.
 fn wrong_types(right: &Value) -> Vec<Value> {
-    [json!(null), json!(true), json!(7), json!(-1.5), json!("text"), json!([]), json!([[1]]), json!({"a": {"b": 1}})]
-        .into_iter()
-        .filter(|it| std::mem::discriminant(it) != std::mem::discriminant(right))
-        .collect()
+    [
+        json!(null),
+        json!(true),
+        json!(7),
+        json!(-1.5),
+        json!("text"),
+        json!([]),
+        json!([[1]]),
+        json!({"a": {"b": 1}}),
+    ]
+    .into_iter()
+    .filter(|it| std::mem::discriminant(it) != std::mem::discriminant(right))
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,10 +230,14 @@ async fn a_body_that_is_no_json_object_is_refused() {
             assert!(matches!(answer.status, 400 | 422), "{what}");
             check_form(&answer);
         }
-        let answer = it.send(&call, &[], vec![b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}']).await;
+        let answer = it
+            .send(&call, &[], vec![b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}'])
+            .await;
         assert!(matches!(answer.status, 400 | 422), "not UTF-8: {answer:?}");
         let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-        let answer = it.send(&call, &[], format!("{{\"x\":{deep}}}").into_bytes()).await;
+        let answer = it
+            .send(&call, &[], format!("{{\"x\":{deep}}}").into_bytes())
+            .await;
         assert!(matches!(answer.status, 400 | 422), "deep: {answer:?}");
     }
     assert_eq!(it.entries().await, before, "nothing is recorded");
@@ -191,7 +248,13 @@ async fn a_member_of_the_wrong_type_is_refused() {
     let it = Scene::new().await;
     let before = it.entries().await;
     for call in it.calls() {
-        let members: Vec<String> = call.body.as_object().expect("an object").keys().cloned().collect();
+        let members: Vec<String> = call
+            .body
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
         for member in members {
             // An optional one may be null or left out, and a change or policy has shapes of its own.
             for wrong in wrong_types(&call.body[&member]) {
@@ -209,7 +272,11 @@ async fn a_member_of_the_wrong_type_is_refused() {
         let mut body = call.body.clone();
         body["surprise"] = json!(1);
         let answer = it.send(&call, &[], body.to_string().into_bytes()).await;
-        assert!((400..500).contains(&answer.status), "unknown member: {} {answer:?}", call.path);
+        assert!(
+            (400..500).contains(&answer.status),
+            "unknown member: {} {answer:?}",
+            call.path
+        );
         check_form(&answer);
     }
     assert_eq!(it.entries().await, before, "nothing is recorded");
@@ -220,7 +287,13 @@ async fn a_text_that_is_too_long_is_refused() {
     let it = Scene::new().await;
     let before = it.entries().await;
     for call in it.calls() {
-        let members: Vec<String> = call.body.as_object().expect("an object").keys().cloned().collect();
+        let members: Vec<String> = call
+            .body
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
         for member in members {
             if !call.body[&member].is_string() {
                 continue;
@@ -250,11 +323,20 @@ async fn a_body_that_is_too_large_is_refused() {
         let answer = it
             .appliance
             .api()
-            .send("POST", path, &[("content-type", "application/json")], Some(vec![b' '; 1024 * KIB + 1]))
+            .send(
+                "POST",
+                path,
+                &[("content-type", "application/json")],
+                Some(vec![b' '; 1024 * KIB + 1]),
+            )
             .await;
         assert!(matches!(answer.status, 401 | 404 | 413), "{path}: {answer:?}");
     }
-    let verify = it.appliance.api().send("POST", "/api/v1/verify", &[], Some(vec![b' '; 65 * KIB])).await;
+    let verify = it
+        .appliance
+        .api()
+        .send("POST", "/api/v1/verify", &[], Some(vec![b' '; 65 * KIB]))
+        .await;
     assert_problem!(verify, 413, "too-large");
     assert_eq!(it.entries().await, before, "nothing is recorded");
 }
@@ -270,9 +352,14 @@ async fn a_call_from_nobody_is_refused() {
         let with_key = nobody.with_key("sa_0000000000000000000000000000000000000000000");
         let answer = with_key.send_json(call.method, &call.path, &[], &call.body).await;
         assert_problem!(answer, 401, "unauthenticated");
-        let stale = nobody.with_header("cookie", "signedapproval-session=stale; __Host-signedapproval-session=stale");
+        let stale = nobody.with_header(
+            "cookie",
+            "signedapproval-session=stale; __Host-signedapproval-session=stale",
+        );
         let own = it.appliance.origin();
-        let answer = stale.send_json(call.method, &call.path, &[("origin", &own)], &call.body).await;
+        let answer = stale
+            .send_json(call.method, &call.path, &[("origin", &own)], &call.body)
+            .await;
         assert_problem!(answer, 401, "unauthenticated");
     }
     for path in [
@@ -287,7 +374,6 @@ async fn a_call_from_nobody_is_refused() {
         "/api/v1/api-keys",
         "/api/v1/integrations",
         "/api/v1/me/passkeys",
-        "/log/checkpoint",
     ] {
         let answer = nobody.get(path).await;
         assert_eq!(answer.status, 401, "{path}: {answer:?}");
@@ -311,21 +397,41 @@ async fn a_call_from_another_site_is_refused() {
             format!("https://localhost:{port}"),
             format!("http://localhost:{port}.evil.example"),
         ] {
-            let answer =
-                it.send(call, &[("origin", &origin)], call.body.to_string().into_bytes()).await;
+            let answer = it
+                .send(call, &[("origin", &origin)], call.body.to_string().into_bytes())
+                .await;
             assert_problem!(answer, 403, "cross-origin");
         }
         if call.who == Who::Anyone {
             continue;
         }
-        for headers in [&[][..], &[("sec-fetch-site", "cross-site")][..], &[("sec-fetch-site", "same-site")][..]] {
-            let answer = it.ada.send_with(call.method, &call.path, headers, Some(&call.body)).await;
+        for headers in [
+            &[][..],
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site")][..],
+        ] {
+            let answer = it
+                .ada
+                .send_with(call.method, &call.path, headers, Some(&call.body))
+                .await;
             assert_problem!(answer, 403, "cross-origin");
         }
     }
-    let leave = it.ada.send_with("DELETE", "/api/v1/session", &[("origin", "https://evil.example")], None).await;
+    let leave = it
+        .ada
+        .send_with(
+            "DELETE",
+            "/api/v1/session",
+            &[("origin", "https://evil.example")],
+            None,
+        )
+        .await;
     assert_problem!(leave, 403, "cross-origin");
-    assert_eq!(it.ada.get("/api/v1/me").await.status, 200, "the session still stands");
+    assert_eq!(
+        it.ada.get("/api/v1/me").await.status,
+        200,
+        "the session still stands"
+    );
     assert_eq!(it.entries().await, before, "nothing is recorded");
 }
 
@@ -335,7 +441,17 @@ async fn a_path_that_exists_tells_which_methods_it_takes() {
     let before = it.entries().await;
     for call in it.calls() {
         for method in ["TRACE", "PROPFIND"] {
-            let answer = it.send(&Call { method, body: Value::Null, ..call_of(&call) }, &[], Vec::new()).await;
+            let answer = it
+                .send(
+                    &Call {
+                        method,
+                        body: Value::Null,
+                        ..call_of(&call)
+                    },
+                    &[],
+                    Vec::new(),
+                )
+                .await;
             assert_eq!(answer.status, 405, "{method} {}: {answer:?}", call.path);
             check_form(&answer);
         }
@@ -350,7 +466,11 @@ async fn a_path_that_exists_tells_which_methods_it_takes() {
     ] {
         let cookie = it.ada.session_cookie().expect("signed in");
         let own = it.appliance.origin();
-        let answer = it.appliance.api().send(method, path, &[("cookie", &cookie), ("origin", &own)], None).await;
+        let answer = it
+            .appliance
+            .api()
+            .send(method, path, &[("cookie", &cookie), ("origin", &own)], None)
+            .await;
         // GET …/approvals/request reads the request by that id, which there is none.
         assert!(matches!(answer.status, 404 | 405), "{method} {path}: {answer:?}");
         check_form(&answer);
@@ -359,7 +479,12 @@ async fn a_path_that_exists_tells_which_methods_it_takes() {
 }
 
 fn call_of(call: &Call) -> Call {
-    Call { method: call.method, path: call.path.clone(), who: call.who, body: call.body.clone() }
+    Call {
+        method: call.method,
+        path: call.path.clone(),
+        who: call.who,
+        body: call.body.clone(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,7 +522,10 @@ async fn an_unknown_id_is_not_found_whatever_it_looks_like() {
             let body = (method == "POST").then(|| json!({}));
             let answer = it.ada.send(method, &path, body.as_ref()).await;
             let shown: String = path.chars().take(100).collect();
-            assert!(matches!(answer.status, 400 | 404 | 414), "{method} {shown}: {answer:?}");
+            assert!(
+                matches!(answer.status, 400 | 404 | 414),
+                "{method} {shown}: {answer:?}"
+            );
             check_form(&answer);
         }
     }
@@ -418,12 +546,18 @@ async fn a_role_or_scope_that_is_missing_is_told() {
         let answer = it.ci.send_json(call.method, &call.path, &[], &call.body).await;
         assert_problem!(answer, 403, "forbidden");
     }
-    assert_eq!(audrey.get("/api/v1/journal?limit=1").await.status, 200, "auditors read");
+    assert_eq!(
+        audrey.get("/api/v1/journal?limit=1").await.status,
+        200,
+        "auditors read"
+    );
     assert_problem!(bea.get("/api/v1/journal").await, 403, "forbidden");
     assert_problem!(it.ci.get("/api/v1/journal").await, 403, "forbidden");
     let decide = audrey.decide(&it.request, "approve", None).await;
     assert_problem!(decide, 403, "not-eligible");
-    let ask = audrey.post("/api/v1/approvals/request", &json!({"action": "a"})).await;
+    let ask = audrey
+        .post("/api/v1/approvals/request", &json!({"action": "a"}))
+        .await;
     assert_eq!(ask.status, 403, "{ask:?}");
     assert_eq!(it.entries().await, before, "nothing is recorded");
 }
@@ -434,10 +568,16 @@ async fn a_body_that_is_not_called_json_is_refused() {
     let before = it.entries().await;
     for call in it.calls().iter().filter(|it| !it.path.contains("/policies")) {
         let answer = it
-            .send_typed(call, "application/x-www-form-urlencoded", call.body.to_string().into_bytes())
+            .send_typed(
+                call,
+                "application/x-www-form-urlencoded",
+                call.body.to_string().into_bytes(),
+            )
             .await;
         assert_problem!(answer, 415, "unsupported-media-type");
-        let answer = it.send_typed(call, "text/plain", call.body.to_string().into_bytes()).await;
+        let answer = it
+            .send_typed(call, "text/plain", call.body.to_string().into_bytes())
+            .await;
         assert_problem!(answer, 415, "unsupported-media-type");
     }
     assert_eq!(it.entries().await, before, "nothing is recorded");
@@ -449,9 +589,23 @@ impl Scene {
         let cookie = self.ada.session_cookie().expect("Ada is signed in");
         let headers = [("content-type", kind), ("origin", &origin), ("cookie", &cookie)];
         match call.who {
-            Who::Key => self.ci.send(call.method, &call.path, &headers[..1], Some(body)).await,
-            Who::Anyone => self.appliance.api().send(call.method, &call.path, &headers[..2], Some(body)).await,
-            _ => self.appliance.api().send(call.method, &call.path, &headers, Some(body)).await,
+            Who::Key => {
+                self.ci
+                    .send(call.method, &call.path, &headers[..1], Some(body))
+                    .await
+            }
+            Who::Anyone => {
+                self.appliance
+                    .api()
+                    .send(call.method, &call.path, &headers[..2], Some(body))
+                    .await
+            }
+            _ => {
+                self.appliance
+                    .api()
+                    .send(call.method, &call.path, &headers, Some(body))
+                    .await
+            }
         }
     }
 }
@@ -475,9 +629,15 @@ async fn headers_protect_every_page() {
         let page = it.appliance.api().get(path).await;
         assert_eq!(page.status, 200, "{path}: {page:?}");
         let policy = page.header("content-security-policy").unwrap_or_default();
-        assert!(policy.contains("default-src 'none'") || policy.contains("default-src 'self'"), "{path}: {policy}");
+        assert!(
+            policy.contains("default-src 'none'") || policy.contains("default-src 'self'"),
+            "{path}: {policy}"
+        );
         assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
-        assert!(!policy.contains("unsafe-inline") && !policy.contains("unsafe-eval"), "{path}: {policy}");
+        assert!(
+            !policy.contains("unsafe-inline") && !policy.contains("unsafe-eval"),
+            "{path}: {policy}"
+        );
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert!(page.header("referrer-policy").is_some(), "{path}");
     }

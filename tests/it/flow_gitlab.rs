@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::authenticator::Authenticator;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::repository::NewCommit;
-use crate::support::authenticator::Authenticator;
 use crate::support::gated::Change;
 use crate::support::gated::Gated;
 use crate::support::gated::Hook;
@@ -32,7 +32,10 @@ async fn a_merge_request_waits_for_an_approver_and_turns_green_once() {
     assert_eq!(statuses.len(), 1, "{statuses:?}");
     assert_eq!(statuses[0].name, "signedapproval/main");
     let link = statuses[0].target_url.clone().unwrap_or_default();
-    assert!(link.starts_with(&it.appliance.public_url()), "the status links to {link:?}");
+    assert!(
+        link.starts_with(&it.appliance.public_url()),
+        "the status links to {link:?}"
+    );
     assert!(link.ends_with(&id), "the status links to {link:?}");
 
     let own = it.carl.decide(&id, "approve", None).await;
@@ -48,22 +51,42 @@ async fn a_merge_request_waits_for_an_approver_and_turns_green_once() {
     let request = it.auditor.request(&id).await;
     assert_eq!(request["status"], "approved", "{request}");
     assert_eq!(request["kind"], "change");
-    assert_eq!(request["decisions"].as_array().map(Vec::len), Some(1), "{request}");
+    assert_eq!(
+        request["decisions"].as_array().map(Vec::len),
+        Some(1),
+        "{request}"
+    );
     let decision = &request["decisions"][0];
     assert_eq!(decision["approver"]["id"], it.bea.id());
     assert_eq!(decision["credential"], credential);
     assert_eq!(request["obligations"][0]["approved"], 1, "{request}");
-    let listed = it.auditor.get(&format!("/api/v1/approvals/{id}/credentials")).await.expect(200);
+    let listed = it
+        .auditor
+        .get(&format!("/api/v1/approvals/{id}/credentials"))
+        .await
+        .expect(200);
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
     assert_eq!(listed[0]["id"], credential);
-    assert_eq!(it.gitlab.merge_request(PROJECT, change.iid).state, "opened", "nobody asked for a merge");
+    assert_eq!(
+        it.gitlab.merge_request(PROJECT, change.iid).state,
+        "opened",
+        "nobody asked for a merge"
+    );
 
     // Another change goes its whole way, so the first one's posts are all in.
     let other = it.open("other", "main");
     it.bea.approve(&it.pending(&other, "main").await).await;
     it.expect_status(&other.head, "main", "success");
-    assert_eq!(it.posts(&change.head, "success").len(), 1, "exactly one success is posted");
-    assert_eq!(it.posts(&change.head, "pending").len(), 1, "exactly one pending is posted");
+    assert_eq!(
+        it.posts(&change.head, "success").len(),
+        1,
+        "exactly one success is posted"
+    );
+    assert_eq!(
+        it.posts(&change.head, "pending").len(),
+        1,
+        "exactly one pending is posted"
+    );
     it.gitlab.assert_no_violations();
 }
 
@@ -77,7 +100,11 @@ async fn a_signed_webhook_counts_as_well_as_a_token() {
     it.gitlab.settle(SOON);
     for delivery in it.gitlab.deliveries() {
         for attempt in &delivery.attempts {
-            assert!(attempt.status.is_some_and(|it| it < 300), "{}: {attempt:?}", delivery.event);
+            assert!(
+                attempt.status.is_some_and(|it| it < 300),
+                "{}: {attempt:?}",
+                delivery.event
+            );
         }
     }
     it.gitlab.assert_no_violations();
@@ -101,7 +128,10 @@ async fn an_approved_change_is_merged_at_its_approved_head_where_a_project_asks(
     let it = Gated::start_with(Hook::Token, json!({"auto_merge": true})).await;
     let change = it.open("feature", "main");
     let id = it.pending(&change, "main").await;
-    assert!(it.gitlab.calls_to("PUT", "/merge").is_empty(), "nothing is merged before the approval");
+    assert!(
+        it.gitlab.calls_to("PUT", "/merge").is_empty(),
+        "nothing is merged before the approval"
+    );
     it.bea.approve(&id).await;
     it.gitlab.expect("the merge", SOON, |gitlab| {
         gitlab.merge_request(PROJECT, change.iid).state == "merged"
@@ -122,7 +152,11 @@ async fn a_push_during_the_ceremony_burns_it() {
     let it = Gated::start().await;
     let change = it.open("feature", "main");
     let id = it.pending(&change, "main").await;
-    let signed = it.bea.begin_decision(&id, "approve", None).await.expect("Bea may decide");
+    let signed = it
+        .bea
+        .begin_decision(&id, "approve", None)
+        .await
+        .expect("Bea may decide");
     let pushed = it.push(&change, "more.rs");
     let next = it.pending(&pushed, "main").await;
     assert_ne!(next, id);
@@ -145,7 +179,10 @@ async fn a_push_after_the_approval_takes_the_green_back() {
     let pushed = it.push(&change, "more.rs");
     it.expect_status(&pushed.head, "main", "pending");
     it.gitlab.expect("the old head is green no more", SOON, |gitlab| {
-        gitlab.status(PROJECT, &change.head, "signedapproval/main").as_deref() != Some("success")
+        gitlab
+            .status(PROJECT, &change.head, "signedapproval/main")
+            .as_deref()
+            != Some("success")
     });
     it.gitlab.assert_no_violations();
 }
@@ -159,7 +196,8 @@ async fn a_force_push_back_does_not_revive_an_approval() {
     it.expect_status(&change.head, "main", "success");
     let pushed = it.push(&change, "more.rs");
     it.pending(&pushed, "main").await;
-    it.gitlab.force_push(PROJECT, &change.branch, it.carl_account, &change.head);
+    it.gitlab
+        .force_push(PROJECT, &change.branch, it.carl_account, &change.head);
     let again = text(&it.request(&change, "main", "pending").await, "id");
     assert_ne!(again, first, "the old head is asked for anew");
     it.expect_status(&change.head, "main", "pending");
@@ -175,14 +213,22 @@ async fn retargeting_to_another_gated_branch_asks_anew() {
     let first = it.pending(&change, "main").await;
     it.bea.approve(&first).await;
     it.expect_status(&change.head, "main", "success");
-    it.gitlab.retarget(PROJECT, change.iid, "production", it.carl_account);
+    it.gitlab
+        .retarget(PROJECT, change.iid, "production", it.carl_account);
     let second = it.pending(&change, "production").await;
     assert_ne!(first, second);
-    it.gitlab.expect("the old target is green no more", SOON, |gitlab| {
-        gitlab.status(PROJECT, &change.head, "signedapproval/main").as_deref() != Some("success")
-    });
+    it.gitlab
+        .expect("the old target is green no more", SOON, |gitlab| {
+            gitlab
+                .status(PROJECT, &change.head, "signedapproval/main")
+                .as_deref()
+                != Some("success")
+        });
     assert!(
-        it.gitlab.status(PROJECT, &change.head, "signedapproval/production").as_deref() == Some("pending"),
+        it.gitlab
+            .status(PROJECT, &change.head, "signedapproval/production")
+            .as_deref()
+            == Some("pending"),
         "an approval for one branch is none for another"
     );
     it.gitlab.assert_no_violations();
@@ -193,13 +239,21 @@ async fn retargeting_to_an_ungated_branch_ends_the_request() {
     let it = Gated::start().await;
     let change = it.open("feature", "main");
     let id = it.pending(&change, "main").await;
-    it.gitlab.retarget(PROJECT, change.iid, "playground", it.carl_account);
+    it.gitlab
+        .retarget(PROJECT, change.iid, "playground", it.carl_account);
     it.auditor.wait_for_status(&id, "superseded", SOON).await;
     let refused = it.bea.decide(&id, "approve", None).await;
     assert_eq!(refused.status, 409, "{refused:?}");
-    let names: Vec<String> =
-        it.gitlab.statuses(PROJECT, &change.head).into_iter().map(|it| it.name).collect();
-    assert!(!names.contains(&"signedapproval/playground".to_owned()), "{names:?}");
+    let names: Vec<String> = it
+        .gitlab
+        .statuses(PROJECT, &change.head)
+        .into_iter()
+        .map(|it| it.name)
+        .collect();
+    assert!(
+        !names.contains(&"signedapproval/playground".to_owned()),
+        "{names:?}"
+    );
     assert!(it.posts(&change.head, "success").is_empty());
 }
 
@@ -241,7 +295,10 @@ async fn an_approval_does_not_outlive_a_close() {
     it.expect_status(&change.head, "main", "success");
     it.gitlab.close(PROJECT, change.iid, it.carl_account);
     it.gitlab.expect("a closed one is green no more", SOON, |gitlab| {
-        gitlab.status(PROJECT, &change.head, "signedapproval/main").as_deref() != Some("success")
+        gitlab
+            .status(PROJECT, &change.head, "signedapproval/main")
+            .as_deref()
+            != Some("success")
     });
     it.gitlab.reopen(PROJECT, change.iid, it.carl_account);
     it.pending(&change, "main").await;
@@ -276,14 +333,21 @@ async fn a_rejection_fails_the_status_and_a_new_head_starts_afresh() {
 async fn two_targets_of_one_head_have_a_status_each() {
     let it = Gated::start().await;
     let change = it.open("feature", "main");
-    let iid = it.gitlab.open_merge_request(PROJECT, "feature", "production", "The same", it.carl_account);
-    let twin = Change { iid, ..change.clone() };
+    let iid = it
+        .gitlab
+        .open_merge_request(PROJECT, "feature", "production", "The same", it.carl_account);
+    let twin = Change {
+        iid,
+        ..change.clone()
+    };
     let first = it.pending(&change, "main").await;
     let second = it.pending(&twin, "production").await;
     it.bea.approve(&first).await;
     it.expect_status(&change.head, "main", "success");
     assert_eq!(
-        it.gitlab.status(PROJECT, &change.head, "signedapproval/production").as_deref(),
+        it.gitlab
+            .status(PROJECT, &change.head, "signedapproval/production")
+            .as_deref(),
         Some("pending")
     );
     it.bea.approve(&second).await;
@@ -296,8 +360,14 @@ async fn one_approved_change_does_not_turn_another_of_the_same_head_green() {
     let it = Gated::start().await;
     let change = it.open("feature", "main");
     it.gitlab.branch(PROJECT, "copy", &change.head);
-    let iid = it.gitlab.open_merge_request(PROJECT, "copy", "main", "The same again", it.carl_account);
-    let twin = Change { iid, branch: "copy".to_owned(), head: change.head.clone() };
+    let iid = it
+        .gitlab
+        .open_merge_request(PROJECT, "copy", "main", "The same again", it.carl_account);
+    let twin = Change {
+        iid,
+        branch: "copy".to_owned(),
+        head: change.head.clone(),
+    };
     let first = it.pending(&change, "main").await;
     let second = text(&it.request(&twin, "main", "pending").await, "id");
     it.bea.approve(&first).await;
@@ -305,7 +375,10 @@ async fn one_approved_change_does_not_turn_another_of_the_same_head_green() {
     let other = it.open("other", "main");
     it.bea.approve(&it.pending(&other, "main").await).await;
     it.expect_status(&other.head, "main", "success");
-    assert!(it.posts(&change.head, "success").is_empty(), "the other one still waits");
+    assert!(
+        it.posts(&change.head, "success").is_empty(),
+        "the other one still waits"
+    );
     it.bea.approve(&second).await;
     it.expect_status(&change.head, "main", "success");
     it.gitlab.assert_no_violations();
@@ -327,7 +400,10 @@ async fn a_hostile_title_is_only_text() {
     it.expect_status(&change.head, "main", "success");
     for status in it.gitlab.statuses(PROJECT, &change.head) {
         let words = status.description.unwrap_or_default();
-        assert!(!words.chars().any(|it| it.is_control() || it == '\u{202e}'), "{words:?}");
+        assert!(
+            !words.chars().any(|it| it.is_control() || it == '\u{202e}'),
+            "{words:?}"
+        );
     }
     assert!(!it.appliance.log().contains("\u{202e}"), "the log stays readable");
     it.gitlab.assert_no_violations();
@@ -359,12 +435,20 @@ async fn one_person_with_two_passkeys_counts_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_by_a_stranger_needs_one_more_approver() {
     let it = Gated::start().await;
-    let strange = NewCommit::by("Zoe", "zoe@elsewhere.test", "Help out", vec![Edit::write("z.rs", "z\n")]);
+    let strange = NewCommit::by(
+        "Zoe",
+        "zoe@elsewhere.test",
+        "Help out",
+        vec![Edit::write("z.rs", "z\n")],
+    );
     let change = it.open_with("feature", "main", "With help", &strange);
     let id = it.pending(&change, "main").await;
     it.bea.approve(&id).await;
     let request = it.auditor.request(&id).await;
-    assert_eq!(request["status"], "pending", "one approval is not enough: {request}");
+    assert_eq!(
+        request["status"], "pending",
+        "one approval is not enough: {request}"
+    );
     it.ada.approve(&id).await;
     it.expect_status(&change.head, "main", "success");
     it.gitlab.assert_no_violations();
@@ -382,7 +466,12 @@ async fn a_rule_may_skip_documentation_but_never_the_pipeline_itself() {
         )
         .await;
     let write = |path: &str| {
-        NewCommit::by("Carl", "carl@example.test", "Write", vec![Edit::write(path, "1\n")])
+        NewCommit::by(
+            "Carl",
+            "carl@example.test",
+            "Write",
+            vec![Edit::write(path, "1\n")],
+        )
     };
     let docs = it.open_with("docs", "main", "Words", &write("docs/a.md"));
     it.expect_status(&docs.head, "main", "success");
@@ -433,33 +522,57 @@ async fn a_webhook_that_does_not_verify_changes_nothing() {
     it.gitlab.settle(SOON);
     let before = effects(&it).await;
     let delivery = it.gitlab.deliveries().last().expect("a delivery").id;
-    let genuine = it.gitlab.request_of(delivery).with("Idempotency-Key", "a-new-one");
+    let genuine = it
+        .gitlab
+        .request_of(delivery)
+        .with("Idempotency-Key", "a-new-one");
     let secret = it.integration.webhook_secret.clone();
     let forged = [
         ("no secret", genuine.clone().without("X-Gitlab-Token")),
         ("wrong secret", genuine.clone().with("X-Gitlab-Token", "wrong")),
         ("empty secret", genuine.clone().with("X-Gitlab-Token", "")),
-        ("half a secret", genuine.clone().with("X-Gitlab-Token", &secret[..secret.len() / 2])),
+        (
+            "half a secret",
+            genuine
+                .clone()
+                .with("X-Gitlab-Token", &secret[..secret.len() / 2]),
+        ),
         (
             // A signature that is there and wrong is never made good by a token.
             "wrong signature",
             genuine
                 .clone()
                 .with("webhook-id", "msg_1")
-                .with("webhook-timestamp", &jiff::Timestamp::now().as_second().to_string())
-                .with("webhook-signature", "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+                .with(
+                    "webhook-timestamp",
+                    &jiff::Timestamp::now().as_second().to_string(),
+                )
+                .with(
+                    "webhook-signature",
+                    "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                ),
         ),
     ];
     for (what, request) in forged {
         let answer = it.gitlab.send_raw(request);
         assert_eq!(answer.status, Some(401), "{what}: {answer:?}");
     }
-    let elsewhere = it.integration.webhook_url.replace(&it.integration.id, "int_00000000000000000000000000");
+    let elsewhere = it
+        .integration
+        .webhook_url
+        .replace(&it.integration.id, "int_00000000000000000000000000");
     let mut lost = genuine.clone();
     lost.url = elsewhere;
     let answer = it.gitlab.send_raw(lost);
-    assert!(matches!(answer.status, Some(401 | 404)), "unknown integration: {answer:?}");
-    assert_eq!(effects(&it).await, before, "nothing forged leaves a trace of a change");
+    assert!(
+        matches!(answer.status, Some(401 | 404)),
+        "unknown integration: {answer:?}"
+    );
+    assert_eq!(
+        effects(&it).await,
+        before,
+        "nothing forged leaves a trace of a change"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -475,7 +588,9 @@ async fn an_old_signature_is_refused() {
     bent.body.push(b' ');
     let answer = it.gitlab.send_raw(bent);
     assert_eq!(answer.status, Some(401), "{answer:?}");
-    let answer = it.gitlab.send_raw(it.gitlab.request_of(delivery).without("webhook-signature"));
+    let answer = it
+        .gitlab
+        .send_raw(it.gitlab.request_of(delivery).without("webhook-signature"));
     assert_eq!(answer.status, Some(401), "{answer:?}");
 }
 
@@ -498,14 +613,26 @@ async fn a_webhook_that_comes_again_changes_nothing() {
     it.pending(&pushed, "main").await;
     // What was true once is only a hint: the forge is asked for what is true now.
     for (nth, delivery) in all.iter().enumerate() {
-        let replay = it.gitlab.request_of(delivery.id).with("Idempotency-Key", &format!("replayed-{nth}"));
+        let replay = it
+            .gitlab
+            .request_of(delivery.id)
+            .with("Idempotency-Key", &format!("replayed-{nth}"));
         let answer = it.gitlab.send_raw(replay);
         assert!(answer.status.is_some_and(|it| it < 300), "{answer:?}");
     }
     let other = it.open("other", "main");
     it.pending(&other, "main").await;
-    assert_eq!(it.requests(change.iid).await.len(), 2, "one request for each head");
-    assert_ne!(it.gitlab.status(PROJECT, &pushed.head, "signedapproval/main").as_deref(), Some("success"));
+    assert_eq!(
+        it.requests(change.iid).await.len(),
+        2,
+        "one request for each head"
+    );
+    assert_ne!(
+        it.gitlab
+            .status(PROJECT, &pushed.head, "signedapproval/main")
+            .as_deref(),
+        Some("success")
+    );
     it.gitlab.assert_no_violations();
 }
 
@@ -516,22 +643,33 @@ async fn odd_webhooks_do_no_harm() {
     let other = json!({
         "object_kind": "merge_request", "project": {"id": 777}, "object_attributes": {"iid": 1, "target_project_id": 777},
     });
-    let answer = it
-        .gitlab
-        .send_raw(it.gitlab.hook_request(hook, "Merge Request Hook", &other.to_string()));
-    assert!(answer.status.is_some_and(|it| it < 500), "a project that is not gated: {answer:?}");
+    let answer = it.gitlab.send_raw(
+        it.gitlab
+            .hook_request(hook, "Merge Request Hook", &other.to_string()),
+    );
+    assert!(
+        answer.status.is_some_and(|it| it < 500),
+        "a project that is not gated: {answer:?}"
+    );
     for (what, body) in [
         ("no JSON", "not json".to_owned()),
         ("nothing", String::new()),
         ("a list", "[]".to_owned()),
-        ("another shape", json!({"object_kind": "merge_request", "object_attributes": 7}).to_string()),
+        (
+            "another shape",
+            json!({"object_kind": "merge_request", "object_attributes": 7}).to_string(),
+        ),
         ("deep", format!("{}{}", "[".repeat(50_000), "]".repeat(50_000))),
     ] {
-        let answer = it.gitlab.send_raw(it.gitlab.hook_request(hook, "Merge Request Hook", &body));
+        let answer = it
+            .gitlab
+            .send_raw(it.gitlab.hook_request(hook, "Merge Request Hook", &body));
         assert!(answer.status.is_some_and(|it| it < 500), "{what}: {answer:?}");
     }
     let big = json!({"object_kind": "merge_request", "padding": "x".repeat(10 * 1024 * 1024)}).to_string();
-    let answer = it.gitlab.send_raw(it.gitlab.hook_request(hook, "Merge Request Hook", &big));
+    let answer = it
+        .gitlab
+        .send_raw(it.gitlab.hook_request(hook, "Merge Request Hook", &big));
     // The answer may come before the body is through, and then the sender sees a broken pipe.
     assert!(matches!(answer.status, None | Some(413)), "10 MB: {answer:?}");
     assert!(it.ada.journal("request.opened").await.is_empty());
@@ -567,8 +705,13 @@ async fn through(it: &Gated, name: &str, method: &str, path: &str, times: usize,
     it.expect_status_within(&change.head, "main", "success", LOST_MAX);
     it.gitlab.assert_retry_after_respected();
     it.gitlab.assert_no_violations();
-    let left: Vec<_> = it.gitlab.read(|state| state.faults.iter().map(|it| it.left).collect());
-    assert!(left.iter().all(|it| *it == 0), "{name}: the trouble did not strike: {left:?}");
+    let left: Vec<_> = it
+        .gitlab
+        .read(|state| state.faults.iter().map(|it| it.left).collect());
+    assert!(
+        left.iter().all(|it| *it == 0),
+        "{name}: the trouble did not strike: {left:?}"
+    );
     it.gitlab.heal();
 }
 
@@ -576,7 +719,15 @@ async fn through(it: &Gated, name: &str, method: &str, path: &str, times: usize,
 async fn a_forge_that_says_later_is_left_alone_so_long() {
     let it = Gated::start().await;
     through(&it, "status-429", "POST", "/statuses/", 1, Trouble::RetryLater(3)).await;
-    through(&it, "read-429", "GET", "/merge_requests/", 1, Trouble::RetryLater(3)).await;
+    through(
+        &it,
+        "read-429",
+        "GET",
+        "/merge_requests/",
+        1,
+        Trouble::RetryLater(3),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -605,15 +756,30 @@ async fn a_broken_forge_is_tried_again_and_never_green_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_cut_off() {
     let it = Gated::start().await;
-    through(&it, "flood", "GET", "/merge_requests/", 1, Trouble::Flood(200 * 1024 * 1024)).await;
+    through(
+        &it,
+        "flood",
+        "GET",
+        "/merge_requests/",
+        1,
+        Trouble::Flood(200 * 1024 * 1024),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_does_not_carry_the_token_away() {
     let it = Gated::start().await;
     let thief = crate::support::forge::gitlab::FakeGitLab::start();
-    through(&it, "away", "GET", "/merge_requests/", 1, Trouble::Redirect(format!("{}/api/v4/user", thief.base_url())))
-        .await;
+    through(
+        &it,
+        "away",
+        "GET",
+        "/merge_requests/",
+        1,
+        Trouble::Redirect(format!("{}/api/v4/user", thief.base_url())),
+    )
+    .await;
     assert!(thief.calls().is_empty(), "{:?}", thief.calls());
 }
 
@@ -646,7 +812,10 @@ async fn a_project_tells_how_strong_its_gate_is() {
     let it = Gated::start().await;
     let shown = it
         .ada
-        .get(&format!("/api/v1/integrations/{}/projects/{}", it.integration.id, it.project))
+        .get(&format!(
+            "/api/v1/integrations/{}/projects/{}",
+            it.integration.id, it.project
+        ))
         .await
         .expect(200);
     let gate = &shown["gate"];

@@ -38,7 +38,13 @@ impl Scene {
         let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
         let key = ada.create_api_key("CI", &["request"], &[]).await.key;
         let ci = appliance.api().with_key(&key);
-        Scene { appliance, ada, bea, key, ci }
+        Scene {
+            appliance,
+            ada,
+            bea,
+            key,
+            ci,
+        }
     }
 }
 
@@ -78,10 +84,19 @@ async fn the_answer_to_a_request_is_compact_and_echoes_no_word_of_the_caller() {
     assert_eq!(shown["kind"], "action");
     assert_eq!(shown["status"], "pending");
     assert_eq!(shown["action"], "Deploy * $(id) `id` to production");
-    assert_eq!(shown["subject"]["digest"]["gitCommit"], SHA, "metadata.commit becomes the subject: {shown}");
-    assert_eq!(shown["claimed"], json!({"repo": "team/app", "commit": SHA, "actor": "mallory"}));
+    assert_eq!(
+        shown["subject"]["digest"]["gitCommit"], SHA,
+        "metadata.commit becomes the subject: {shown}"
+    );
+    assert_eq!(
+        shown["claimed"],
+        json!({"repo": "team/app", "commit": SHA, "actor": "mallory"})
+    );
     assert_eq!(shown["requested_by"]["kind"], "key", "{shown}");
-    assert_ne!(shown["requested_by"]["name"], "mallory", "a claim is nobody's name");
+    assert_ne!(
+        shown["requested_by"]["name"], "mallory",
+        "a claim is nobody's name"
+    );
     assert_eq!(shown["expires_at"], made["expires_at"]);
     let life = jiff_seconds(&shown["expires_at"]) - jiff_seconds(&shown["created_at"]);
     assert_eq!(life, 600, "{shown}");
@@ -111,13 +126,21 @@ async fn what_the_subject_is_follows_from_the_body() {
         }
     };
     let short = digest(json!({"action": "a", "metadata": {"commit": "0123abc"}})).await;
-    assert_eq!(short["subject"]["digest"], Value::Null, "a short commit id names nothing: {short}");
+    assert_eq!(
+        short["subject"]["digest"],
+        Value::Null,
+        "a short commit id names nothing: {short}"
+    );
     let other = "f".repeat(64);
     let both = digest(json!({
         "action": "a", "metadata": {"commit": SHA}, "subject": {"name": "image", "digest": {"sha256": other}},
     }))
     .await;
-    assert_eq!(both["subject"]["digest"], json!({"sha256": other}), "the subject comes first: {both}");
+    assert_eq!(
+        both["subject"]["digest"],
+        json!({"sha256": other}),
+        "the subject comes first: {both}"
+    );
     let deployment = digest(json!({"action": "a", "environment": "production", "project": "app"})).await;
     assert_eq!(deployment["kind"], "deployment");
     assert_eq!(deployment["subject"]["environment"], "production");
@@ -141,13 +164,18 @@ async fn the_time_to_live_is_an_integer_within_bounds() {
     ] {
         let answer = it
             .ci
-            .post("/api/v1/approvals/request", &json!({"action": "a", "ttl_seconds": bad}))
+            .post(
+                "/api/v1/approvals/request",
+                &json!({"action": "a", "ttl_seconds": bad}),
+            )
             .await;
         assert_eq!(answer.status, 400, "{bad}: {answer:?}");
         check_form(&answer);
     }
     for good in [1, 86_400] {
-        it.ci.open_request(&json!({"action": "a", "ttl_seconds": good})).await;
+        it.ci
+            .open_request(&json!({"action": "a", "ttl_seconds": good}))
+            .await;
     }
     assert_eq!(it.ada.journal("request.opened").await.len(), 2);
 
@@ -159,7 +187,10 @@ async fn the_time_to_live_is_an_integer_within_bounds() {
         .await;
     let made = it
         .ci
-        .post("/api/v1/approvals/request", &json!({"action": "a", "ttl_seconds": 3600}))
+        .post(
+            "/api/v1/approvals/request",
+            &json!({"action": "a", "ttl_seconds": 3600}),
+        )
         .await
         .expect(201);
     let shown = it.ci.request(&text(&made, "id")).await;
@@ -172,7 +203,13 @@ async fn the_time_to_live_is_an_integer_within_bounds() {
 async fn the_same_idempotency_key_gives_the_same_request() {
     let it = Scene::new().await;
     let post = |ci: Api, key: &'static str, body: Value| async move {
-        ci.send_json("POST", "/api/v1/approvals/request", &[("idempotency-key", key)], &body).await
+        ci.send_json(
+            "POST",
+            "/api/v1/approvals/request",
+            &[("idempotency-key", key)],
+            &body,
+        )
+        .await
     };
     let body = json!({"action": "Deploy", "ttl_seconds": 600});
     let first = post(it.ci.clone(), "run-1", body.clone()).await.expect(201);
@@ -184,8 +221,13 @@ async fn the_same_idempotency_key_gives_the_same_request() {
     let next = post(it.ci.clone(), "run-2", body.clone()).await.expect(201);
     assert_ne!(next["id"], first["id"]);
     let neighbour = it.ada.create_api_key("Other", &["request"], &[]).await.key;
-    let theirs = post(it.appliance.api().with_key(&neighbour), "run-1", body.clone()).await.expect(201);
-    assert_ne!(theirs["id"], first["id"], "keys do not share their idempotency keys");
+    let theirs = post(it.appliance.api().with_key(&neighbour), "run-1", body.clone())
+        .await
+        .expect(201);
+    assert_ne!(
+        theirs["id"], first["id"],
+        "keys do not share their idempotency keys"
+    );
     assert_eq!(it.ada.journal("request.opened").await.len(), 3);
 
     // Ten at once are one.
@@ -213,9 +255,19 @@ async fn a_key_sees_its_own_requests_and_nothing_tells_the_others_exist() {
         document["instance"] = Value::Null;
         (answer.status, document)
     };
-    for (method, end) in [("GET", ""), ("GET", "/credentials"), ("GET", "/outcome"), ("POST", "/cancel"), ("POST", "/consume")] {
-        let foreign = stranger.send(method, &format!("{}{end}", request(&id)), &[], None).await;
-        let nothing = stranger.send(method, &format!("{}{end}", request(unknown)), &[], None).await;
+    for (method, end) in [
+        ("GET", ""),
+        ("GET", "/credentials"),
+        ("GET", "/outcome"),
+        ("POST", "/cancel"),
+        ("POST", "/consume"),
+    ] {
+        let foreign = stranger
+            .send(method, &format!("{}{end}", request(&id)), &[], None)
+            .await;
+        let nothing = stranger
+            .send(method, &format!("{}{end}", request(unknown)), &[], None)
+            .await;
         assert_problem!(foreign, 404, "not-found");
         assert_eq!(plain(&foreign), plain(&nothing), "{method} {end}");
     }
@@ -228,7 +280,11 @@ async fn a_key_sees_its_own_requests_and_nothing_tells_the_others_exist() {
         let wide = it.appliance.api().with_key(&wide);
         assert_eq!(wide.request(&id).await["id"], id, "{scope} sees all");
     }
-    let bound = it.ada.create_api_key("bound", &["audit"], &["elsewhere"]).await.key;
+    let bound = it
+        .ada
+        .create_api_key("bound", &["audit"], &["elsewhere"])
+        .await
+        .key;
     let bound = it.appliance.api().with_key(&bound).get(&request(&id)).await;
     assert_problem!(bound, 404, "not-found");
 }
@@ -265,11 +321,17 @@ async fn a_key_never_decides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_nobody_decides_expires() {
     let it = Scene::new().await;
-    let id = it.ci.open_request(&json!({"action": "a", "ttl_seconds": 1})).await;
+    let id = it
+        .ci
+        .open_request(&json!({"action": "a", "ttl_seconds": 1}))
+        .await;
     let started = Instant::now();
     let ended = it.ci.get(&format!("{}?wait=20", request(&id))).await.expect(200);
     assert_eq!(ended["status"], "expired", "{ended}");
-    assert!(started.elapsed() < Duration::from_secs(10), "the wait ends with the expiry");
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "the wait ends with the expiry"
+    );
     let late = it.bea.decide(&id, "approve", None).await;
     assert_problem!(late, 409, "already-ended");
     let used = it.ci.post(&format!("{}/consume", request(&id)), &json!({})).await;
@@ -279,18 +341,28 @@ async fn a_request_that_nobody_decides_expires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_answers_when_somebody_decides() {
     let it = Scene::new().await;
-    let id = it.ci.open_request(&json!({"action": "a", "ttl_seconds": 600})).await;
+    let id = it
+        .ci
+        .open_request(&json!({"action": "a", "ttl_seconds": 600}))
+        .await;
     let started = Instant::now();
     let quiet = it.ci.get(&format!("{}?wait=1", request(&id))).await.expect(200);
     assert_eq!(quiet["status"], "pending");
-    assert!(started.elapsed() >= Duration::from_millis(900), "it waits as long as asked");
+    assert!(
+        started.elapsed() >= Duration::from_millis(900),
+        "it waits as long as asked"
+    );
 
     let (ci, path) = (it.ci.clone(), format!("{}?wait=60", request(&id)));
     let waiting = tokio::spawn(async move {
         let answer = ci.get(&path).await;
         (answer, Instant::now())
     });
-    let signed = it.bea.begin_decision(&id, "approve", None).await.expect("Bea may decide");
+    let signed = it
+        .bea
+        .begin_decision(&id, "approve", None)
+        .await
+        .expect("Bea may decide");
     it.bea.finish_decision(&signed).await.expect(200);
     let decided = Instant::now();
     let (answer, answered) = waiting.await.expect("no panic");
@@ -301,17 +373,26 @@ async fn a_long_poll_answers_when_somebody_decides() {
     );
     let started = Instant::now();
     it.ci.get(&format!("{}?wait=30", request(&id))).await.expect(200);
-    assert!(started.elapsed() < Duration::from_secs(5), "a request with its outcome is not waited for");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "a request with its outcome is not waited for"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_answers_at_a_first_decision_of_two() {
     let it = Scene::new().await;
     it.ada
-        .put_policy("default", &json!({"rules": [], "default": {"method": ["passkey", "biometric"], "quorum": 2}}))
+        .put_policy(
+            "default",
+            &json!({"rules": [], "default": {"method": ["passkey", "biometric"], "quorum": 2}}),
+        )
         .await;
     let cleo = it.ada.bring_in(&it.appliance, "Cleo", &["approver"]).await;
-    let id = it.ci.open_request(&json!({"action": "a", "ttl_seconds": 600})).await;
+    let id = it
+        .ci
+        .open_request(&json!({"action": "a", "ttl_seconds": 600}))
+        .await;
     let (ci, path) = (it.ci.clone(), format!("{}?wait=60", request(&id)));
     let waiting = tokio::spawn(async move { ci.get(&path).await });
     // Nothing tells that the question has arrived; had it come after the decision, it would wait for the next one.
@@ -330,7 +411,11 @@ async fn a_long_poll_answers_at_a_first_decision_of_two() {
 async fn a_cancelled_request_is_over() {
     let it = Scene::new().await;
     let id = it.ci.open_request(&json!({"action": "a"})).await;
-    let signed = it.bea.begin_decision(&id, "approve", None).await.expect("Bea may decide");
+    let signed = it
+        .bea
+        .begin_decision(&id, "approve", None)
+        .await
+        .expect("Bea may decide");
     let cancelled = it.ci.post(&format!("{}/cancel", request(&id)), &json!({})).await;
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(it.ci.request(&id).await["status"], "cancelled");
@@ -344,14 +429,19 @@ async fn a_cancelled_request_is_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_is_used_once() {
     let it = Scene::new().await;
-    let id = it.ci.open_request(&json!({"action": "a", "environment": "production"})).await;
+    let id = it
+        .ci
+        .open_request(&json!({"action": "a", "environment": "production"}))
+        .await;
     let consume = format!("{}/consume", request(&id));
     assert_problem!(it.ci.post(&consume, &json!({})).await, 409, "not-usable");
     it.bea.approve(&id).await;
     let mut all = Vec::new();
     for _ in 0..8 {
         let (ci, consume) = (it.ci.clone(), consume.clone());
-        all.push(tokio::spawn(async move { ci.post(&consume, &json!({})).await.status }));
+        all.push(tokio::spawn(
+            async move { ci.post(&consume, &json!({})).await.status },
+        ));
     }
     let mut statuses = Vec::new();
     for one in all {
@@ -362,7 +452,13 @@ async fn an_approval_is_used_once() {
     assert_eq!(it.ada.journal("request.consumed").await.len(), 1);
     let rejected = it.ci.open_request(&json!({"action": "b"})).await;
     it.bea.reject(&rejected, "no").await;
-    assert_problem!(it.ci.post(&format!("{}/consume", request(&rejected)), &json!({})).await, 409, "not-usable");
+    assert_problem!(
+        it.ci
+            .post(&format!("{}/consume", request(&rejected)), &json!({}))
+            .await,
+        409,
+        "not-usable"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,7 +477,11 @@ async fn a_list_pages_through_everything_once() {
     let mut seen = Vec::new();
     let mut after = String::new();
     loop {
-        let page = it.ci.get(&format!("/api/v1/approvals?limit=3{after}")).await.expect(200);
+        let page = it
+            .ci
+            .get(&format!("/api/v1/approvals?limit=3{after}"))
+            .await
+            .expect(200);
         let rows = page["items"].as_array().expect("items");
         assert!(rows.len() <= 3);
         seen.extend(rows.iter().map(|it| text(it, "id")));
@@ -414,18 +514,36 @@ async fn a_key_counts_until_it_is_taken_back() {
     let it = Scene::new().await;
     let made = it
         .ada
-        .post("/api/v1/api-keys", &json!({"name": "Short", "scopes": ["request"]}))
+        .post(
+            "/api/v1/api-keys",
+            &json!({"name": "Short", "scopes": ["request"]}),
+        )
         .await
         .expect(201);
     let api = it.appliance.api().with_key(&text(&made, "key"));
     let id = api.open_request(&json!({"action": "a"})).await;
     let listed = it.ada.get("/api/v1/api-keys").await;
-    assert!(!listed.text().contains(&text(&made, "key")), "a key is shown once");
-    let gone = it.ada.delete(&format!("/api/v1/api-keys/{}", text(&made, "id"))).await;
+    assert!(
+        !listed.text().contains(&text(&made, "key")),
+        "a key is shown once"
+    );
+    let gone = it
+        .ada
+        .delete(&format!("/api/v1/api-keys/{}", text(&made, "id")))
+        .await;
     assert!((200..300).contains(&gone.status), "{gone:?}");
     assert_problem!(api.get(&request(&id)).await, 401, "unauthenticated");
     for odd in ["sa_wrong", "", "Bearer", "sa_"] {
-        assert_eq!(it.appliance.api().with_key(odd).get("/api/v1/approvals").await.status, 401, "{odd:?}");
+        assert_eq!(
+            it.appliance
+                .api()
+                .with_key(odd)
+                .get("/api/v1/approvals")
+                .await
+                .status,
+            401,
+            "{odd:?}"
+        );
     }
 }
 
@@ -481,13 +599,20 @@ fn shell(shell: &str, dir: &Path, script: &str) -> Output {
     let mut command = Command::new(shell);
     // What GitHub's runner sets: `bash -e` there, plain `-e` for another shell.
     command.arg("-e").arg("-c").arg(script);
-    command.current_dir(dir).env("GITHUB_OUTPUT", dir.join("output")).env("no_proxy", "*");
+    command
+        .current_dir(dir)
+        .env("GITHUB_OUTPUT", dir.join("output"))
+        .env("no_proxy", "*");
     command.output().unwrap_or_else(|e| panic!("{shell}: {e}"))
 }
 
 async fn workflow(name: &'static str, decision: &'static str, code: i32, says: &str) {
     for tool in ["curl", "jq", name] {
-        if Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().is_ok_and(|it| !it.status.success()) {
+        if Command::new("sh")
+            .args(["-c", &format!("command -v {tool}")])
+            .output()
+            .is_ok_and(|it| !it.status.success())
+        {
             eprintln!("SKIPPED: {tool} is not installed, so the original's workflow can't run here");
             return;
         }
@@ -498,10 +623,16 @@ async fn workflow(name: &'static str, decision: &'static str, code: i32, says: &
     std::fs::write(dir.join("id"), "x").expect("a writable directory");
     let script = filled(REQUEST_STEP, &it.appliance, &it.key, "");
     let at = dir.clone();
-    let first = tokio::task::spawn_blocking(move || shell(name, &at, &script)).await.expect("no panic");
+    let first = tokio::task::spawn_blocking(move || shell(name, &at, &script))
+        .await
+        .expect("no panic");
     assert!(first.status.success(), "{first:?}");
     let output = std::fs::read_to_string(dir.join("output")).expect("the step's output");
-    let id = output.trim().strip_prefix("id=").unwrap_or_else(|| panic!("{output:?}")).to_owned();
+    let id = output
+        .trim()
+        .strip_prefix("id=")
+        .unwrap_or_else(|| panic!("{output:?}"))
+        .to_owned();
     assert!(id.starts_with("apr_"), "{output:?}");
     let shown = it.ci.request(&id).await;
     assert_eq!(shown["action"], format!("Deploy commit {SHA} to production"));
@@ -509,7 +640,9 @@ async fn workflow(name: &'static str, decision: &'static str, code: i32, says: &
     assert_eq!(it.bea.decide(&id, decision, Some("seen")).await.status, 200);
     let script = filled(WAIT_STEP, &it.appliance, &it.key, &id);
     let at = dir.clone();
-    let second = tokio::task::spawn_blocking(move || shell(name, &at, &script)).await.expect("no panic");
+    let second = tokio::task::spawn_blocking(move || shell(name, &at, &script))
+        .await
+        .expect("no panic");
     assert_eq!(second.status.code(), Some(code), "{second:?}");
     assert_eq!(String::from_utf8_lossy(&second.stdout).trim(), says);
     std::fs::remove_dir_all(&dir).expect("the test's own directory");
@@ -543,11 +676,17 @@ async fn an_environment_may_have_rules_of_its_own() {
     let cleo = it.ada.bring_in(&it.appliance, "Cleo", &["approver"]).await;
     let skipped = it
         .ci
-        .post("/api/v1/approvals/request", &json!({"action": "a", "environment": "sandbox-1"}))
+        .post(
+            "/api/v1/approvals/request",
+            &json!({"action": "a", "environment": "sandbox-1"}),
+        )
         .await
         .expect(201);
     assert_eq!(skipped["status"], "skipped", "{skipped}");
-    let strict = it.ci.open_request(&json!({"action": "a", "environment": "production", "ttl_seconds": 3600})).await;
+    let strict = it
+        .ci
+        .open_request(&json!({"action": "a", "environment": "production", "ttl_seconds": 3600}))
+        .await;
     it.bea.approve(&strict).await;
     assert_eq!(it.ci.request(&strict).await["status"], "pending");
     cleo.approve(&strict).await;

@@ -1,6 +1,15 @@
 //! The black-box tests: one binary, so that it links once.
 
+mod admin_cli;
+mod bad_input;
+mod browser;
+mod ceremonies;
+mod crash;
 mod fake_gitlab;
+mod flow_gitlab;
+mod flow_pipeline;
+mod proofs;
 mod support;
 mod support_selftest;
+mod tidy;
 mod tlog_peers;

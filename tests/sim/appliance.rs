@@ -3,7 +3,7 @@
 
 use crate::forge::{Forge, MergeAnswer, Number, Told};
 use crate::passkey::{ORIGIN, Passkey};
-use crate::storage::{Fate, Machine, StepKind, Survival};
+use crate::storage::{Failure, Fate, Machine, StepKind, Survival};
 use ed25519_dalek::SigningKey;
 use signedapproval::clock::Clock;
 use signedapproval::domain::command::{Command, Decide, Reply};
@@ -86,10 +86,20 @@ pub struct Sim {
     /// What the next power cuts leave; the last one repeats.
     pub survival: Vec<Survival>,
     pub n_starts: usize,
+    /// Entries before this one were checked before.
+    pub known: u64,
     /// Happens in the middle of the next look at the forge.
     pub meanwhile: Option<Push>,
     genesis_told: bool,
     running: Option<Running>,
+}
+
+/// What one process leaves to the next.
+#[derive(Clone)]
+pub struct Left {
+    image: Vec<u8>,
+    forge: Forge,
+    acknowledged: Vec<Vec<u8>>,
 }
 
 /// A signing key of a seed.
@@ -109,10 +119,30 @@ impl Sim {
             acknowledged: Vec::new(),
             survival,
             n_starts: 0,
+            known: 0,
             meanwhile: None,
             genesis_told: false,
             running: None,
         }
+    }
+
+    /// What is left when the process ends now, to go on from as often as wanted.
+    pub fn leave(self) -> Left {
+        Left { image: self.machine.image(), forge: self.forge, acknowledged: self.acknowledged }
+    }
+
+    /// Goes on from there, on a machine that fails these steps.
+    pub fn go_on(left: &Left, failures: Vec<(u64, Failure)>, survival: Vec<Survival>) -> Sim {
+        let machine = Machine::with_image(left.image.clone());
+        for (step, failure) in failures {
+            machine.fail(step, failure);
+        }
+        let mut sim = Sim::new(machine, survival);
+        sim.genesis_told = !left.acknowledged.is_empty();
+        sim.known = left.acknowledged.len() as u64;
+        sim.forge = left.forge.clone();
+        sim.acknowledged.clone_from(&left.acknowledged);
+        sim
     }
 
     /// Starts the process if it is not running.

@@ -19,7 +19,10 @@ pub const BRANCH_PATTERNS_MAX: usize = 100;
 /// Largest quorum: more people than any approval list that was seen.
 pub const QUORUM_MAX: u32 = 100;
 
-#[expect(clippy::too_many_arguments, reason = "the members of one command, each with its own type")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the members of one command, each with its own type"
+)]
 pub(super) fn create_api_key(
     key: ApiKeyId,
     name: String,
@@ -52,9 +55,15 @@ pub(super) fn create_api_key(
 }
 
 pub(super) fn revoke_api_key(key: ApiKeyId, state: &impl Read) -> Decided {
-    let found = state.all::<ApiKey>()?.into_iter().find(|it| it.id == key && !it.revoked);
+    let found = state
+        .all::<ApiKey>()?
+        .into_iter()
+        .find(|it| it.id == key && !it.revoked);
     let found = found.ok_or(Refusal::Unknown)?;
-    Ok(Plan::done(vec![Step::event(Event::ApiKeyRevoked { key, secret_sha256: found.secret_sha256 })]))
+    Ok(Plan::done(vec![Step::event(Event::ApiKeyRevoked {
+        key,
+        secret_sha256: found.secret_sha256,
+    })]))
 }
 
 pub(super) fn add_integration(
@@ -67,9 +76,15 @@ pub(super) fn add_integration(
     state: &impl Read,
 ) -> Decided {
     let name = checked_name(&name)?;
-    let taken = state.all::<Integration>()?.into_iter().any(|it| !it.removed && it.name == name);
+    let taken = state
+        .all::<Integration>()?
+        .into_iter()
+        .any(|it| !it.removed && it.name == name);
     if taken {
-        return Err(Refusal::Duplicate { what: format!("An integration named {name} exists.") }.into());
+        return Err(Refusal::Duplicate {
+            what: format!("An integration named {name} exists."),
+        }
+        .into());
     }
     Ok(Plan::done(vec![Step::event(Event::IntegrationAdded {
         integration,
@@ -109,9 +124,18 @@ pub(super) fn add_project(
             && it.settings.forge_project_id == settings.forge_project_id
     });
     if taken {
-        return Err(Refusal::Duplicate { what: "That project is gated already.".into() }.into());
+        return Err(Refusal::Duplicate {
+            what: "That project is gated already.".into(),
+        }
+        .into());
     }
-    Ok(Plan::done(vec![Step::event(Event::ProjectAdded { project, integration, path, web_url, settings })]))
+    Ok(Plan::done(vec![Step::event(Event::ProjectAdded {
+        project,
+        integration,
+        path,
+        web_url,
+        settings,
+    })]))
 }
 
 pub(super) fn change_project(project: ProjectId, settings: ProjectSettings, state: &impl Read) -> Decided {
@@ -121,7 +145,10 @@ pub(super) fn change_project(project: ProjectId, settings: ProjectSettings, stat
         return Err(Refusal::invalid("project_id", reason).into());
     }
     checked_settings(&settings, state)?;
-    Ok(Plan::done(vec![Step::event(Event::ProjectChanged { project, settings })]))
+    Ok(Plan::done(vec![Step::event(Event::ProjectChanged {
+        project,
+        settings,
+    })]))
 }
 
 pub(super) fn remove_project(project: ProjectId, state: &impl Read) -> Decided {
@@ -129,12 +156,7 @@ pub(super) fn remove_project(project: ProjectId, state: &impl Read) -> Decided {
     Ok(Plan::done(vec![Step::event(Event::ProjectRemoved { project })]))
 }
 
-pub(super) fn activate_policy(
-    name: String,
-    document: Vec<u8>,
-    reason: String,
-    state: &impl Read,
-) -> Decided {
+pub(super) fn activate_policy(name: String, document: Vec<u8>, reason: String, state: &impl Read) -> Decided {
     let name = checked_name(&name)?;
     let parsed = Document::parse(&document).map_err(|errors| {
         let first = errors.first().map(ToString::to_string).unwrap_or_default();
@@ -144,12 +166,20 @@ pub(super) fn activate_policy(
     let before: Option<PolicyRecord> = state.get(&name)?;
     let sha256 = Digest::of(&document);
     if before.as_ref().is_some_and(|it| it.document == sha256) {
-        return Ok(Plan { steps: Vec::new(), reply: Ok(Reply::Nothing) });
+        return Ok(Plan {
+            steps: Vec::new(),
+            reply: Ok(Reply::Nothing),
+        });
     }
     let version = before.map_or(1, |it| it.version + 1);
     Ok(Plan::done(vec![
         Step::Blob(document),
-        Step::event(Event::PolicyActivated { name, version, sha256, reason }),
+        Step::event(Event::PolicyActivated {
+            name,
+            version,
+            sha256,
+            reason,
+        }),
     ]))
 }
 
@@ -163,7 +193,9 @@ fn known_approvers<'a>(
     for approver in approvers {
         let known = match approver {
             Approver::Group(name) => groups.iter().any(|it| it.name == *name),
-            Approver::Person(who) => people.iter().any(|it| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who)),
+            Approver::Person(who) => people
+                .iter()
+                .any(|it| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who)),
         };
         if !known {
             return Err(Refusal::invalid(field, format!("There is nobody called {approver}.")).into());

@@ -12,11 +12,11 @@ use crate::domain::policy::{
     Asked, BindBase, ControlFiles, NamePattern, Outcome, ProjectDefaults, Question, Unattributed, evaluate,
 };
 use crate::domain::project::{Integration, Project};
+use crate::domain::refusal::Refusal;
 use crate::domain::request::{
     Change, ChangeKey, ConfirmedStatus, GateState, Involvement, Kind, Opening, Request, Requester, Status,
     StatusKey, change_row,
 };
-use crate::domain::refusal::Refusal;
 use crate::domain::state::{Fault, Read, Table};
 use crate::domain::text::visible;
 use crate::domain::time::Time;
@@ -35,14 +35,20 @@ pub(super) fn receive_hook(
         _ => return Err(Refusal::Unknown.into()),
     }
     // A delivery seen before changes nothing: replays and retries cost one look-up.
-    if state.get_raw(Table::Deliveries, format!("{integration}\0{delivery}").as_bytes())?.is_some() {
+    if state
+        .get_raw(Table::Deliveries, format!("{integration}\0{delivery}").as_bytes())?
+        .is_some()
+    {
         return Ok(Plan::nothing());
     }
     let project = state.all::<Project>()?.into_iter().find(|it| {
         !it.removed && it.integration == integration && it.settings.forge_project_id == forge_project_id
     });
     let change = match (project, number) {
-        (Some(project), Some(number)) => Some(ChangeKey { project: project.id, number }),
+        (Some(project), Some(number)) => Some(ChangeKey {
+            project: project.id,
+            number,
+        }),
         _ => None,
     };
     Ok(Plan::done(vec![Step::event(Event::HookReceived {
@@ -67,7 +73,10 @@ pub(super) fn observe(
     now: Time,
     state: &impl Read,
 ) -> Decided {
-    let key = ChangeKey { project: facts.project.clone(), number: facts.number };
+    let key = ChangeKey {
+        project: facts.project.clone(),
+        number: facts.number,
+    };
     let mut steps: Vec<Step> = hint.map(|it| Step::Unhint(key.clone(), it)).into_iter().collect();
     let project = match live_project(&facts.project, state) {
         Ok(project) => project,
@@ -76,13 +85,17 @@ pub(super) fn observe(
     };
     let before: Option<Change> = state.get(&change_row(&key))?;
     let gate = match &before {
-        Some(Change { request: Some(id), .. }) => state.get::<Request>(id.as_str())?,
+        Some(Change {
+            request: Some(id), ..
+        }) => state.get::<Request>(id.as_str())?,
         _ => None,
     };
     let gated = is_gated(&project, &facts.target)?;
     match facts.state {
         ChangeState::Open => {
-            let same = before.as_ref().is_some_and(|it| same_subject(it, &facts, files_sha256));
+            let same = before
+                .as_ref()
+                .is_some_and(|it| same_subject(it, &facts, files_sha256));
             if same && gated == gate.is_some() {
                 let seen = before.as_ref().map(|it| (it.title.as_str(), it.draft));
                 if seen != Some((facts.title.as_str(), facts.draft)) {
@@ -106,9 +119,14 @@ pub(super) fn observe(
             steps.extend(opened(&fresh, opening.0, opening.1, None, now, state)?);
         }
         ChangeState::Closed | ChangeState::Merged => {
-            let Some(before) = before.filter(|it| it.open) else { return Ok(Plan::done(steps)) };
+            let Some(before) = before.filter(|it| it.open) else {
+                return Ok(Plan::done(steps));
+            };
             if facts.state == ChangeState::Closed {
-                steps.extend(gate.as_ref().and_then(|it| void_with(it, Status::Cancelled, "The merge request was closed.")));
+                steps.extend(
+                    gate.as_ref()
+                        .and_then(|it| void_with(it, Status::Cancelled, "The merge request was closed.")),
+                );
             } else if gated || gate.is_some() {
                 let covered = gate.as_ref().is_some_and(|it| {
                     matches!(it.status, Status::Approved | Status::Skipped)
@@ -118,7 +136,10 @@ pub(super) fn observe(
                 });
                 if !covered {
                     let because = "It was merged without this approval.";
-                    steps.extend(gate.as_ref().and_then(|it| void_with(it, Status::Cancelled, because)));
+                    steps.extend(
+                        gate.as_ref()
+                            .and_then(|it| void_with(it, Status::Cancelled, because)),
+                    );
                     let merged = facts.merged.clone();
                     steps.push(Step::event(Event::ExceptionUnapprovedChange {
                         change: key.clone(),
@@ -138,8 +159,8 @@ pub(super) fn observe(
 /// Whether a branch is one of those a project gates.
 fn is_gated(project: &Project, target: &str) -> Result<bool, Fault> {
     for text in &project.settings.branch_patterns {
-        let pattern = NamePattern::new(text)
-            .map_err(|e| Fault(format!("branch pattern of {}: {e}", project.id)))?;
+        let pattern =
+            NamePattern::new(text).map_err(|e| Fault(format!("branch pattern of {}: {e}", project.id)))?;
         if pattern.matches_branch(target) {
             return Ok(true);
         }
@@ -244,7 +265,10 @@ fn opening(
         kind: Kind::Change,
         subject,
         title: facts.title.clone(),
-        requester: Requester::ForgeAccount { id: facts.author.id.clone(), name: facts.author.name.clone() },
+        requester: Requester::ForgeAccount {
+            id: facts.author.id.clone(),
+            name: facts.author.name.clone(),
+        },
         policy: policy.reference,
         obligations: evaluation.obligations,
         break_glass: evaluation.break_glass,
@@ -294,15 +318,21 @@ fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]
                 Part::Author => "You opened this merge request, so you can't approve it.",
                 Part::CommitAuthor => "You wrote a commit in this merge request, so you can't approve it.",
                 Part::Committer => "You committed to this merge request, so you can't approve it.",
-                Part::CoAuthor => "You are named as a co-author in this merge request, so you can't approve it.",
+                Part::CoAuthor => {
+                    "You are named as a co-author in this merge request, so you can't approve it."
+                }
                 Part::Pusher => "You pushed to this merge request's branch, so you can't approve it.",
             };
-            let entry = involved
-                .entry(person.id.clone())
-                .or_insert_with(|| Involvement { author, why: why.to_owned() });
+            let entry = involved.entry(person.id.clone()).or_insert_with(|| Involvement {
+                author,
+                why: why.to_owned(),
+            });
             entry.author |= author;
         }
-        let is_commit = matches!(contributor.part, Part::CommitAuthor | Part::Committer | Part::CoAuthor);
+        let is_commit = matches!(
+            contributor.part,
+            Part::CommitAuthor | Part::Committer | Part::CoAuthor
+        );
         if !found && is_commit {
             stranger.get_or_insert_with(|| {
                 let email = contributor.email.as_deref().unwrap_or("no e-mail");
@@ -320,10 +350,15 @@ fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]
 
 fn is_person(person: &Person, integration: &IntegrationId, contributor: &Contributor) -> bool {
     let by_account = contributor.account.as_ref().is_some_and(|account| {
-        person.accounts.iter().any(|it| it.integration == *integration && it.account_id == account.id)
+        person
+            .accounts
+            .iter()
+            .any(|it| it.integration == *integration && it.account_id == account.id)
     });
-    let by_email =
-        contributor.email.as_ref().is_some_and(|email| person.email.eq_ignore_ascii_case(email.trim()));
+    let by_email = contributor
+        .email
+        .as_ref()
+        .is_some_and(|email| person.email.eq_ignore_ascii_case(email.trim()));
     by_account || by_email
 }
 
@@ -349,13 +384,17 @@ pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<Wanted
             .ok()
             .and_then(|it| it.parse().ok())
             .ok_or_else(|| Fault("odd row of an open change".into()))?;
-        let change_key = ChangeKey { project: key.project.clone(), number };
+        let change_key = ChangeKey {
+            project: key.project.clone(),
+            number,
+        };
         let change: Change = state
             .get(&change_row(&change_key))?
             .ok_or_else(|| Fault(format!("open change {number} is not recorded")))?;
         let Some(id) = &change.request else { continue };
-        let request: Request =
-            state.get(id.as_str())?.ok_or_else(|| Fault(format!("request {id} is not recorded")))?;
+        let request: Request = state
+            .get(id.as_str())?
+            .ok_or_else(|| Fault(format!("request {id} is not recorded")))?;
         let (gate, description) = gate_of(&request);
         let wanted = WantedStatus {
             state: gate,
@@ -363,7 +402,10 @@ pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<Wanted
             request: Some(request.id),
             source: Some(change.source),
         };
-        if worst.as_ref().is_none_or(|it| severity(wanted.state) > severity(it.state)) {
+        if worst
+            .as_ref()
+            .is_none_or(|it| severity(wanted.state) > severity(it.state))
+        {
             worst = Some(wanted);
         }
     }
@@ -372,20 +414,26 @@ pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<Wanted
     }
     // Nothing open asks for this commit any more. A merged change keeps its green; any other green is taken back, lest
     // the commit come back with it.
-    let Some(last) = state.get::<ConfirmedStatus>(&key.row())? else { return Ok(None) };
+    let Some(last) = state.get::<ConfirmedStatus>(&key.row())? else {
+        return Ok(None);
+    };
     let merged = match &last.request {
         Some(id) => match state.get::<Request>(id.as_str())?.and_then(|it| it.change) {
-            Some(change) => state.get::<Change>(&change_row(&change))?.is_some_and(|it| it.merged),
+            Some(change) => state
+                .get::<Change>(&change_row(&change))?
+                .is_some_and(|it| it.merged),
             None => false,
         },
         None => false,
     };
-    Ok((last.state == GateState::Success && !merged).then(|| WantedStatus {
-        state: GateState::Pending,
-        description: "Superseded: no open merge request asks for this commit".into(),
-        request: last.request,
-        source: None,
-    }))
+    Ok(
+        (last.state == GateState::Success && !merged).then(|| WantedStatus {
+            state: GateState::Pending,
+            description: "Superseded: no open merge request asks for this commit".into(),
+            request: last.request,
+            source: None,
+        }),
+    )
 }
 
 fn severity(state: GateState) -> u8 {
@@ -398,7 +446,10 @@ fn severity(state: GateState) -> u8 {
 
 fn gate_of(request: &Request) -> (GateState, String) {
     if request.lapsed {
-        return (GateState::Failed, "The approval was not used in time: ask again by pushing or reopening".into());
+        return (
+            GateState::Failed,
+            "The approval was not used in time: ask again by pushing or reopening".into(),
+        );
     }
     let by = || {
         let names: Vec<&str> = request.decisions.iter().map(|it| it.name.as_str()).collect();
@@ -409,15 +460,24 @@ fn gate_of(request: &Request) -> (GateState, String) {
         Status::Pending => {
             let needed = request.obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
             let given = request.decisions.len();
-            (GateState::Pending, format!("Waits for people: {given} of {needed} approvals"))
+            (
+                GateState::Pending,
+                format!("Waits for people: {given} of {needed} approvals"),
+            )
         }
         Status::Approved => (GateState::Success, format!("Approved by {}", by())),
         Status::Skipped => {
             let why = request.ended_because.clone().unwrap_or_default();
-            (GateState::Success, format!("No approval needed. {}", visible(&why)))
+            (
+                GateState::Success,
+                format!("No approval needed. {}", visible(&why)),
+            )
         }
         Status::Rejected => (GateState::Failed, format!("Rejected by {}", by())),
-        Status::Expired => (GateState::Failed, "Nobody decided in time: ask again by pushing or reopening".into()),
+        Status::Expired => (
+            GateState::Failed,
+            "Nobody decided in time: ask again by pushing or reopening".into(),
+        ),
         Status::Cancelled | Status::Superseded => (GateState::Pending, "No longer asked".into()),
     }
 }

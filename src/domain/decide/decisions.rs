@@ -22,22 +22,34 @@ pub struct Eligibility {
 
 /// Whether, and for which rules, a person's decision would count now, with the strongest passkey they hold.
 pub fn eligibility(request: &Request, person: &Person, groups: &[Group], now: Time) -> Eligibility {
-    let no = |why_not| Eligibility { rules: Vec::new(), why_not: Some(why_not) };
+    let no = |why_not| Eligibility {
+        rules: Vec::new(),
+        why_not: Some(why_not),
+    };
     if request.status != Status::Pending {
-        return no(Refusal::AlreadyEnded { status: request.status.name() });
+        return no(Refusal::AlreadyEnded {
+            status: request.status.name(),
+        });
     }
     if request.expires_at.is_some_and(|it| now >= it) {
-        return no(Refusal::AlreadyEnded { status: Status::Expired.name() });
+        return no(Refusal::AlreadyEnded {
+            status: Status::Expired.name(),
+        });
     }
     if request.decided_by(&person.id) {
         return no(Refusal::AlreadyDecided);
     }
     if !person.has(Role::Approver) {
-        return no(Refusal::NotEligible { why: "Only people with the role approver decide.".into() });
+        return no(Refusal::NotEligible {
+            why: "Only people with the role approver decide.".into(),
+        });
     }
     let Some(method) = strongest(person, now) else {
         let why = match person.live_passkeys().map(|it| it.decides_from).min() {
-            Some(from) => format!("Your passkey is new and may decide from {} on.", from.to_the_second()),
+            Some(from) => format!(
+                "Your passkey is new and may decide from {} on.",
+                from.to_the_second()
+            ),
             None => "You have no passkey.".into(),
         };
         return no(Refusal::NotEligible { why });
@@ -63,7 +75,9 @@ fn counts_for(request: &Request, who: &Candidate) -> Result<Vec<String>, Refusal
         Some(why) if rules.is_empty() => Err(match &why {
             WhyNot::Author | WhyNot::Contributor => {
                 let told = request.involved.get(&who.person).map(|it| it.why.clone());
-                Refusal::SelfApproval { why: told.unwrap_or_else(|| why.to_string()) }
+                Refusal::SelfApproval {
+                    why: told.unwrap_or_else(|| why.to_string()),
+                }
             }
             WhyNot::WeakMethod { .. } => Refusal::MethodNotAllowed { why: why.to_string() },
             WhyNot::Barred(_) | WhyNot::NotAnApprover { .. } => Refusal::NotEligible { why: why.to_string() },
@@ -86,9 +100,14 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     let passkey = person
         .live_passkeys()
         .find(|passkey| passkey.credential_id == it.proof.credential_id)
-        .ok_or_else(|| Refusal::NotEligible { why: "This passkey counts no more.".into() })?;
+        .ok_or_else(|| Refusal::NotEligible {
+            why: "This passkey counts no more.".into(),
+        })?;
     if passkey.decides_from > now {
-        let why = format!("This passkey is new and may decide from {} on.", passkey.decides_from.to_the_second());
+        let why = format!(
+            "This passkey is new and may decide from {} on.",
+            passkey.decides_from.to_the_second()
+        );
         return Err(Refusal::NotEligible { why }.into());
     }
     let method = method_of(passkey);
@@ -118,8 +137,14 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     let mut steps = vec![Step::Decision(Box::new(draft))];
     steps.extend(outcome.map(|it| Step::Outcome(Box::new(it))));
     // The engine fills in the credential's digest, which exists only once it is signed.
-    let reply = Reply::Decided { status, credential: crate::domain::ids::Digest([0; 32]) };
-    Ok(Plan { steps, reply: Ok(reply) })
+    let reply = Reply::Decided {
+        status,
+        credential: crate::domain::ids::Digest([0; 32]),
+    };
+    Ok(Plan {
+        steps,
+        reply: Ok(reply),
+    })
 }
 
 fn rejected(request: &Request) -> OutcomeDraft {
@@ -164,15 +189,27 @@ fn approved(
                     rule: obligation.rule.clone(),
                     quorum: obligation.quorum,
                     methods: obligation.methods.clone(),
-                    by: filled.persons.iter().filter_map(|it| filled_by(request, it, &this)).collect(),
+                    by: filled
+                        .persons
+                        .iter()
+                        .filter_map(|it| filled_by(request, it, &this))
+                        .collect(),
                     break_glass: obligation.break_glass,
                 })
                 .collect()
         })
     };
-    let ordinary = if request.blocked { None } else { named(&request.obligations) };
-    let through = ordinary
-        .or_else(|| request.break_glass.iter().find_map(|it| named(std::slice::from_ref(it))));
+    let ordinary = if request.blocked {
+        None
+    } else {
+        named(&request.obligations)
+    };
+    let through = ordinary.or_else(|| {
+        request
+            .break_glass
+            .iter()
+            .find_map(|it| named(std::slice::from_ref(it)))
+    });
     Ok(through.map(|obligations| OutcomeDraft {
         request: request.id.clone(),
         opening: request.opening,
@@ -207,5 +244,8 @@ pub fn progress(request: &Request, now: Time, state: &impl Read) -> Result<Vec<u
             candidates.push(candidate(&person, decision.method, &request.involved, &groups));
         }
     }
-    Ok(fill(&request.obligations, &candidates).iter().map(|it| it.persons.len()).collect())
+    Ok(fill(&request.obligations, &candidates)
+        .iter()
+        .map(|it| it.persons.len())
+        .collect())
 }

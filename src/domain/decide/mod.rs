@@ -32,15 +32,24 @@ pub struct Plan {
 impl Plan {
     /// Nothing to record.
     pub fn nothing() -> Self {
-        Plan { steps: Vec::new(), reply: Ok(Reply::Nothing) }
+        Plan {
+            steps: Vec::new(),
+            reply: Ok(Reply::Nothing),
+        }
     }
 
     fn done(steps: Vec<Step>) -> Self {
-        Plan { steps, reply: Ok(Reply::Done) }
+        Plan {
+            steps,
+            reply: Ok(Reply::Done),
+        }
     }
 
     fn refuse(refusal: Refusal) -> Self {
-        Plan { steps: Vec::new(), reply: Err(refusal) }
+        Plan {
+            steps: Vec::new(),
+            reply: Err(refusal),
+        }
     }
 }
 
@@ -120,92 +129,156 @@ pub struct OutcomeDraft {
 /// A `Fault` means the recorded state could not be read: the caller must stop. Rules that say no are in the plan.
 pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> Result<Plan, Fault> {
     let plan = match command {
-        Command::ClaimSetUp { person, name, email, passkey, session } => {
-            people::claim_set_up(person, name, email, passkey, session, now, state)
-        }
-        Command::AddPerson { person, name, email, roles, invitation } => {
-            people::add(person, name, email, roles, invitation, now, state)
-        }
+        Command::ClaimSetUp {
+            person,
+            name,
+            email,
+            passkey,
+            session,
+        } => people::claim_set_up(person, name, email, passkey, session, now, state),
+        Command::AddPerson {
+            person,
+            name,
+            email,
+            roles,
+            invitation,
+        } => people::add(person, name, email, roles, invitation, now, state),
         Command::InviteAgain { person, invitation } => people::invite_again(person, invitation, now, state),
-        Command::ChangePerson { person, name, roles, active } => {
-            people::change(person, name, roles, active, state)
-        }
-        Command::Enrol { token_sha256, passkey, session } => {
-            people::enrol(token_sha256, passkey, session, now, state)
-        }
+        Command::ChangePerson {
+            person,
+            name,
+            roles,
+            active,
+        } => people::change(person, name, roles, active, state),
+        Command::Enrol {
+            token_sha256,
+            passkey,
+            session,
+        } => people::enrol(token_sha256, passkey, session, now, state),
         Command::AddPasskey { person, passkey } => people::add_passkey(person, passkey, now, state),
-        Command::RevokePasskey { person, credential_id, reason } => {
-            people::revoke_passkey(person, credential_id, reason, state)
-        }
-        Command::OpenSession { person, session, credential_id, sign_count } => {
-            people::open_session(person, session, credential_id, sign_count, now, state)
-        }
+        Command::RevokePasskey {
+            person,
+            credential_id,
+            reason,
+        } => people::revoke_passkey(person, credential_id, reason, state),
+        Command::OpenSession {
+            person,
+            session,
+            credential_id,
+            sign_count,
+        } => people::open_session(person, session, credential_id, sign_count, now, state),
         Command::CloseSession { token_sha256 } => people::close_session(token_sha256, state),
-        Command::LinkAccount { person, integration, account_id } => {
-            people::link_account(person, integration, account_id, state)
-        }
-        Command::SetGroup { group, fresh, name, members } => {
-            people::set_group(group, fresh, name, members, state)
-        }
+        Command::LinkAccount {
+            person,
+            integration,
+            account_id,
+        } => people::link_account(person, integration, account_id, state),
+        Command::SetGroup {
+            group,
+            fresh,
+            name,
+            members,
+        } => people::set_group(group, fresh, name, members, state),
         Command::RemoveGroup { group } => people::remove_group(group, state),
-        Command::CreateApiKey { key, name, secret_sha256, scopes, projects, owner, lifetime_seconds } => {
-            administration::create_api_key(
-                key,
-                name,
-                secret_sha256,
-                scopes,
-                projects,
-                owner,
-                lifetime_seconds,
-                now,
-                state,
-            )
-        }
+        Command::CreateApiKey {
+            key,
+            name,
+            secret_sha256,
+            scopes,
+            projects,
+            owner,
+            lifetime_seconds,
+        } => administration::create_api_key(
+            key,
+            name,
+            secret_sha256,
+            scopes,
+            projects,
+            owner,
+            lifetime_seconds,
+            now,
+            state,
+        ),
         Command::RevokeApiKey { key } => administration::revoke_api_key(key, state),
-        Command::AddIntegration { integration, kind, name, base_url, ca_pem, account } => {
-            administration::add_integration(integration, kind, name, base_url, ca_pem, account, state)
-        }
-        Command::RemoveIntegration { integration } => {
-            administration::remove_integration(integration, state)
-        }
-        Command::AddProject { project, integration, path, web_url, settings } => {
-            administration::add_project(project, integration, path, web_url, settings, state)
-        }
+        Command::AddIntegration {
+            integration,
+            kind,
+            name,
+            base_url,
+            ca_pem,
+            account,
+        } => administration::add_integration(integration, kind, name, base_url, ca_pem, account, state),
+        Command::RemoveIntegration { integration } => administration::remove_integration(integration, state),
+        Command::AddProject {
+            project,
+            integration,
+            path,
+            web_url,
+            settings,
+        } => administration::add_project(project, integration, path, web_url, settings, state),
         Command::ChangeProject { project, settings } => {
             administration::change_project(project, settings, state)
         }
         Command::RemoveProject { project } => administration::remove_project(project, state),
-        Command::ActivatePolicy { name, document, reason } => {
-            administration::activate_policy(name, document, reason, state)
-        }
-        Command::ReceiveHook { integration, delivery, event, forge_project_id, number } => {
-            changes::receive_hook(integration, delivery, event, forge_project_id, number, state)
-        }
+        Command::ActivatePolicy {
+            name,
+            document,
+            reason,
+        } => administration::activate_policy(name, document, reason, state),
+        Command::ReceiveHook {
+            integration,
+            delivery,
+            event,
+            forge_project_id,
+            number,
+        } => changes::receive_hook(integration, delivery, event, forge_project_id, number, state),
         Command::HintChange { change } => Ok(Plan::done(vec![Step::Hint(change)])),
         Command::ForgetHint { change, hint, reason } => changes::forget_hint(change, hint, reason, state),
-        Command::ObserveChange { facts, subject, files_sha256, hint, fresh } => {
-            changes::observe(*facts, subject, files_sha256, hint, fresh, now, state)
-        }
+        Command::ObserveChange {
+            facts,
+            subject,
+            files_sha256,
+            hint,
+            fresh,
+        } => changes::observe(*facts, subject, files_sha256, hint, fresh, now, state),
         Command::OpenRequest(open) => requests::open(*open, now, state),
         Command::Decide(decide) => decisions::decide(*decide, now, state),
         Command::CancelRequest { request, reason } => requests::cancel(request, reason, state),
         Command::ConsumeRequest { request } => requests::consume(request, now, state),
         Command::Expire { request } => requests::expire(request, now, state),
-        Command::RefuseCeremony { person, request, reason } => {
-            Ok(Plan::done(vec![Step::event(Event::CeremonyRefused { person, request, reason })]))
-        }
-        Command::ConfirmStatus { status, state: gate, description, request, refused } => {
-            Ok(Plan::done(vec![Step::event(Event::StatusConfirmed {
-                status,
-                state: gate,
-                description,
-                request,
-                refused,
-            })]))
-        }
-        Command::RecordMerge { request, merged, commit, refused } => {
-            Ok(Plan::done(vec![Step::event(Event::MergeAnswered { request, merged, commit, refused })]))
-        }
+        Command::RefuseCeremony {
+            person,
+            request,
+            reason,
+        } => Ok(Plan::done(vec![Step::event(Event::CeremonyRefused {
+            person,
+            request,
+            reason,
+        })])),
+        Command::ConfirmStatus {
+            status,
+            state: gate,
+            description,
+            request,
+            refused,
+        } => Ok(Plan::done(vec![Step::event(Event::StatusConfirmed {
+            status,
+            state: gate,
+            description,
+            request,
+            refused,
+        })])),
+        Command::RecordMerge {
+            request,
+            merged,
+            commit,
+            refused,
+        } => Ok(Plan::done(vec![Step::event(Event::MergeAnswered {
+            request,
+            merged,
+            commit,
+            refused,
+        })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     let _ = actor;

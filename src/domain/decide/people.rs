@@ -31,12 +31,36 @@ pub(super) fn claim_set_up(
     }
     let (name, email) = (checked_name(&name)?, checked_email(&email)?);
     let roles = BTreeSet::from([Role::Admin, Role::Approver]);
-    let created = Event::PersonCreated { person: person.clone(), name: name.clone(), email, roles };
+    let created = Event::PersonCreated {
+        person: person.clone(),
+        name: name.clone(),
+        email,
+        roles,
+    };
     let mut steps = vec![Step::event(created)];
     // The first admin's passkey decides at once: there is nobody yet whose hold could protect anything.
-    enrolment(&mut steps, &person, &name, NewPasskey { hold_seconds: 0, ..passkey }, None, now);
-    steps.push(session_opened(&person, &session, &last_credential(&steps), 0, now));
-    Ok(Plan { steps, reply: Ok(Reply::Person { id: person }) })
+    enrolment(
+        &mut steps,
+        &person,
+        &name,
+        NewPasskey {
+            hold_seconds: 0,
+            ..passkey
+        },
+        None,
+        now,
+    );
+    steps.push(session_opened(
+        &person,
+        &session,
+        &last_credential(&steps),
+        0,
+        now,
+    ));
+    Ok(Plan {
+        steps,
+        reply: Ok(Reply::Person { id: person }),
+    })
 }
 
 pub(super) fn add(
@@ -53,13 +77,24 @@ pub(super) fn add(
         return Err(Refusal::invalid("roles", "Give at least one of admin, approver, auditor.").into());
     }
     if state.all::<Person>()?.iter().any(|it| it.email == email) {
-        return Err(Refusal::Duplicate { what: format!("A person with the e-mail {email} exists.") }.into());
+        return Err(Refusal::Duplicate {
+            what: format!("A person with the e-mail {email} exists."),
+        }
+        .into());
     }
     let steps = vec![
-        Step::event(Event::PersonCreated { person: person.clone(), name, email, roles }),
+        Step::event(Event::PersonCreated {
+            person: person.clone(),
+            name,
+            email,
+            roles,
+        }),
         invited(&person, invitation, now),
     ];
-    Ok(Plan { steps, reply: Ok(Reply::Person { id: person }) })
+    Ok(Plan {
+        steps,
+        reply: Ok(Reply::Person { id: person }),
+    })
 }
 
 pub(super) fn invite_again(
@@ -70,7 +105,8 @@ pub(super) fn invite_again(
 ) -> Decided {
     let record: Person = state.get(person.as_str())?.ok_or(Refusal::Unknown)?;
     if record.live_passkeys().next().is_some() {
-        let why = "This person has a passkey. A further one is added by the person, confirmed with that passkey.";
+        let why =
+            "This person has a passkey. A further one is added by the person, confirmed with that passkey.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
     Ok(Plan::done(vec![invited(&person, invitation, now)]))
@@ -104,7 +140,12 @@ pub(super) fn change(
             return Err(Refusal::NotAllowed { why: why.into() }.into());
         }
     }
-    Ok(Plan::done(vec![Step::event(Event::PersonChanged { person, name, roles, active })]))
+    Ok(Plan::done(vec![Step::event(Event::PersonChanged {
+        person,
+        name,
+        roles,
+        active,
+    })]))
 }
 
 pub(super) fn enrol(
@@ -125,9 +166,25 @@ pub(super) fn enrol(
     }
     unowned(&passkey.credential_id, state)?;
     let mut steps = Vec::new();
-    enrolment(&mut steps, &person.id, &person.name, passkey, Some(token_sha256), now);
-    steps.push(session_opened(&person.id, &session, &last_credential(&steps), 0, now));
-    Ok(Plan { steps, reply: Ok(Reply::Person { id: person.id }) })
+    enrolment(
+        &mut steps,
+        &person.id,
+        &person.name,
+        passkey,
+        Some(token_sha256),
+        now,
+    );
+    steps.push(session_opened(
+        &person.id,
+        &session,
+        &last_credential(&steps),
+        0,
+        now,
+    ));
+    Ok(Plan {
+        steps,
+        reply: Ok(Reply::Person { id: person.id }),
+    })
 }
 
 pub(super) fn add_passkey(person: PersonId, passkey: NewPasskey, now: Time, state: &impl Read) -> Decided {
@@ -145,9 +202,14 @@ pub(super) fn add_passkey(person: PersonId, passkey: NewPasskey, now: Time, stat
         let why = "A further passkey must be confirmed with one you hold.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
-    let mut steps = vec![Step::Blob(passkey.record.clone()), Step::Blob(passkey.attestation.clone())];
+    let mut steps = vec![
+        Step::Blob(passkey.record.clone()),
+        Step::Blob(passkey.attestation.clone()),
+    ];
     let enrolled = enrolled(&person, &record.name, passkey, now);
-    steps.push(Step::event(Event::PasskeyAdded { passkey: Box::new(enrolled) }));
+    steps.push(Step::event(Event::PasskeyAdded {
+        passkey: Box::new(enrolled),
+    }));
     Ok(Plan::done(steps))
 }
 
@@ -165,7 +227,11 @@ pub(super) fn revoke_passkey(
         let why = "This is the last passkey; add another one first.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
-    Ok(Plan::done(vec![Step::event(Event::PasskeyRevoked { person, credential_id, reason })]))
+    Ok(Plan::done(vec![Step::event(Event::PasskeyRevoked {
+        person,
+        credential_id,
+        reason,
+    })]))
 }
 
 pub(super) fn open_session(
@@ -181,7 +247,13 @@ pub(super) fn open_session(
     if !record.active || !live {
         return Err(Refusal::Unknown.into());
     }
-    Ok(Plan::done(vec![session_opened(&person, &session, &credential_id, sign_count, now)]))
+    Ok(Plan::done(vec![session_opened(
+        &person,
+        &session,
+        &credential_id,
+        sign_count,
+        now,
+    )]))
 }
 
 pub(super) fn close_session(token_sha256: Digest, state: &impl Read) -> Decided {
@@ -213,14 +285,22 @@ pub(super) fn link_account(
     }
     let taken = people.iter().find(|it| {
         it.id != person
-            && it.accounts.iter().any(|a| a.integration == integration && a.account_id == account_id)
+            && it
+                .accounts
+                .iter()
+                .any(|a| a.integration == integration && a.account_id == account_id)
     });
     if let Some(other) = taken {
         // One account is one person's: else a second person could hide behind it.
         let what = format!("That account is linked to {} already.", other.name);
         return Err(Refusal::Duplicate { what }.into());
     }
-    Ok(Plan::done(vec![Step::event(Event::AccountLinked { person, integration, account_id, proven: false })]))
+    Ok(Plan::done(vec![Step::event(Event::AccountLinked {
+        person,
+        integration,
+        account_id,
+        proven: false,
+    })]))
 }
 
 pub(super) fn set_group(
@@ -237,8 +317,14 @@ pub(super) fn set_group(
     {
         return Err(Refusal::Unknown.into());
     }
-    if groups.iter().any(|it| it.name == name && Some(&it.id) != group.as_ref()) {
-        return Err(Refusal::Duplicate { what: format!("A group named {name} exists.") }.into());
+    if groups
+        .iter()
+        .any(|it| it.name == name && Some(&it.id) != group.as_ref())
+    {
+        return Err(Refusal::Duplicate {
+            what: format!("A group named {name} exists."),
+        }
+        .into());
     }
     for member in &members {
         if state.get::<Person>(member.as_str())?.is_none() {
@@ -246,8 +332,15 @@ pub(super) fn set_group(
         }
     }
     let id = group.unwrap_or(fresh);
-    let steps = vec![Step::event(Event::GroupSet { group: id.clone(), name, members })];
-    Ok(Plan { steps, reply: Ok(Reply::Group { id }) })
+    let steps = vec![Step::event(Event::GroupSet {
+        group: id.clone(),
+        name,
+        members,
+    })];
+    Ok(Plan {
+        steps,
+        reply: Ok(Reply::Group { id }),
+    })
 }
 
 pub(super) fn remove_group(group: GroupId, state: &impl Read) -> Decided {
@@ -286,7 +379,10 @@ fn checked_email(email: &str) -> Result<String, Stop> {
 
 fn unowned(credential_id: &str, state: &impl Read) -> Result<(), Stop> {
     match state.get_raw(Table::PasskeyOwners, credential_id.as_bytes())? {
-        Some(_) => Err(Refusal::Duplicate { what: "This passkey is enrolled already.".into() }.into()),
+        Some(_) => Err(Refusal::Duplicate {
+            what: "This passkey is enrolled already.".into(),
+        }
+        .into()),
         None => Ok(()),
     }
 }

@@ -39,23 +39,42 @@ pub(super) fn policy_in_force(
 ) -> Result<InForce, Stop> {
     let name = named.unwrap_or(DEFAULT_POLICY);
     if let Some(record) = state.get::<PolicyRecord>(name)? {
-        let bytes = state
-            .blob(&record.document)?
-            .ok_or_else(|| crate::domain::state::Fault(format!("the document of policy {name} is missing")))?;
+        let bytes = state.blob(&record.document)?.ok_or_else(|| {
+            crate::domain::state::Fault(format!("the document of policy {name} is missing"))
+        })?;
         // Only valid documents are activated; one that no longer parses means damage, and damage is never green.
         let document = Document::parse(&bytes)
             .map_err(|_| crate::domain::state::Fault(format!("the document of policy {name} is damaged")))?;
-        let reference = PolicyRef { name: record.name, version: record.version, sha256: record.document };
-        return Ok(InForce { reference, document: Some(document), bytes });
+        let reference = PolicyRef {
+            name: record.name,
+            version: record.version,
+            sha256: record.document,
+        };
+        return Ok(InForce {
+            reference,
+            document: Some(document),
+            bytes,
+        });
     }
-    let methods = defaults.methods.clone().unwrap_or_else(|| vec![Method::Passkey, Method::Biometric]);
+    let methods = defaults
+        .methods
+        .clone()
+        .unwrap_or_else(|| vec![Method::Passkey, Method::Biometric]);
     let rule = serde_json::json!({
         "rules": [],
         "default": { "method": methods, "quorum": defaults.quorum.max(1) },
     });
     let bytes = rule.to_string().into_bytes();
-    let reference = PolicyRef { name: "built-in".into(), version: 0, sha256: Digest::of(&bytes) };
-    Ok(InForce { reference, document: None, bytes })
+    let reference = PolicyRef {
+        name: "built-in".into(),
+        version: 0,
+        sha256: Digest::of(&bytes),
+    };
+    Ok(InForce {
+        reference,
+        document: None,
+        bytes,
+    })
 }
 
 pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
@@ -67,15 +86,25 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
             return Err(Refusal::IdempotencyConflict.into());
         }
         let request: Request = state.get(id.as_str())?.ok_or(Refusal::Unknown)?;
-        let reply =
-            Reply::Request { id, status: request.status, expires_at: request.expires_at, created: false };
-        return Ok(Plan { steps: Vec::new(), reply: Ok(reply) });
+        let reply = Reply::Request {
+            id,
+            status: request.status,
+            expires_at: request.expires_at,
+            created: false,
+        };
+        return Ok(Plan {
+            steps: Vec::new(),
+            reply: Ok(reply),
+        });
     }
     if let Requester::Key { id, .. } = &open.requester
         && let Some(row) = state.get_raw(Table::Counters, &waiting_row(id))?
         && usize::try_from(decode::<i64>(&row)?).unwrap_or(0) >= WAITING_PER_KEY_MAX
     {
-        return Err(Refusal::TooManyWaiting { max: WAITING_PER_KEY_MAX }.into());
+        return Err(Refusal::TooManyWaiting {
+            max: WAITING_PER_KEY_MAX,
+        }
+        .into());
     }
     let defaults = ProjectDefaults::default();
     let policy = policy_in_force(None, &defaults, state)?;
@@ -99,9 +128,19 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
             true => "You sent this test request yourself, so this rule lets you decide it.",
             false => "You are answerable for the key that asks, so you can't approve it.",
         };
-        involved.insert(owner.clone(), Involvement { author: true, why: why.into() });
+        involved.insert(
+            owner.clone(),
+            Involvement {
+                author: true,
+                why: why.into(),
+            },
+        );
     }
-    let kind = if open.environment.is_some() { Kind::Deployment } else { Kind::Action };
+    let kind = if open.environment.is_some() {
+        Kind::Deployment
+    } else {
+        Kind::Action
+    };
     let opening = Opening {
         kind,
         subject: open.subject,
@@ -127,9 +166,17 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
     let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
     let skipped = evaluation.outcome == Outcome::Skip;
     let status = if skipped { Status::Skipped } else { Status::Pending };
-    let reply = Reply::Request { id: open.id.clone(), status, expires_at, created: true };
+    let reply = Reply::Request {
+        id: open.id.clone(),
+        status,
+        expires_at,
+        created: true,
+    };
     let steps = opened(&open.id, opening, policy.bytes, open.idempotency, now, state)?;
-    Ok(Plan { steps, reply: Ok(reply) })
+    Ok(Plan {
+        steps,
+        reply: Ok(reply),
+    })
 }
 
 /// The steps that open a request and, where rules skip it, end it at once.
@@ -154,7 +201,11 @@ pub(super) fn opened(
     let obligations = opening
         .obligations
         .iter()
-        .map(|it| ObligationLine { rule: it.rule.clone(), methods: it.methods.clone(), quorum: it.quorum })
+        .map(|it| ObligationLine {
+            rule: it.rule.clone(),
+            methods: it.methods.clone(),
+            quorum: it.quorum,
+        })
         .collect();
     let kind = opening.kind;
     let blob = encode(&opening);
@@ -189,7 +240,11 @@ pub(super) fn opened(
 
 /// A person's own trial: that person alone decides it.
 fn trial(open: &OpenRequest) -> Evaluation {
-    let approvers = open.owner.iter().map(|it| Approver::Person(it.to_string())).collect();
+    let approvers = open
+        .owner
+        .iter()
+        .map(|it| Approver::Person(it.to_string()))
+        .collect();
     Evaluation {
         outcome: Outcome::Require,
         obligations: vec![Obligation {
@@ -232,12 +287,20 @@ pub(super) fn candidates(
 
 /// The strongest method of a person's passkeys that may decide by now.
 pub(super) fn strongest(person: &Person, now: Time) -> Option<Method> {
-    person.live_passkeys().filter(|it| it.decides_from <= now).map(method_of).max()
+    person
+        .live_passkeys()
+        .filter(|it| it.decides_from <= now)
+        .map(method_of)
+        .max()
 }
 
 /// A platform passkey counts as `biometric`, any other as `passkey`; both verify the user.
 pub(super) fn method_of(passkey: &crate::domain::people::Passkey) -> Method {
-    if passkey.platform { Method::Biometric } else { Method::Passkey }
+    if passkey.platform {
+        Method::Biometric
+    } else {
+        Method::Passkey
+    }
 }
 
 /// A person as the obligations see them.
@@ -252,7 +315,11 @@ pub(super) fn candidate(
         person: person.id.clone(),
         emails: vec![person.email.clone()],
         method,
-        groups: groups.iter().filter(|it| it.members.contains(&person.id)).map(|it| it.name.clone()).collect(),
+        groups: groups
+            .iter()
+            .filter(|it| it.members.contains(&person.id))
+            .map(|it| it.name.clone())
+            .collect(),
         author: involvement.is_some_and(|it| it.author),
         contributor: involvement.is_some_and(|it| !it.author),
         barred: None,
@@ -262,7 +329,10 @@ pub(super) fn candidate(
 pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> Decided {
     let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
     if record.status != Status::Pending {
-        return Err(Refusal::AlreadyEnded { status: record.status.name() }.into());
+        return Err(Refusal::AlreadyEnded {
+            status: record.status.name(),
+        }
+        .into());
     }
     if record.change.is_some() {
         let why = "A merge request's approval ends with the merge request: close it there.";
@@ -293,10 +363,17 @@ pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decide
     let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
     let due = record.expires_at.is_some_and(|it| now >= it);
     match record.status {
-        Status::Pending if due => Ok(Plan::done(vec![ended(&record, Status::Expired, "Its time ran out.")])),
+        Status::Pending if due => Ok(Plan::done(vec![ended(
+            &record,
+            Status::Expired,
+            "Its time ran out.",
+        )])),
         Status::Approved if due && !record.lapsed => {
             let reason = "The approval was not used in time.".to_owned();
-            Ok(Plan::done(vec![Step::event(Event::RequestLapsed { request, reason })]))
+            Ok(Plan::done(vec![Step::event(Event::RequestLapsed {
+                request,
+                reason,
+            })]))
         }
         _ => Ok(Plan::nothing()),
     }
@@ -320,6 +397,9 @@ pub fn may_see(key: &ApiKey, request: &Request) -> bool {
     let own = matches!(&request.requester, Requester::Key { id, .. } if *id == key.id);
     let wide = key.scopes.contains(&Scope::Audit) || key.scopes.contains(&Scope::Admin);
     let within = key.projects.is_empty()
-        || request.project_name.as_ref().is_some_and(|it| key.projects.contains(it));
+        || request
+            .project_name
+            .as_ref()
+            .is_some_and(|it| key.projects.contains(it));
     own || (wide && within)
 }

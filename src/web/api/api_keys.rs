@@ -46,10 +46,15 @@ pub async fn make(
     let scopes = body
         .scopes
         .iter()
-        .map(|it| Scope::parse(it).ok_or_else(|| Problem::bad_field("scopes", "any of request, audit, admin")))
+        .map(|it| {
+            Scope::parse(it).ok_or_else(|| Problem::bad_field("scopes", "any of request, audit, admin"))
+        })
         .collect::<Result<BTreeSet<_>, _>>()?;
     if body.projects.len() > PROJECTS_MAX || body.projects.iter().any(|it| it.is_empty() || it.len() > 255) {
-        return Err(Problem::bad_field("projects", format!("at most {PROJECTS_MAX} names of 1 to 255 bytes")));
+        return Err(Problem::bad_field(
+            "projects",
+            format!("at most {PROJECTS_MAX} names of 1 to 255 bytes"),
+        ));
     }
     let owner = match &body.owner {
         Some(who) => Some(super::local::person_by(app, who)?.id),
@@ -59,10 +64,14 @@ pub async fn make(
     let lifetime_seconds = match &body.expires_at {
         None => KEY_SECONDS,
         Some(text) => {
-            let until = Time::parse(text).ok_or_else(|| Problem::bad_field("expires_at", "an RFC 3339 time"))?;
+            let until =
+                Time::parse(text).ok_or_else(|| Problem::bad_field("expires_at", "an RFC 3339 time"))?;
             let seconds = now.seconds_until(until);
             if !(1..=KEY_SECONDS_MAX).contains(&seconds) {
-                return Err(Problem::bad_field("expires_at", "in the future, and within two years"));
+                return Err(Problem::bad_field(
+                    "expires_at",
+                    "in the future, and within two years",
+                ));
             }
             seconds
         }
@@ -112,7 +121,11 @@ pub async fn list_api_keys(app: Data<App>, caller: Caller) -> Result<HttpRespons
 }
 
 /// `DELETE /api/v1/api-keys/{id}`: admins. Counts from the next call on.
-pub async fn revoke_api_key(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn revoke_api_key(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let key = ApiKeyId::parse(&id).ok_or_else(Problem::not_found)?;
     app.submit(caller.actor(), Command::RevokeApiKey { key }).await?;

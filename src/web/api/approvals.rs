@@ -79,7 +79,10 @@ pub async fn request_approval(
     }
     let ttl_seconds = body.ttl_seconds.as_ref().map(ttl).transpose()?;
     let metadata = body.metadata.as_deref().map(RawValue::get);
-    let claimed: Option<Value> = metadata.map(serde_json::from_str).transpose().map_err(|_| Problem::bad_field("metadata", "not JSON"))?;
+    let claimed: Option<Value> = metadata
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|_| Problem::bad_field("metadata", "not JSON"))?;
     if claimed.as_ref().is_some_and(|it| !it.is_object()) {
         return Err(Problem::bad_field("metadata", "must be an object"));
     }
@@ -95,15 +98,21 @@ pub async fn request_approval(
     let id = RequestId::from_random(random_id());
     let requester = format!("key:{}", key.id);
     let subject = ActionSubject {
-        kind: if body.environment.is_some() { ActionKind::Deployment } else { ActionKind::Action },
+        kind: if body.environment.is_some() {
+            ActionKind::Deployment
+        } else {
+            ActionKind::Action
+        },
         action: &body.action,
         environment: body.environment.as_deref(),
         project: project.as_deref(),
         digest: match &digest {
             Some((kind, hex)) if kind == "gitCommit" => Some(ActionDigest::GitCommit(hex)),
-            Some((_, hex)) => Some(ActionDigest::Sha256(
-                Digest::parse(hex).ok_or_else(|| Problem::bad_field("subject.digest.sha256", "64 hex digits"))?,
-            )),
+            Some((_, hex)) => {
+                Some(ActionDigest::Sha256(Digest::parse(hex).ok_or_else(|| {
+                    Problem::bad_field("subject.digest.sha256", "64 hex digits")
+                })?))
+            }
             None => None,
         },
         requester: &requester,
@@ -114,7 +123,10 @@ pub async fn request_approval(
         id,
         idempotency: idempotency(&request, key, &bytes)?,
         ttl_seconds,
-        requester: Requester::Key { id: key.id.clone(), name: key.name.clone() },
+        requester: Requester::Key {
+            id: key.id.clone(),
+            name: key.name.clone(),
+        },
         owner: key.owner.clone(),
         trial: false,
         subject,
@@ -125,8 +137,16 @@ pub async fn request_approval(
         environment: body.environment,
         project,
     };
-    match app.submit(caller.actor(), Command::OpenRequest(Box::new(open))).await? {
-        Reply::Request { id, status, expires_at, .. } => {
+    match app
+        .submit(caller.actor(), Command::OpenRequest(Box::new(open)))
+        .await?
+    {
+        Reply::Request {
+            id,
+            status,
+            expires_at,
+            ..
+        } => {
             // Compact and without a word of the caller's: shells split and expand this answer.
             let body = json!({
                 "id": id,
@@ -156,9 +176,15 @@ fn subject_digest(subject: &SubjectBody) -> Result<(String, String), Problem> {
     match (&subject.digest.git_commit, &subject.digest.sha256) {
         (Some(hex), None) if is_hex(hex, &[40, 64]) => Ok(("gitCommit".into(), hex.to_ascii_lowercase())),
         (None, Some(hex)) if is_hex(hex, &[64]) => Ok(("sha256".into(), hex.to_ascii_lowercase())),
-        (Some(_), None) => Err(Problem::bad_field("subject.digest.gitCommit", "40 or 64 hex digits")),
+        (Some(_), None) => Err(Problem::bad_field(
+            "subject.digest.gitCommit",
+            "40 or 64 hex digits",
+        )),
         (None, Some(_)) => Err(Problem::bad_field("subject.digest.sha256", "64 hex digits")),
-        _ => Err(Problem::bad_field("subject.digest", "exactly one of gitCommit and sha256")),
+        _ => Err(Problem::bad_field(
+            "subject.digest",
+            "exactly one of gitCommit and sha256",
+        )),
     }
 }
 
@@ -173,7 +199,10 @@ fn project_of(key: &ApiKey, asked: Option<String>) -> Result<Option<String>, Pro
         Some(_) => Err(Problem::not_found()),
         None if key.projects.is_empty() => Ok(None),
         None if key.projects.len() == 1 => Ok(key.projects.first().cloned()),
-        None => Err(Problem::bad_field("project", "this key is for several projects; say which")),
+        None => Err(Problem::bad_field(
+            "project",
+            "this key is for several projects; say which",
+        )),
     }
 }
 
@@ -182,18 +211,30 @@ fn idempotency(
     key: &ApiKey,
     body: &[u8],
 ) -> Result<Option<(Digest, Digest)>, Problem> {
-    let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let Some(value) = request.headers().get("idempotency-key") else {
+        return Ok(None);
+    };
     let value = value.to_str().unwrap_or_default();
     if value.is_empty() || value.len() > 255 {
-        return Err(Problem::bad_field("Idempotency-Key", "1 to 255 printable ASCII characters"));
+        return Err(Problem::bad_field(
+            "Idempotency-Key",
+            "1 to 255 printable ASCII characters",
+        ));
     }
-    Ok(Some((Digest::of(format!("{}\0{value}", key.id).as_bytes()), Digest::of(body))))
+    Ok(Some((
+        Digest::of(format!("{}\0{value}", key.id).as_bytes()),
+        Digest::of(body),
+    )))
 }
 
 fn requesting_key(caller: &Caller) -> Result<&ApiKey, Problem> {
     match caller {
-        Caller::Key(key) if key.scopes.contains(&Scope::Request) || key.scopes.contains(&Scope::Admin) => Ok(key),
-        _ => Err(Problem::forbidden("This call is for keys with the scope request.")),
+        Caller::Key(key) if key.scopes.contains(&Scope::Request) || key.scopes.contains(&Scope::Admin) => {
+            Ok(key)
+        }
+        _ => Err(Problem::forbidden(
+            "This call is for keys with the scope request.",
+        )),
     }
 }
 
@@ -214,7 +255,9 @@ pub async fn get_approval(
     let mut grown = app.engine.watch_size();
     grown.mark_unchanged();
     let (first, shown) = look(&app, &caller, &id)?;
-    let Some(seconds) = query.wait.filter(|it| *it > 0) else { return Ok(HttpResponse::Ok().json(shown)) };
+    let Some(seconds) = query.wait.filter(|it| *it > 0) else {
+        return Ok(HttpResponse::Ok().json(shown));
+    };
     if first.status != Status::Pending {
         return Ok(HttpResponse::Ok().json(shown));
     }
@@ -249,7 +292,11 @@ pub fn visible_request(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result
         Caller::Person(person) => !person.roles.is_empty(),
         Caller::Key(key) => may_see(key, &request),
     };
-    if sees { Ok(request) } else { Err(Problem::not_found()) }
+    if sees {
+        Ok(request)
+    } else {
+        Err(Problem::not_found())
+    }
 }
 
 /// What a request was opened with.
@@ -261,7 +308,8 @@ pub fn opening_of(snapshot: &Snapshot, request: &Request) -> Result<Opening, Pro
 
 fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Problem> {
     let opening = opening_of(snapshot, request)?;
-    let raw = |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
+    let raw =
+        |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
     let approved = progress(request, app.now(), snapshot)?;
     let obligations: Vec<Value> = request
         .obligations
@@ -339,7 +387,9 @@ pub async fn list_approvals(
         None => None,
     };
     let before = match &query.after {
-        Some(text) => text.parse::<u64>().map_err(|_| Problem::bad_field("after", "not a cursor of this list"))?,
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| Problem::bad_field("after", "not a cursor of this list"))?,
         None => u64::MAX,
     };
     let snapshot = app.snapshot()?;
@@ -353,18 +403,27 @@ pub async fn list_approvals(
             break;
         }
         last = row.try_into().ok().map(u64::from_be_bytes);
-        let Some(request) = std::str::from_utf8(&id).ok().and_then(|id| visible_request(&snapshot, &caller, id).ok())
+        let Some(request) = std::str::from_utf8(&id)
+            .ok()
+            .and_then(|id| visible_request(&snapshot, &caller, id).ok())
         else {
             continue;
         };
         let fits = status.is_none_or(|it| it == request.status)
             && query.kind.as_ref().is_none_or(|it| it == request.kind.name())
-            && query.project.as_ref().is_none_or(|it| request.project_name.as_ref() == Some(it));
+            && query
+                .project
+                .as_ref()
+                .is_none_or(|it| request.project_name.as_ref() == Some(it));
         if fits {
             items.push(show(&app, &snapshot, &request)?);
         }
     }
-    let next = if full || !scanned_all { last.map(|it| it.to_string()) } else { None };
+    let next = if full || !scanned_all {
+        last.map(|it| it.to_string())
+    } else {
+        None
+    };
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 
@@ -380,7 +439,14 @@ pub async fn cancel_approval(
         Caller::Key(it) => it.name.clone(),
     };
     let reason = format!("Cancelled by {who}.");
-    app.submit(caller.actor(), Command::CancelRequest { request: request.id.clone(), reason }).await?;
+    app.submit(
+        caller.actor(),
+        Command::CancelRequest {
+            request: request.id.clone(),
+            reason,
+        },
+    )
+    .await?;
     let (_, shown) = look(&app, &caller, &id)?;
     Ok(HttpResponse::Ok().json(shown))
 }
@@ -392,7 +458,13 @@ pub async fn consume_approval(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let request = changeable(&app, &caller, &id)?;
-    app.submit(caller.actor(), Command::ConsumeRequest { request: request.id.clone() }).await?;
+    app.submit(
+        caller.actor(),
+        Command::ConsumeRequest {
+            request: request.id.clone(),
+        },
+    )
+    .await?;
     let (_, shown) = look(&app, &caller, &id)?;
     Ok(HttpResponse::Ok().json(shown))
 }
@@ -406,5 +478,11 @@ fn changeable(app: &App, caller: &Caller, id: &str) -> Result<Request, Problem> 
         (Caller::Person(person), Requester::Person { id, .. }) if person.id == *id => true,
         (Caller::Person(_), _) => caller.administers().is_ok(),
     };
-    if own { Ok(request) } else { Err(Problem::forbidden("Only whoever asked, or an admin, may do this.")) }
+    if own {
+        Ok(request)
+    } else {
+        Err(Problem::forbidden(
+            "Only whoever asked, or an admin, may do this.",
+        ))
+    }
 }

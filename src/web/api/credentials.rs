@@ -45,16 +45,30 @@ pub async fn get_outcome(app: Data<App>, caller: Caller, id: Path<String>) -> Re
     let snapshot = app.snapshot()?;
     let request = visible_request(&snapshot, &caller, &id)?;
     let digest = request.outcome.ok_or_else(Problem::not_found)?;
-    let file = snapshot.blob(&digest)?.ok_or_else(|| Problem::internal("an outcome is missing"))?;
-    Ok(download(file, "application/vnd.dsse.envelope.v1+json", &format!("{}.dsse.json", request.id)))
+    let file = snapshot
+        .blob(&digest)?
+        .ok_or_else(|| Problem::internal("an outcome is missing"))?;
+    Ok(download(
+        file,
+        "application/vnd.dsse.envelope.v1+json",
+        &format!("{}.dsse.json", request.id),
+    ))
 }
 
 /// `GET /api/v1/credentials/{crd}`: the DSSE bytes.
-pub async fn get_credential(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn get_credential(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     let snapshot = app.snapshot()?;
     let (digest, _) = find(&snapshot, &caller, &id)?;
     let file = file_of(&snapshot, &digest)?;
-    Ok(download(file, "application/vnd.dsse.envelope.v1+json", &format!("{id}.dsse.json")))
+    Ok(download(
+        file,
+        "application/vnd.dsse.envelope.v1+json",
+        &format!("{id}.dsse.json"),
+    ))
 }
 
 /// `GET /api/v1/credentials/{crd}/event`: the exact journal leaf.
@@ -65,7 +79,9 @@ pub async fn get_credential_event(
 ) -> Result<HttpResponse, Problem> {
     let snapshot = app.snapshot()?;
     let (_, seq) = find(&snapshot, &caller, &id)?;
-    let leaf = snapshot.leaf(seq)?.ok_or_else(|| Problem::internal("an entry is missing"))?;
+    let leaf = snapshot
+        .leaf(seq)?
+        .ok_or_else(|| Problem::internal("an entry is missing"))?;
     Ok(download(leaf, "application/json", &format!("{id}.event.json")))
 }
 
@@ -83,7 +99,11 @@ pub async fn get_credential_proof(
         .ok_or_else(|| Problem::internal("no checkpoint covers a decision"))?;
     let hashes = snapshot.inclusion_proof(seq, size)?;
     let proof = Proof::new(seq, hashes, &checkpoint).map_err(Problem::internal)?;
-    Ok(download(proof.encode().into_bytes(), "text/plain; charset=utf-8", &format!("{id}.tlog-proof")))
+    Ok(download(
+        proof.encode().into_bytes(),
+        "text/plain; charset=utf-8",
+        &format!("{id}.tlog-proof"),
+    ))
 }
 
 /// `GET /api/v1/credentials/{crd}/bundle.sigstore.json`: the same credential as a Sigstore bundle.
@@ -96,9 +116,16 @@ pub async fn get_credential_sigstore(
     let (digest, _) = find(&snapshot, &caller, &id)?;
     let file = file_of(&snapshot, &digest)?;
     let envelope = Envelope::parse(&file).map_err(Problem::internal)?;
-    let signature = envelope.signatures.first().ok_or_else(|| Problem::internal("an unsigned credential"))?;
+    let signature = envelope
+        .signatures
+        .first()
+        .ok_or_else(|| Problem::internal("an unsigned credential"))?;
     let bundle = sigstore_bundle(&file, &signature.keyid).map_err(Problem::internal)?;
-    Ok(download(bundle, "application/vnd.dev.sigstore.bundle.v0.3+json", &format!("{id}.sigstore.json")))
+    Ok(download(
+        bundle,
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+        &format!("{id}.sigstore.json"),
+    ))
 }
 
 /// `POST /api/v1/verify`: anybody. A DSSE body in, every check with its result out.
@@ -108,12 +135,20 @@ pub async fn verify_envelope(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let bytes = read_bytes(&request, payload, API_BYTES_MAX).await?;
-    Ok(HttpResponse::Ok().json(verify::envelope(&bytes, std::slice::from_ref(app.credential_key()))))
+    Ok(HttpResponse::Ok().json(verify::envelope(
+        &bytes,
+        std::slice::from_ref(app.credential_key()),
+    )))
 }
 
 fn find(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<(Digest, u64), Problem> {
-    let digest = id.strip_prefix("crd_").and_then(Digest::parse).ok_or_else(Problem::not_found)?;
-    let row = snapshot.get_raw(Table::Credentials, &digest.0)?.ok_or_else(Problem::not_found)?;
+    let digest = id
+        .strip_prefix("crd_")
+        .and_then(Digest::parse)
+        .ok_or_else(Problem::not_found)?;
+    let row = snapshot
+        .get_raw(Table::Credentials, &digest.0)?
+        .ok_or_else(Problem::not_found)?;
     let (request, seq): (RequestId, u64) = decode(&row)?;
     let request: Request = visible_request(snapshot, caller, request.as_str())?;
     if request.decisions.iter().any(|it| it.credential == digest) {
@@ -124,12 +159,17 @@ fn find(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<(Digest, u64),
 }
 
 fn file_of(snapshot: &Snapshot, digest: &Digest) -> Result<Vec<u8>, Problem> {
-    snapshot.blob(digest)?.ok_or_else(|| Problem::internal("a credential is missing"))
+    snapshot
+        .blob(digest)?
+        .ok_or_else(|| Problem::internal("a credential is missing"))
 }
 
 fn download(bytes: Vec<u8>, kind: &str, name: &str) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, kind))
-        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
+        .insert_header((
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ))
         .body(bytes)
 }

@@ -48,7 +48,10 @@ pub async fn start_decision(
         .ok_or_else(|| Problem::bad_field("decision", "\"approve\" or \"reject\""))?;
     let comment = body.comment.unwrap_or_default();
     if comment.chars().count() > COMMENT_CHARS_MAX {
-        return Err(Problem::bad_field("comment", format!("at most {COMMENT_CHARS_MAX} characters")));
+        return Err(Problem::bad_field(
+            "comment",
+            format!("at most {COMMENT_CHARS_MAX} characters"),
+        ));
     }
     let person = &who.0;
     let now = app.now();
@@ -77,8 +80,10 @@ pub async fn start_decision(
     getrandom::fill(&mut nonce).map_err(Problem::internal)?;
     let challenge = challenge(&nonce, &intent);
     let held = deciding_passkeys(&snapshot, person, now)?;
-    let (public_key, state) =
-        app.relying_party.start_assertion(&held, &challenge).map_err(Problem::internal)?;
+    let (public_key, state) = app
+        .relying_party
+        .start_assertion(&held, &challenge)
+        .map_err(Problem::internal)?;
     let shown = (STANDARD.encode(&intent), STANDARD.encode(nonce));
     let purpose = Purpose::Decide {
         person: person.id.clone(),
@@ -114,7 +119,10 @@ fn may_decide(
     if let Some(refusal) = eligibility.why_not {
         return Err(Problem::from(refusal));
     }
-    let way_through = request.break_glass.iter().any(|it| eligibility.rules.contains(&it.rule));
+    let way_through = request
+        .break_glass
+        .iter()
+        .any(|it| eligibility.rules.contains(&it.rule));
     if request.blocked && answer == Answer::Approve && !way_through {
         return Err(Refusal::Blocked.into());
     }
@@ -131,7 +139,10 @@ fn deciding_passkeys(
         .filter(|it| it.decides_from <= now)
         .map(|it| {
             let record = snapshot.blob(&it.record)?;
-            Ok((it.clone(), record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?))
+            Ok((
+                it.clone(),
+                record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?,
+            ))
         })
         .collect()
 }
@@ -144,7 +155,10 @@ struct DecisionBody {
     totp: Option<String>,
     decision: Option<String>,
     #[serde(default)]
-    #[expect(dead_code, reason = "part of the one-time-code form, which is refused before it matters")]
+    #[expect(
+        dead_code,
+        reason = "part of the one-time-code form, which is refused before it matters"
+    )]
     comment: Option<String>,
 }
 
@@ -162,13 +176,19 @@ pub async fn give_decision(
         return refuse_code(&app, &who, &id);
     }
     let (Some(ceremony), Some(credential)) = (body.ceremony, body.credential) else {
-        return Err(Problem::bad_request("Both `ceremony` and `credential` are needed."));
+        return Err(Problem::bad_request(
+            "Both `ceremony` and `credential` are needed.",
+        ));
     };
     let ceremony = CeremonyId::parse(&ceremony).ok_or_else(Problem::ceremony_spent)?;
     let body_digest = Digest::of(&bytes);
     if let Some(answered) = app.ceremonies.answered(&ceremony) {
         let same = answered.person == who.0.id && answered.request == id && answered.body == body_digest;
-        return if same { Ok(decided(answered.status.name(), &answered.credential)) } else { Err(Problem::ceremony_spent()) };
+        return if same {
+            Ok(decided(answered.status.name(), &answered.credential))
+        } else {
+            Err(Problem::ceremony_spent())
+        };
     }
     let now = app.now();
     let Some(Purpose::Decide {
@@ -192,18 +212,27 @@ pub async fn give_decision(
         return Err(Problem::ceremony_failed());
     }
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
-    let proof = match app.relying_party.finish_assertion(&state, &credential, &challenge, nonce, &held) {
+    let proof = match app
+        .relying_party
+        .finish_assertion(&state, &credential, &challenge, nonce, &held)
+    {
         Ok(proof) => proof,
         Err(IdentityError::Form(reason)) => {
             refused(&app, &who, &id, reason.clone()).await?;
-            return Err(Problem::bad_field("credential", "not a WebAuthn AuthenticationResponseJSON"));
+            return Err(Problem::bad_field(
+                "credential",
+                "not a WebAuthn AuthenticationResponseJSON",
+            ));
         }
         Err(error) => {
             refused(&app, &who, &id, error.to_string()).await?;
             return Err(Problem::ceremony_failed());
         }
     };
-    let method = if held.iter().any(|it| it.credential_id == proof.credential_id && it.platform) {
+    let method = if held
+        .iter()
+        .any(|it| it.credential_id == proof.credential_id && it.platform)
+    {
         Method::Biometric
     } else {
         Method::Passkey
@@ -221,8 +250,13 @@ pub async fn give_decision(
     }));
     match app.submit(who.actor(), command).await? {
         Reply::Decided { status, credential } => {
-            let answered =
-                Answered { person: who.0.id.clone(), request: id, body: body_digest, status, credential };
+            let answered = Answered {
+                person: who.0.id.clone(),
+                request: id,
+                body: body_digest,
+                status,
+                credential,
+            };
             app.ceremonies.remember(ceremony, answered, now);
             Ok(decided(status.name(), &credential))
         }
@@ -248,6 +282,13 @@ async fn refused(app: &App, who: &SignedIn, id: &RequestId, reason: String) -> R
         request: known.then(|| id.clone()),
         reason: crate::domain::text::shortened(&reason, 300),
     };
-    app.submit(Actor::Person { id: who.0.id.clone(), name: who.0.name.clone() }, command).await?;
+    app.submit(
+        Actor::Person {
+            id: who.0.id.clone(),
+            name: who.0.name.clone(),
+        },
+        command,
+    )
+    .await?;
     Ok(())
 }

@@ -28,8 +28,17 @@ pub async fn receive_hook(
     let body = read_bytes(&request, payload, WEBHOOK_BYTES_MAX).await?;
     let sealed = app.snapshot()?.secret(&hook_secret_name(&integration.id))?;
     let sealed = sealed.ok_or_else(|| Problem::internal("an integration without a webhook secret"))?;
-    let secret = app.forges.hook_secret(&integration.id, &sealed).map_err(Problem::internal)?;
-    let header = |name: &str| request.headers().get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
+    let secret = app
+        .forges
+        .hook_secret(&integration.id, &sealed)
+        .map_err(Problem::internal)?;
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|it| it.to_str().ok())
+            .map(str::to_owned)
+    };
     verify_hook(integration.kind, &secret, &header, &body, app.now().0 / 1000)
         .map_err(|e| Problem::webhook_unverified(e.to_string()))?;
     let hint = match parse_hook(integration.kind, &header, &body) {
@@ -43,10 +52,13 @@ pub async fn receive_hook(
     let concerns_us = is_gated(&app, &integration, &hint.forge_project_id)?;
     if !concerns_us {
         tracing::info!(integration = %integration.id, project = %hint.forge_project_id, "a webhook of a project that is not gated");
-        return Ok(HttpResponse::Ok().json(json!({ "status": "ignored", "reason": "this project is not gated here" })));
+        return Ok(HttpResponse::Ok()
+            .json(json!({ "status": "ignored", "reason": "this project is not gated here" })));
     }
     if matches!(hint.event, HookEvent::Other(_)) {
-        return Ok(HttpResponse::Ok().json(json!({ "status": "ignored", "reason": "nothing to do for this event" })));
+        return Ok(
+            HttpResponse::Ok().json(json!({ "status": "ignored", "reason": "nothing to do for this event" }))
+        );
     }
     let command = Command::ReceiveHook {
         integration: integration.id.clone(),
@@ -55,7 +67,9 @@ pub async fn receive_hook(
         forge_project_id: hint.forge_project_id,
         number: hint.change,
     };
-    let actor = Actor::Forge { integration: integration.id };
+    let actor = Actor::Forge {
+        integration: integration.id,
+    };
     match app.submit(actor, command).await? {
         Reply::Nothing => Ok(HttpResponse::Ok().json(json!({ "status": "known" }))),
         _ => Ok(HttpResponse::Accepted().json(json!({ "status": "accepted" }))),
@@ -65,7 +79,9 @@ pub async fn receive_hook(
 fn integration(app: &App, kind: &str, id: &str) -> Result<Integration, Problem> {
     let id = IntegrationId::parse(id).ok_or_else(Problem::not_found)?;
     let found: Option<Integration> = app.snapshot()?.get(id.as_str())?;
-    found.filter(|it| !it.removed && it.kind.name() == kind).ok_or_else(Problem::not_found)
+    found
+        .filter(|it| !it.removed && it.kind.name() == kind)
+        .ok_or_else(Problem::not_found)
 }
 
 fn is_gated(app: &App, integration: &Integration, forge_project_id: &str) -> Result<bool, Problem> {

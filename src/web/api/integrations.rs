@@ -47,12 +47,20 @@ fn webhook_url(app: &App, it: &Integration) -> String {
 pub async fn list_integrations(app: Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.audits()?;
     let all: Vec<Integration> = app.snapshot()?.all()?;
-    let items: Vec<_> = all.iter().filter(|it| !it.removed).map(|it| shown(&app, it)).collect();
+    let items: Vec<_> = all
+        .iter()
+        .filter(|it| !it.removed)
+        .map(|it| shown(&app, it))
+        .collect();
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
 }
 
 /// `GET /api/v1/integrations/{id}`: admins and auditors.
-pub async fn get_integration(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn get_integration(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.audits()?;
     Ok(HttpResponse::Ok().json(shown(&app, &find(&app, &id)?)))
 }
@@ -77,12 +85,19 @@ pub async fn add_integration(
     bounded("base_url", &body.base_url, 500)?;
     bounded("token", &body.token, 500)?;
     let base_url = body.base_url.trim_end_matches('/').to_owned();
-    let connection = Connection { kind, base_url: base_url.clone(), ca_pem: body.ca_pem.clone() };
+    let connection = Connection {
+        kind,
+        base_url: base_url.clone(),
+        ca_pem: body.ca_pem.clone(),
+    };
     let forge = app
         .forges
         .try_out(&connection, Secret::new(body.token.clone()))
         .map_err(|e| Problem::invalid("base_url", e.to_string()))?;
-    let identity = forge.identify().await.map_err(|e| Problem::forge_answer(forge.explain(&e)))?;
+    let identity = forge
+        .identify()
+        .await
+        .map_err(|e| Problem::forge_answer(forge.explain(&e)))?;
     let integration = IntegrationId::from_random(random_id());
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(Problem::internal)?;
@@ -120,7 +135,8 @@ pub async fn remove_integration(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let integration = find(&app, &id)?.id;
-    app.submit(caller.actor(), Command::RemoveIntegration { integration }).await?;
+    app.submit(caller.actor(), Command::RemoveIntegration { integration })
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -150,21 +166,31 @@ impl ProjectBody {
     fn settings(self, forge_project_id: String) -> Result<ProjectSettings, Problem> {
         let quorum = match (self.required_approval_count, self.quorum) {
             (Some(a), Some(b)) if a != b => {
-                return Err(Problem::bad_field("quorum", "the same as required_approval_count, or left out"));
+                return Err(Problem::bad_field(
+                    "quorum",
+                    "the same as required_approval_count, or left out",
+                ));
             }
             (a, b) => a.or(b).unwrap_or(1),
         };
         if let Some(enforcement) = &self.enforcement
             && enforcement != "commit_status"
         {
-            return Err(Problem::invalid("enforcement", "this version offers \"commit_status\" only"));
+            return Err(Problem::invalid(
+                "enforcement",
+                "this version offers \"commit_status\" only",
+            ));
         }
         let approvers = self
             .approvers
             .iter()
             .map(|it| {
                 // A bare person id is the short form of `person:…`.
-                let text = if it.starts_with("per_") { format!("person:{it}") } else { it.clone() };
+                let text = if it.starts_with("per_") {
+                    format!("person:{it}")
+                } else {
+                    it.clone()
+                };
                 Approver::parse(&text)
                     .ok_or_else(|| Problem::bad_field("approvers", "group:NAME or person:ID-OR-EMAIL"))
             })
@@ -196,10 +222,14 @@ impl ProjectBody {
 fn forge_project_id(value: Option<&Value>) -> Result<String, Problem> {
     let reason = "the project's number on GitLab (Settings → General)";
     match value {
-        Some(Value::Number(number)) => {
-            number.as_u64().filter(|it| *it > 0).map(|it| it.to_string()).ok_or_else(|| Problem::bad_field("project_id", reason))
-        }
-        Some(Value::String(text)) if !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit()) => {
+        Some(Value::Number(number)) => number
+            .as_u64()
+            .filter(|it| *it > 0)
+            .map(|it| it.to_string())
+            .ok_or_else(|| Problem::bad_field("project_id", reason)),
+        Some(Value::String(text))
+            if !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit()) =>
+        {
             Ok(text.clone())
         }
         _ => Err(Problem::bad_field("project_id", reason)),
@@ -238,7 +268,11 @@ fn project_shown(it: &Project) -> Value {
 }
 
 /// `GET /api/v1/integrations/{id}/projects`: admins and auditors.
-pub async fn list_projects(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn list_projects(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.audits()?;
     let integration = find(&app, &id)?;
     let all: Vec<Project> = app.snapshot()?.all()?;
@@ -275,9 +309,10 @@ pub async fn add_project(
     let settings = body.settings(forge_project_id.clone())?;
     let forge = connected(&app, &integration)?;
     let told = forge.project(&forge_project_id).await.map_err(|e| match e {
-        outbound::Error::Status { code: 404, .. } => {
-            Problem::invalid("project_id", "GitLab shows no such project to the token of this integration")
-        }
+        outbound::Error::Status { code: 404, .. } => Problem::invalid(
+            "project_id",
+            "GitLab shows no such project to the token of this integration",
+        ),
         e => Problem::forge_answer(forge.explain(&e)),
     })?;
     let project = ProjectId::from_random(random_id());
@@ -309,7 +344,14 @@ pub async fn change_project(
         None => before.settings.forge_project_id.clone(),
     };
     let settings = body.settings(forge_project_id)?;
-    app.submit(caller.actor(), Command::ChangeProject { project: before.id, settings }).await?;
+    app.submit(
+        caller.actor(),
+        Command::ChangeProject {
+            project: before.id,
+            settings,
+        },
+    )
+    .await?;
     Ok(HttpResponse::Ok().json(project_shown(&find_project(&app, &ids.0, &ids.1)?)))
 }
 
@@ -321,7 +363,8 @@ pub async fn remove_project(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let project = find_project(&app, &ids.0, &ids.1)?.id;
-    app.submit(caller.actor(), Command::RemoveProject { project }).await?;
+    app.submit(caller.actor(), Command::RemoveProject { project })
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -329,7 +372,9 @@ fn find_project(app: &App, integration: &str, id: &str) -> Result<Project, Probl
     let integration = find(app, integration)?;
     let id = ProjectId::parse(id).ok_or_else(Problem::not_found)?;
     let found: Option<Project> = app.snapshot()?.get(id.as_str())?;
-    found.filter(|it| !it.removed && it.integration == integration.id).ok_or_else(Problem::not_found)
+    found
+        .filter(|it| !it.removed && it.integration == integration.id)
+        .ok_or_else(Problem::not_found)
 }
 
 fn connected(app: &App, integration: &Integration) -> Result<Forge, Problem> {

@@ -29,7 +29,11 @@ pub async fn list_journal(
     caller.audits()?;
     let limit = page_size(query.limit)?;
     let from = match &query.after {
-        Some(text) => text.parse::<u64>().map_err(|_| Problem::bad_field("after", "a position"))? + 1,
+        Some(text) => {
+            text.parse::<u64>()
+                .map_err(|_| Problem::bad_field("after", "a position"))?
+                + 1
+        }
         None => 0,
     };
     let entries = app.snapshot()?.leaves(from, SCANNED_MAX)?;
@@ -46,7 +50,11 @@ pub async fn list_journal(
             items.push(entry);
         }
     }
-    let next = if full || !scanned_all { last.map(|it| it.to_string()) } else { None };
+    let next = if full || !scanned_all {
+        last.map(|it| it.to_string())
+    } else {
+        None
+    };
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 
@@ -60,7 +68,10 @@ pub async fn list_exceptions(app: Data<App>, caller: Caller) -> Result<HttpRespo
         from = from.max(last + 1);
         for (_, leaf) in &entries {
             let entry: Value = serde_json::from_slice(leaf).map_err(Problem::internal)?;
-            if entry["type"].as_str().is_some_and(|it| it.starts_with("exception.")) {
+            if entry["type"]
+                .as_str()
+                .is_some_and(|it| it.starts_with("exception."))
+            {
                 items.push(entry);
             }
         }

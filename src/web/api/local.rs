@@ -27,7 +27,10 @@ pub async fn invite_locally(
     let known = person_by(&app, &body.email).ok();
     let person = match known {
         Some(person) => {
-            let command = Command::InviteAgain { person: person.id.clone(), invitation };
+            let command = Command::InviteAgain {
+                person: person.id.clone(),
+                invitation,
+            };
             app.submit(Actor::Host, command).await?;
             person.id
         }
@@ -96,5 +99,10 @@ pub fn person_by(app: &App, who: &str) -> Result<Person, Problem> {
     people
         .into_iter()
         .find(|it| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who))
-        .ok_or_else(|| Problem::invalid("owner", format!("There is no person {}.", crate::domain::text::visible(who))))
+        .ok_or_else(|| {
+            Problem::invalid(
+                "owner",
+                format!("There is no person {}.", crate::domain::text::visible(who)),
+            )
+        })
 }

@@ -119,7 +119,10 @@ pub async fn send_test_request(
         return Err(Problem::forbidden("Only approvers can decide a test request."));
     }
     read_json::<Empty>(&request, payload).await?;
-    let action = format!("Test request by {}: nothing happens when you approve it", who.0.name);
+    let action = format!(
+        "Test request by {}: nothing happens when you approve it",
+        who.0.name
+    );
     let requester = format!("person:{}", who.0.id);
     let subject = ActionSubject {
         kind: ActionKind::Action,
@@ -139,7 +142,10 @@ pub async fn send_test_request(
         digest: None,
         claimed: None,
         ttl_seconds: Some(TRIAL_SECONDS),
-        requester: Requester::Person { id: who.0.id.clone(), name: who.0.name.clone() },
+        requester: Requester::Person {
+            id: who.0.id.clone(),
+            name: who.0.name.clone(),
+        },
         owner: Some(who.0.id.clone()),
         trial: true,
         subject,
@@ -192,13 +198,18 @@ pub async fn start_passkey(
         .iter()
         .map(|it| {
             let record = snapshot.blob(&it.record)?;
-            Ok((it.clone(), record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?))
+            Ok((
+                it.clone(),
+                record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?,
+            ))
         })
         .collect::<Result<Vec<_>, Problem>>()?;
     let mut confirm_challenge = [0; 32];
     getrandom::fill(&mut confirm_challenge).map_err(Problem::internal)?;
-    let (confirm, confirm_state) =
-        app.relying_party.start_assertion(&with_records, &confirm_challenge).map_err(Problem::internal)?;
+    let (confirm, confirm_state) = app
+        .relying_party
+        .start_assertion(&with_records, &confirm_challenge)
+        .map_err(Problem::internal)?;
     let (public_key, state) = app
         .relying_party
         .start_registration(&who.0.id, &who.0.name, &who.0.email, &held)
@@ -231,8 +242,13 @@ pub async fn add_passkey(
 ) -> Result<HttpResponse, Problem> {
     let (body, _) = read_json::<AddedBody>(&request, payload).await?;
     let ceremony = CeremonyId::parse(&body.ceremony).ok_or_else(Problem::ceremony_spent)?;
-    let Some(Purpose::AddPasskey { person, label, confirm, confirm_challenge, state }) =
-        app.ceremonies.take(&ceremony, app.now())
+    let Some(Purpose::AddPasskey {
+        person,
+        label,
+        confirm,
+        confirm_challenge,
+        state,
+    }) = app.ceremonies.take(&ceremony, app.now())
     else {
         return Err(Problem::ceremony_spent());
     };
@@ -242,22 +258,31 @@ pub async fn add_passkey(
         .finish_assertion(&confirm, &body.confirm, &confirm_challenge, [0; 32], &held)
         .and_then(|proof| {
             let hold = app.passkey_hold_seconds;
-            let passkey = app.relying_party.finish_registration(&state, &body.credential, Some(&label), hold)?;
+            let passkey =
+                app.relying_party
+                    .finish_registration(&state, &body.credential, Some(&label), hold)?;
             Ok((proof, passkey))
         });
     let (proof, mut passkey) = match checked {
         Ok(checked) if person == who.0.id => checked,
         other => {
-            let reason = other.err().map_or_else(|| "another person's ceremony".into(), |e| e.to_string());
+            let reason = other
+                .err()
+                .map_or_else(|| "another person's ceremony".into(), |e| e.to_string());
             let reason = crate::domain::text::shortened(&reason, 300);
-            let command = Command::RefuseCeremony { person: Some(who.0.id.clone()), request: None, reason };
+            let command = Command::RefuseCeremony {
+                person: Some(who.0.id.clone()),
+                request: None,
+                reason,
+            };
             app.submit(who.actor(), command).await?;
             return Err(Problem::ceremony_failed());
         }
     };
     passkey.confirmed_by = vec![proof.credential_id];
     let id = passkey.credential_id.clone();
-    app.submit(who.actor(), Command::AddPasskey { person, passkey }).await?;
+    app.submit(who.actor(), Command::AddPasskey { person, passkey })
+        .await?;
     Ok(HttpResponse::Created().json(json!({ "id": id })))
 }
 

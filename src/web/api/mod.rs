@@ -44,9 +44,10 @@ fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
 fn bounded(field: &str, text: &str, characters_max: usize) -> Result<(), Problem> {
     match text.chars().count() {
         0 => Err(Problem::bad_field(field, "must not be empty")),
-        it if it > characters_max => {
-            Err(Problem::bad_field(field, format!("at most {characters_max} characters, these are {it}")))
-        }
+        it if it > characters_max => Err(Problem::bad_field(
+            field,
+            format!("at most {characters_max} characters, these are {it}"),
+        )),
         _ => Ok(()),
     }
 }

@@ -31,7 +31,9 @@ pub struct PersonBody {
 pub fn roles_of(names: &[String]) -> Result<BTreeSet<Role>, Problem> {
     names
         .iter()
-        .map(|it| Role::parse(it).ok_or_else(|| Problem::bad_field("roles", "any of admin, approver, auditor")))
+        .map(|it| {
+            Role::parse(it).ok_or_else(|| Problem::bad_field("roles", "any of admin, approver, auditor"))
+        })
         .collect()
 }
 
@@ -108,7 +110,8 @@ pub async fn invite_again(app: Data<App>, caller: Caller, id: Path<String>) -> R
     caller.administers()?;
     let person = find(&app, &id)?.id;
     let (invitation, token) = new_invitation();
-    app.submit(caller.actor(), Command::InviteAgain { person, invitation }).await?;
+    app.submit(caller.actor(), Command::InviteAgain { person, invitation })
+        .await?;
     Ok(HttpResponse::Created().json(json!({
         "invite_url": invite_url(&app, &token),
         "invite_expires_at": app.now().plus_seconds(INVITATION_SECONDS),
@@ -135,7 +138,12 @@ pub async fn change_person(
     let (body, _) = read_json::<ChangeBody>(&request, payload).await?;
     let person = find(&app, &id)?.id;
     let roles = body.roles.as_deref().map(roles_of).transpose()?;
-    let command = Command::ChangePerson { person, name: body.name, roles, active: body.active };
+    let command = Command::ChangePerson {
+        person,
+        name: body.name,
+        roles,
+        active: body.active,
+    };
     app.submit(caller.actor(), command).await?;
     Ok(HttpResponse::Ok().json(shown(&find(&app, &id)?)))
 }
@@ -160,7 +168,11 @@ pub async fn link_account(
     let person = find(&app, &id)?.id;
     let integration = IntegrationId::parse(&body.integration)
         .ok_or_else(|| Problem::invalid("integration", "There is no such integration."))?;
-    let command = Command::LinkAccount { person, integration, account_id: body.account_id };
+    let command = Command::LinkAccount {
+        person,
+        integration,
+        account_id: body.account_id,
+    };
     app.submit(caller.actor(), command).await?;
     Ok(HttpResponse::Created().json(shown(&find(&app, &id)?)))
 }
@@ -222,14 +234,24 @@ async fn set_group(
     let members = body
         .members
         .iter()
-        .map(|it| PersonId::parse(it).ok_or_else(|| Problem::invalid("members", format!("There is no person {it}."))))
+        .map(|it| {
+            PersonId::parse(it)
+                .ok_or_else(|| Problem::invalid("members", format!("There is no person {it}.")))
+        })
         .collect::<Result<_, _>>()?;
     let fresh = GroupId::from_random(random_id());
-    let command = Command::SetGroup { group, fresh, name: body.name, members };
+    let command = Command::SetGroup {
+        group,
+        fresh,
+        name: body.name,
+        members,
+    };
     let Reply::Group { id } = app.submit(caller.actor(), command).await? else {
         return Err(Problem::internal("a group without an id"));
     };
-    app.snapshot()?.get(id.as_str())?.ok_or_else(|| Problem::internal("a group is missing"))
+    app.snapshot()?
+        .get(id.as_str())?
+        .ok_or_else(|| Problem::internal("a group is missing"))
 }
 
 /// `DELETE /api/v1/groups/{id}`: admins.

@@ -47,7 +47,9 @@ pub async fn get_policy(app: Data<App>, caller: Caller, name: Path<String>) -> R
     caller.audits()?;
     let snapshot = app.snapshot()?;
     let record: PolicyRecord = snapshot.get(&name)?.ok_or_else(Problem::not_found)?;
-    let bytes = snapshot.blob(&record.document)?.ok_or_else(|| Problem::internal("a policy is missing"))?;
+    let bytes = snapshot
+        .blob(&record.document)?
+        .ok_or_else(|| Problem::internal("a policy is missing"))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(bytes))
 }
 
@@ -63,12 +65,22 @@ pub async fn put_policy(
     bounded("name", &name, 200)?;
     let document = read_bytes(&request, payload, DOCUMENT_BYTES_MAX).await?;
     parsed(&document)?;
-    let reason = request.headers().get("x-reason").and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let reason = request
+        .headers()
+        .get("x-reason")
+        .and_then(|it| it.to_str().ok())
+        .unwrap_or_default();
     let reason = crate::domain::text::shortened(reason, 500);
-    let command = Command::ActivatePolicy { name: name.clone(), document, reason };
+    let command = Command::ActivatePolicy {
+        name: name.clone(),
+        document,
+        reason,
+    };
     let reply = app.submit(caller.actor(), command).await?;
-    let record: PolicyRecord =
-        app.snapshot()?.get(&name)?.ok_or_else(|| Problem::internal("a policy is missing"))?;
+    let record: PolicyRecord = app
+        .snapshot()?
+        .get(&name)?
+        .ok_or_else(|| Problem::internal("a policy is missing"))?;
     let mut body = shown(&record);
     body["changed"] = json!(reply != Reply::Nothing);
     Ok(HttpResponse::Ok().json(body))

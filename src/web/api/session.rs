@@ -27,7 +27,12 @@ pub async fn start_session(
     check_not_foreign(&request)?;
     read_json::<Empty>(&request, payload).await?;
     let (public_key, state) = app.relying_party.start_sign_in().map_err(Problem::internal)?;
-    let ceremony = app.ceremonies.begin(Purpose::SignIn { state: Box::new(state) }, app.now());
+    let ceremony = app.ceremonies.begin(
+        Purpose::SignIn {
+            state: Box::new(state),
+        },
+        app.now(),
+    );
     Ok(HttpResponse::Ok().json(json!({ "ceremony": ceremony, "publicKey": public_key })))
 }
 
@@ -58,27 +63,52 @@ pub async fn open_session(
         // An unknown passkey and a wrong answer look the same from outside.
         let owner = snapshot.get_raw(Table::PasskeyOwners, credential_id.as_bytes())?;
         let owner = owner.and_then(|it| PersonId::parse(std::str::from_utf8(&it).ok()?));
-        let Some(owner) = owner else { return Ok(Err("an unknown passkey".to_owned())) };
+        let Some(owner) = owner else {
+            return Ok(Err("an unknown passkey".to_owned()));
+        };
         let person: Option<Person> = snapshot.get(owner.as_str())?;
-        let Some(person) = person.filter(|it| it.active) else { return Ok(Err("an inactive person".to_owned())) };
-        let passkey = person.live_passkeys().find(|it| it.credential_id == credential_id).cloned();
-        let Some(passkey) = passkey else { return Ok(Err("a revoked passkey".to_owned())) };
+        let Some(person) = person.filter(|it| it.active) else {
+            return Ok(Err("an inactive person".to_owned()));
+        };
+        let passkey = person
+            .live_passkeys()
+            .find(|it| it.credential_id == credential_id)
+            .cloned();
+        let Some(passkey) = passkey else {
+            return Ok(Err("a revoked passkey".to_owned()));
+        };
         let record = snapshot.blob(&passkey.record)?;
         let record = record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?;
-        let checked = app.relying_party.finish_sign_in(*state, &body.credential, &person.id, &passkey, &record);
+        let checked =
+            app.relying_party
+                .finish_sign_in(*state, &body.credential, &person.id, &passkey, &record);
         Ok(checked.map(|it| (person, it)).map_err(|e| e.to_string()))
     })()?;
     let (person, sign_in) = match verified {
         Ok(verified) => verified,
         Err(reason) => {
             let reason = crate::domain::text::shortened(&reason, 300);
-            app.submit(Actor::System, Command::RefuseCeremony { person: None, request: None, reason }).await?;
+            app.submit(
+                Actor::System,
+                Command::RefuseCeremony {
+                    person: None,
+                    request: None,
+                    reason,
+                },
+            )
+            .await?;
             return Err(Problem::ceremony_failed());
         }
     };
     let cookie = new_token();
-    let session = NewSession { token_sha256: cookie.sha256, lifetime_seconds: SESSION_SECONDS };
-    let actor = Actor::Person { id: person.id.clone(), name: person.name.clone() };
+    let session = NewSession {
+        token_sha256: cookie.sha256,
+        lifetime_seconds: SESSION_SECONDS,
+    };
+    let actor = Actor::Person {
+        id: person.id.clone(),
+        name: person.name.clone(),
+    };
     let command = Command::OpenSession {
         person: person.id.clone(),
         session,
@@ -88,11 +118,19 @@ pub async fn open_session(
     app.submit(actor, command).await?;
     // The session that was open in this browser ends with the new one: no id outlives a sign-in.
     if let Some(old) = session_token(&app, &request) {
-        app.submit(Actor::System, Command::CloseSession { token_sha256: hash_token(&old) }).await?;
+        app.submit(
+            Actor::System,
+            Command::CloseSession {
+                token_sha256: hash_token(&old),
+            },
+        )
+        .await?;
     }
-    Ok(HttpResponse::Ok().cookie(session_cookie(&app, &cookie.text)).json(json!({
-        "person": { "id": person.id, "name": person.name, "roles": person.roles },
-    })))
+    Ok(HttpResponse::Ok()
+        .cookie(session_cookie(&app, &cookie.text))
+        .json(json!({
+            "person": { "id": person.id, "name": person.name, "roles": person.roles },
+        })))
 }
 
 /// `DELETE /api/v1/session`: whoever is signed in.
@@ -102,7 +140,13 @@ pub async fn close_session(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     if let Some(token) = session_token(&app, &request) {
-        app.submit(who.actor(), Command::CloseSession { token_sha256: hash_token(&token) }).await?;
+        app.submit(
+            who.actor(),
+            Command::CloseSession {
+                token_sha256: hash_token(&token),
+            },
+        )
+        .await?;
     }
     Ok(HttpResponse::NoContent().cookie(no_session_cookie(&app)).finish())
 }

@@ -15,12 +15,17 @@ const ED25519_BYTES: usize = 32;
 
 /// `GET /.well-known/signedapproval/credential.pem`: anybody.
 pub async fn get_credential_key(app: Data<App>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/x-pem-file").body(app.credential_key().pem())
+    HttpResponse::Ok()
+        .content_type("application/x-pem-file")
+        .body(app.credential_key().pem())
 }
 
 fn keys(app: &App) -> Result<Vec<KeyRecord>, Problem> {
     let rows = app.snapshot()?.with_prefix(Table::Counters, KEY_PREFIX)?;
-    Ok(rows.iter().map(|(_, row)| decode(row)).collect::<Result<_, _>>()?)
+    Ok(rows
+        .iter()
+        .map(|(_, row)| decode(row))
+        .collect::<Result<_, _>>()?)
 }
 
 /// `GET /.well-known/signedapproval/keys.json`: anybody. All keys with the part of the journal they count for.
@@ -48,16 +53,25 @@ pub async fn get_jwks(app: Data<App>) -> Result<HttpResponse, Problem> {
             "use": "sig", "alg": "EdDSA",
         }));
     }
-    Ok(HttpResponse::Ok().content_type("application/jwk-set+json").body(json!({ "keys": set }).to_string()))
+    Ok(HttpResponse::Ok()
+        .content_type("application/jwk-set+json")
+        .body(json!({ "keys": set }).to_string()))
 }
 
 /// `GET /.well-known/signedapproval/log.vkey`: anybody. The log's verifier key of this epoch (C2SP signed-note).
 pub async fn get_log_key(app: Data<App>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(format!("{}\n", app.log_key.vkey()))
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{}\n", app.log_key.vkey()))
 }
 
 /// `GET /.well-known/signedapproval/checkpoint`: anybody. The newest signed checkpoint.
 pub async fn get_checkpoint(app: Data<App>) -> Result<HttpResponse, Problem> {
-    let (_, note) = app.snapshot()?.latest_checkpoint()?.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(note))
+    let (_, note) = app
+        .snapshot()?
+        .latest_checkpoint()?
+        .ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(note))
 }

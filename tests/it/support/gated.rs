@@ -104,7 +104,8 @@ impl Gated {
                 "kind": "gitlab", "name": "GitLab", "base_url": gitlab.base_url(), "token": token,
             }))
             .await;
-        ada.link_account(&carl, &integration, &carl_account.to_string()).await;
+        ada.link_account(&carl, &integration, &carl_account.to_string())
+            .await;
         // The original product's own shape.
         let mut wanted = json!({
             "project_id": PROJECT, "branch_patterns": ["main", "production"],
@@ -169,7 +170,9 @@ impl Gated {
                 .to_owned();
             let page = ask()?;
             let mut seen = Vec::new();
-            let all = page["items"].as_array().ok_or_else(|| format!("no list: {page}"))?;
+            let all = page["items"]
+                .as_array()
+                .ok_or_else(|| format!("no list: {page}"))?;
             for it in all.iter().filter(|it| is_of(it, sha, &target)) {
                 let change = &it["subject"]["change"];
                 if !seen.contains(&change) {
@@ -179,7 +182,11 @@ impl Gated {
                     }
                 }
             }
-            if seen.is_empty() { Err("nobody asked for it".to_owned()) } else { Ok(()) }
+            if seen.is_empty() {
+                Err("nobody asked for it".to_owned())
+            } else {
+                Ok(())
+            }
         }));
     }
 
@@ -195,7 +202,12 @@ impl Gated {
 
     /// A branch off `main` with one commit by Carl, and his merge request into `target`.
     pub fn open(&self, branch: &str, target: &str) -> Change {
-        self.open_with(branch, target, "A change", &Gated::commit_of_carl(&format!("{branch}.rs")))
+        self.open_with(
+            branch,
+            target,
+            "A change",
+            &Gated::commit_of_carl(&format!("{branch}.rs")),
+        )
     }
 
     /// With another title and commit.
@@ -205,15 +217,25 @@ impl Gated {
         let iid = self
             .gitlab
             .open_merge_request(PROJECT, branch, target, title, self.carl_account);
-        Change { iid, branch: branch.to_owned(), head }
+        Change {
+            iid,
+            branch: branch.to_owned(),
+            head,
+        }
     }
 
     /// Carl pushes one more commit to the change's branch; gives the change as it is then.
     pub fn push(&self, change: &Change, file: &str) -> Change {
-        let head = self
-            .gitlab
-            .push(PROJECT, &change.branch, self.carl_account, &Gated::commit_of_carl(file));
-        Change { head, ..change.clone() }
+        let head = self.gitlab.push(
+            PROJECT,
+            &change.branch,
+            self.carl_account,
+            &Gated::commit_of_carl(file),
+        );
+        Change {
+            head,
+            ..change.clone()
+        }
     }
 
     /// All requests of a merge request, newest first, as an auditor sees them.
@@ -259,8 +281,9 @@ impl Gated {
     pub fn expect_status_within(&self, sha: &str, target: &str, state: &str, max: Duration) {
         let name = format!("signedapproval/{target}");
         let what = format!("{name} is {state} on {sha}");
-        self.gitlab
-            .expect(&what, max, |it| it.status(PROJECT, sha, &name).as_deref() == Some(state));
+        self.gitlab.expect(&what, max, |it| {
+            it.status(PROJECT, sha, &name).as_deref() == Some(state)
+        });
     }
 
     /// The status calls for a commit that asked for this state and that the forge answered with a success.
