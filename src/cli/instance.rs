@@ -31,6 +31,8 @@ pub enum Error {
         "{0} holds files but no {DATABASE}. It is never replaced: restore it from a backup, or name another data directory"
     )]
     NoDatabase(PathBuf),
+    #[error("{0}: another process serves this data directory")]
+    InUse(PathBuf),
     #[error("{path}: {source}. It is never replaced: restore it from a backup")]
     Store {
         path: PathBuf,

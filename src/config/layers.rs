@@ -106,8 +106,17 @@ pub fn load(flags: &Flags, environment: impl Iterator<Item = (String, String)>) 
     }
     match &flags.config {
         Some(path) => from_file(path, &mut values)?,
-        None if Path::new(DEFAULT_FILE).exists() => from_file(Path::new(DEFAULT_FILE), &mut values)?,
-        None => {}
+        // A file that can't be looked at is not a file that is absent: its settings must not be passed over.
+        None => match Path::new(DEFAULT_FILE).try_exists() {
+            Ok(true) => from_file(Path::new(DEFAULT_FILE), &mut values)?,
+            Ok(false) => {}
+            Err(e) => {
+                return Err(Error::File {
+                    path: DEFAULT_FILE.into(),
+                    reason: e.to_string(),
+                });
+            }
+        },
     }
     from_environment(environment, &mut values)?;
     let path = |it: &Option<PathBuf>| it.as_ref().map(|it| it.display().to_string());

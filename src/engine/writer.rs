@@ -12,10 +12,10 @@ use crate::domain::time::Time;
 use crate::engine::seal::Ready;
 use crate::engine::{Error, Submission};
 use crate::evidence::leaf;
-use crate::signing::{Keys, sign_verified};
+use crate::signing::{Keys, SignError, sign_verified};
 use crate::store;
 use crate::store::{Store, Transaction};
-use crate::tlog::{Checkpoint, VerifierKey};
+use crate::tlog::{Checkpoint, CheckpointError, VerifierKey};
 use std::sync::Arc;
 
 /// Commands committed together at the most: enough that a burst costs one flush, few enough that the first of them does
@@ -104,7 +104,7 @@ impl Writer {
         }
         let size = transaction.size()?;
         if size != before {
-            match self.checkpoint(&transaction, size) {
+            match self.checkpoint(&transaction, size)? {
                 Ok(note) => transaction.put_checkpoint(size, &note)?,
                 Err(error) => {
                     // No checkpoint, no acknowledgement: the whole group is undone and may be tried again.
@@ -143,8 +143,14 @@ impl Writer {
                     self.record(&event, &submission.actor, now, transaction)?;
                 }
                 Ready::Hint(change) => {
-                    let size = transaction.size()?;
-                    transaction.put_raw(Table::Hints, change_row(&change).as_bytes(), &size.to_be_bytes())?;
+                    // Older than any webhook still to come: one that arrives while this hint is being worked off must
+                    // not look like the hint itself.
+                    let newest = transaction.size()?.saturating_sub(1);
+                    transaction.put_raw(
+                        Table::Hints,
+                        change_row(&change).as_bytes(),
+                        &newest.to_be_bytes(),
+                    )?;
                 }
                 Ready::Unhint(change, seen) => unhint(&change, seen, transaction)?,
             }
@@ -182,16 +188,24 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&self, transaction: &Transaction, size: u64) -> Result<String, String> {
-        let root = transaction.root().map_err(|e| e.to_string())?;
-        let origin = current_origin(transaction).map_err(|e| e.to_string())?;
-        let checkpoint = Checkpoint::new(origin.as_deref().unwrap_or(&self.issuer.log_origin), size, root)
-            .map_err(|e| e.to_string())?;
-        let signature =
-            sign_verified(&*self.keys.log, checkpoint.body().as_bytes()).map_err(|e| e.to_string())?;
-        checkpoint
+    /// The signed checkpoint of the transaction's journal. The outer error is the store's, which is never to be tried
+    /// again; the inner one is the signer's, which may be.
+    fn checkpoint(
+        &self,
+        transaction: &Transaction,
+        size: u64,
+    ) -> Result<Result<String, SignError>, store::Error> {
+        let unfit =
+            |error: CheckpointError| store::Error::Damaged(format!("checkpoint of {size} entries: {error}"));
+        let origin = current_origin(transaction)?.unwrap_or_else(|| self.issuer.log_origin.clone());
+        let checkpoint = Checkpoint::new(&origin, size, transaction.root()?).map_err(unfit)?;
+        let signature = match sign_verified(&*self.keys.log, checkpoint.body().as_bytes()) {
+            Ok(signature) => signature,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(checkpoint
             .assemble(self.keys.log.public_key(), &signature)
-            .map_err(|e| e.to_string())
+            .map_err(unfit)?))
     }
 
     /// The verifier key of the log in the current epoch.

@@ -12,6 +12,7 @@ pub use transaction::Transaction;
 
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Version of the schema this program writes. A file with a higher one is refused.
@@ -48,6 +49,7 @@ impl Store {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(0o600)
             .open(path)
             .map_err(|e| Error::Io(format!("{}: {e}", path.display())))?;
         let backend = FileBackend::new(file).map_err(Error::from_open)?;

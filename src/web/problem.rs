@@ -112,11 +112,12 @@ struct Occurrence {
     kind: ProblemType,
     detail: String,
     field: Option<String>,
-    why: Option<serde_json::Value>,
     errors: Option<serde_json::Value>,
     /// Names this occurrence, in the answer and in the log.
     instance: uuid::Uuid,
     retry_after_seconds: Option<u64>,
+    /// Methods the path takes.
+    allow: Option<String>,
     /// On a page, answered as a redirect to the login page and back to this place.
     next: Option<String>,
 }
@@ -127,10 +128,10 @@ impl Problem {
             kind,
             detail: detail.into(),
             field: None,
-            why: None,
             errors: None,
             instance: uuid::Uuid::new_v4(),
             retry_after_seconds: None,
+            allow: None,
             next: None,
         }))
     }
@@ -213,9 +214,11 @@ impl Problem {
         Problem::new(NOT_FOUND, "There is nothing here by that id or path.")
     }
 
-    /// The path takes other methods.
-    pub fn wrong_method() -> Self {
-        Problem::new(WRONG_METHOD, "This path takes other HTTP methods.")
+    /// The path takes other methods: those of `allow`.
+    pub fn wrong_method(allow: &str) -> Self {
+        let mut problem = Problem::new(WRONG_METHOD, format!("This path takes {allow}."));
+        problem.0.allow = Some(allow.to_owned());
+        problem
     }
 
     /// A body over its limit.
@@ -243,12 +246,6 @@ impl Problem {
     /// The same problem with every single error in it.
     pub fn with_errors(mut self, errors: serde_json::Value) -> Self {
         self.0.errors = Some(errors);
-        self
-    }
-
-    /// The same refusal with the reason tree of the rules.
-    pub fn with_why(mut self, why: serde_json::Value) -> Self {
-        self.0.why = Some(why);
         self
     }
 }
@@ -289,14 +286,14 @@ impl ResponseError for Problem {
         if let Some(errors) = &self.0.errors {
             document["errors"] = errors.clone();
         }
-        if let Some(why) = &self.0.why {
-            document["why"] = why.clone();
-        }
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if let Some(seconds) = self.0.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(allow) = &self.0.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
         }
         if self.0.kind == UNAUTHENTICATED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

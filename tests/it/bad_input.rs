@@ -295,7 +295,8 @@ async fn a_text_that_is_too_long_is_refused() {
             .cloned()
             .collect();
         for member in members {
-            if !call.body[&member].is_string() {
+            // A label is cut, not refused.
+            if !call.body[&member].is_string() || member == "label" {
                 continue;
             }
             let mut body = call.body.clone();
@@ -315,7 +316,9 @@ async fn a_body_that_is_too_large_is_refused() {
     let before = it.entries().await;
     for call in it.calls() {
         let mut body = call.body.clone();
-        body["padding"] = json!("x".repeat(64 * KIB));
+        // A policy document may be larger than any other body.
+        let limit = if call.path.contains("/policies") { 256 } else { 64 };
+        body["padding"] = json!("x".repeat(limit * KIB));
         let answer = it.send(&call, &[], body.to_string().into_bytes()).await;
         assert_problem!(answer, 413, "too-large");
     }
@@ -540,6 +543,10 @@ async fn a_role_or_scope_that_is_missing_is_told() {
     let before = it.entries().await;
     for call in it.calls().iter().filter(|it| it.who == Who::Admin) {
         for person in [&bea, &audrey] {
+            // Auditors read everything, and a look at a policy changes nothing.
+            if person.name == "Audrey" && call.path.ends_with("/validate") {
+                continue;
+            }
             let answer = person.send(call.method, &call.path, Some(&call.body)).await;
             assert_problem!(answer, 403, "forbidden");
         }
@@ -625,7 +632,7 @@ async fn every_problem_type_is_served_as_a_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_protect_every_page() {
     let it = Scene::new().await;
-    for path in ["/login", "/help", "/setup"] {
+    for path in ["/login", "/help", "/enrol"] {
         let page = it.appliance.api().get(path).await;
         assert_eq!(page.status, 200, "{path}: {page:?}");
         let policy = page.header("content-security-policy").unwrap_or_default();

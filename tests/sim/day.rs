@@ -23,7 +23,8 @@ use std::collections::BTreeSet;
 pub const APP: &str = "41";
 /// The repository that the gate merges: two approvals, each worth ten minutes.
 pub const INFRA: &str = "42";
-const MAIN: &str = "refs/heads/main";
+/// The gated branch.
+pub const MAIN: &str = "refs/heads/main";
 
 const DEFAULT_POLICY: &str = r#"{"rules":[{"name":"docs","match":{"branch":"main","paths":["docs/**"]},"action":"skip"}],"default":{"method":["passkey","biometric"],"quorum":1}}"#;
 const STRICT_POLICY: &str = r#"{"rules":[{"name":"two","match":{"branch":"main"},"require":{"method":["passkey"],"quorum":2,"ttl_max":600}}]}"#;
@@ -140,7 +141,8 @@ pub fn person(name: &str) -> PersonId {
     PersonId::from_random(digits(name))
 }
 
-fn by(name: &str) -> Actor {
+/// A person as the one who acts.
+pub fn by(name: &str) -> Actor {
     Actor::Person { id: person(name), name: name.into() }
 }
 
@@ -324,9 +326,13 @@ pub fn push(sim: &mut Sim, project: &str, number: u64, head: &str, path: &str, d
     };
     sim.forge.changes.insert(number.clone(), change);
     sim.hook(&number, delivery)?;
-    // Whoever waits for it looks again until it shows.
+    see(sim, &number, head)
+}
+
+/// Whoever waits for a head looks again until it shows.
+fn see(sim: &mut Sim, number: &Number, head: &str) -> Result<(), Down> {
     for _ in 0..4 {
-        if sim.request_of(&number).is_some_and(|it| it.head == Some(commit(head))) {
+        if sim.request_of(number).is_some_and(|it| it.head == Some(commit(head))) {
             return Ok(());
         }
         sim.round()?;
@@ -334,7 +340,8 @@ pub fn push(sim: &mut Sim, project: &str, number: u64, head: &str, path: &str, d
     panic!("{number:?} does not show");
 }
 
-fn merge_by_hand(sim: &mut Sim, project: &str, number: u64, delivery: &str) -> Result<(), Down> {
+/// Somebody merges on the forge.
+pub fn merge_by_hand(sim: &mut Sim, project: &str, number: u64, delivery: &str) -> Result<(), Down> {
     let number: Number = (project.into(), number);
     let change = sim.forge.changes.get_mut(&number).expect("it was opened");
     change.state = ChangeState::Merged;
@@ -342,7 +349,8 @@ fn merge_by_hand(sim: &mut Sim, project: &str, number: u64, delivery: &str) -> R
     sim.hook(&number, delivery)
 }
 
-fn close(sim: &mut Sim, project: &str, number: u64, delivery: &str) -> Result<(), Down> {
+/// Somebody closes a change.
+pub fn close(sim: &mut Sim, project: &str, number: u64, delivery: &str) -> Result<(), Down> {
     let number: Number = (project.into(), number);
     sim.forge.changes.get_mut(&number).expect("it was opened").state = ChangeState::Closed;
     sim.hook(&number, delivery)
@@ -368,7 +376,8 @@ fn refused_author(sim: &mut Sim) -> Result<(), Down> {
     Ok(())
 }
 
-fn action_id(action: &str) -> RequestId {
+/// The id of what a pipeline asks.
+pub fn action_id(action: &str) -> RequestId {
     RequestId::from_random(digits(action))
 }
 

@@ -72,6 +72,7 @@ struct State {
     steps: Vec<StepKind>,
     /// Counted from 1.
     failures: VecDeque<(u64, Failure)>,
+    next_call: Option<Failure>,
     n_failed: usize,
     down: bool,
     locked: bool,
@@ -84,7 +85,7 @@ struct State {
 pub struct Machine(Arc<Mutex<State>>);
 
 impl Machine {
-    /// A machine with an empty disk that fails these steps, in this order.
+    /// A machine with an empty disk that fails these steps.
     pub fn new(failures: impl IntoIterator<Item = (u64, Failure)>) -> Machine {
         Machine(Arc::new(Mutex::new(State {
             live: Vec::new(),
@@ -93,6 +94,7 @@ impl Machine {
             forsaken: Vec::new(),
             steps: Vec::new(),
             failures: failures.into_iter().collect(),
+            next_call: None,
             n_failed: 0,
             down: false,
             locked: false,
@@ -146,6 +148,17 @@ impl Machine {
         self.state().failures.push_back((step, failure));
     }
 
+    /// Fails nothing from here on.
+    pub fn fail_no_more(&self) {
+        self.state().failures.clear();
+        self.state().next_call = None;
+    }
+
+    /// Also fails the next call to the forge.
+    pub fn fail_next_call(&self, failure: Failure) {
+        self.state().next_call = Some(failure);
+    }
+
     /// Empties the disk.
     pub fn wipe(&self) {
         let mut state = self.state();
@@ -193,18 +206,17 @@ impl State {
             return Fate::Failed;
         }
         self.steps.push(kind);
-        match self.failures.front() {
-            Some((at, failure)) if *at == self.steps.len() as u64 => {
-                let failure = *failure;
-                self.failures.pop_front();
-                self.n_failed += 1;
-                self.down = matches!(failure, Failure::CrashBefore | Failure::CrashAfter);
-                match failure {
-                    Failure::CrashBefore | Failure::ErrorUndone => Fate::Failed,
-                    Failure::CrashAfter | Failure::ErrorDone => Fate::DoneButFailed,
-                }
-            }
-            _ => Fate::Done,
+        // A failure whose step went by while nobody looked is overdue: it strikes now.
+        let due = self.failures.iter().position(|(at, _)| *at <= self.steps.len() as u64);
+        let called = if kind == StepKind::Contact { self.next_call.take() } else { None };
+        let Some(failure) = due.and_then(|it| self.failures.remove(it)).map(|it| it.1).or(called) else {
+            return Fate::Done;
+        };
+        self.n_failed += 1;
+        self.down = matches!(failure, Failure::CrashBefore | Failure::CrashAfter);
+        match failure {
+            Failure::CrashBefore | Failure::ErrorUndone => Fate::Failed,
+            Failure::CrashAfter | Failure::ErrorDone => Fate::DoneButFailed,
         }
     }
 }

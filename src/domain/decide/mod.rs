@@ -311,3 +311,6 @@ impl From<Fault> for Stop {
 }
 
 type Decided = Result<Plan, Stop>;
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,11 @@ pub async fn create_api_key(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<KeyBody>(&request, payload).await?;
-    let made = make(&app, caller.actor(), None, body).await?;
+    let maker = match &caller {
+        Caller::Person(person) => Some(person.id.clone()),
+        Caller::Key(key) => key.owner.clone(),
+    };
+    let made = make(&app, caller.actor(), maker, body).await?;
     Ok(HttpResponse::Created().json(made))
 }
 

@@ -1,0 +1,340 @@
+//! Checks of the code's shape that the compiler does not make: who may name whom, what every file begins with, and that
+//! documentation and code name the same things.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use signedapproval::config::KEYS;
+
+/// Every top-level module and what it may name, innermost first.
+/// A row may only mention rows above it, so the table itself cannot hold a cycle.
+const MODULES: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("tlog", &[]),
+    ("clock", &["domain"]),
+    ("signing", &[]),
+    ("evidence", &["domain", "tlog"]),
+    ("config", &["domain"]),
+    ("outbound", &["clock"]),
+    ("identity", &["domain", "clock", "evidence"]),
+    ("store", &["domain", "tlog", "evidence"]),
+    ("forge", &["domain", "config", "outbound"]),
+    (
+        "engine",
+        &["domain", "tlog", "evidence", "clock", "signing", "store"],
+    ),
+    (
+        "effects",
+        &[
+            "domain", "evidence", "clock", "config", "outbound", "store", "forge", "engine",
+        ],
+    ),
+    (
+        "web",
+        &[
+            "domain", "tlog", "evidence", "clock", "config", "identity", "store", "engine", "forge",
+            "outbound",
+        ],
+    ),
+    ("cli", &["*"]),
+];
+
+/// Outside names with one home each.
+const HOMES: &[(&str, &[&str])] = &[
+    ("redb::", &["store"]),
+    // `serve` builds the server that `web` fills.
+    ("actix_web::", &["web", "cli"]),
+    ("reqwest::", &["outbound"]),
+    ("webauthn_rs::", &["identity"]),
+    ("SystemTime::now", &["clock"]),
+];
+
+/// Modules that compute and never touch the world.
+const PURE: &[&str] = &["domain", "tlog", "evidence"];
+const WORLD: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "tokio::",
+    "rand::",
+    "getrandom::",
+    "tracing::",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below a directory, with its path from the root and its text.
+fn sources(below: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(below)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir)
+            .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).expect("source is UTF-8");
+                found.push((
+                    path.strip_prefix(root()).expect("below the root").to_path_buf(),
+                    text,
+                ));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no source below {below}");
+    found.sort();
+    found
+}
+
+fn is_test(path: &Path) -> bool {
+    path.starts_with("tests") || path.ends_with("tests.rs")
+}
+
+fn assert_tidy(untidy: &[String]) {
+    assert!(untidy.is_empty(), "\n{}\n", untidy.join("\n"));
+}
+
+/// The line without what stands behind `//`.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+#[test]
+fn modules_only_look_down() {
+    let mut untidy = Vec::new();
+    for (idx, (module, allowed)) in MODULES.iter().enumerate() {
+        for it in allowed.iter().filter(|it| **it != "*") {
+            if !MODULES[..idx].iter().any(|(above, _)| above == it) {
+                untidy.push(format!("table: `{module}` names `{it}`, which is not above it"));
+            }
+        }
+    }
+    for (path, text) in sources("src") {
+        let inside = path.strip_prefix("src").expect("in src");
+        let module = inside
+            .iter()
+            .next()
+            .and_then(|it| it.to_str())
+            .expect("a name")
+            .trim_end_matches(".rs");
+        if ["lib", "main", "bin"].contains(&module) {
+            continue;
+        }
+        let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == module) else {
+            untidy.push(format!("{}: add `{module}` to the table", path.display()));
+            continue;
+        };
+        for (idx, line) in text.lines().enumerate() {
+            let code = code(line);
+            let at = format!("{}:{}", path.display(), idx + 1);
+            for rest in code.split("crate::").skip(1) {
+                let named = rest
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap_or_default();
+                if named.is_empty() {
+                    untidy.push(format!("{at}: name one module in a `use crate::`"));
+                } else if named != module && !allowed.contains(&named) && !allowed.contains(&"*") {
+                    untidy.push(format!("{at}: `{module}` may not name `{named}`"));
+                }
+            }
+            // In `mod.rs`, `super` is the crate root: a way around the table.
+            if path.ends_with("mod.rs") && code.contains("super::") {
+                untidy.push(format!("{at}: write `crate::..`, not `super::..`"));
+            }
+            if is_test(&path) {
+                continue;
+            }
+            for name in WORLD
+                .iter()
+                .filter(|it| PURE.contains(&module) && code.contains(**it))
+            {
+                untidy.push(format!("{at}: `{module}` is pure, `{name}` is not"));
+            }
+            for (name, homes) in HOMES {
+                if code.contains(name) && !homes.contains(&module) {
+                    untidy.push(format!("{at}: `{name}` belongs in `{}`", homes.join("`, `")));
+                }
+            }
+        }
+    }
+    assert_tidy(&untidy);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut untidy = Vec::new();
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        let first = text.lines().next().unwrap_or_default();
+        let is_entry = path == Path::new("src/main.rs");
+        if !is_entry && !first.starts_with("//! ") {
+            untidy.push(format!(
+                "{}: begins with {first:?}, not with `//!`",
+                path.display()
+            ));
+        }
+        let stem = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
+        let drawers = [
+            "utils", "util", "helpers", "helper", "common", "misc", "shared", "stuff",
+        ];
+        let folder = path
+            .parent()
+            .and_then(|it| it.file_name())
+            .and_then(|it| it.to_str())
+            .unwrap_or_default();
+        if drawers.contains(&stem) || drawers.contains(&folder) {
+            untidy.push(format!("{}: a drawer, not a name", path.display()));
+        }
+    }
+    assert_tidy(&untidy);
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let mut untidy = Vec::new();
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        if path.ends_with("tidy.rs") {
+            continue;
+        }
+        for (idx, line) in text.lines().enumerate() {
+            for word in ["todo!", "dbg!", "unimplemented!", "FIXME", "XXX", "TODO"] {
+                if line.contains(word) {
+                    untidy.push(format!("{}:{}: {word}", path.display(), idx + 1));
+                }
+            }
+        }
+    }
+    assert_tidy(&untidy);
+}
+
+#[test]
+fn the_product_never_unwraps() {
+    let mut untidy = Vec::new();
+    for (path, text) in sources("src") {
+        if is_test(&path) {
+            continue;
+        }
+        for (idx, line) in text.lines().enumerate() {
+            // What follows in the file is a module of tests.
+            if line.starts_with("#[cfg(test)]")
+                && text.lines().nth(idx + 1).is_some_and(|it| it.ends_with('{'))
+            {
+                break;
+            }
+            if code(line).contains(".unwrap()") {
+                untidy.push(format!(
+                    "{}:{}: say in `expect` why it can't fail",
+                    path.display(),
+                    idx + 1
+                ));
+            }
+        }
+    }
+    assert_tidy(&untidy);
+}
+
+/// A page of the documentation.
+fn page(name: &str) -> String {
+    let path = root().join("docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let page = page("configure.md");
+    let missing: Vec<String> = KEYS
+        .iter()
+        .filter(|it| !page.contains(&format!("`{}`", it.name)))
+        .map(|it| format!("docs/configure.md: `{}` is missing", it.name))
+        .collect();
+    assert_tidy(&missing);
+}
+
+/// The paths that `src/web/routes.rs` serves to everybody.
+fn routes() -> Vec<String> {
+    let text = fs::read_to_string(root().join("src/web/routes.rs")).expect("the routes");
+    let mut found = Vec::new();
+    for piece in text.split('"').skip(1).step_by(2) {
+        if piece.starts_with('/') && !piece.contains(' ') {
+            found.push(piece.to_owned());
+        }
+    }
+    assert!(found.len() > 30, "{found:?}");
+    found
+}
+
+/// A path without the names of its parameters.
+fn nameless(path: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for c in path.chars() {
+        match c {
+            '{' => {
+                inside = true;
+                out.push_str("{}");
+            }
+            '}' => inside = false,
+            _ if inside => {}
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[test]
+fn every_route_of_the_api_is_documented() {
+    let page = nameless(&page("api.md"));
+    let words: Vec<&str> = page
+        .split(|c: char| c.is_whitespace() || "`|()<>,;\"'".contains(c))
+        .map(|it| {
+            it.split('?')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(['.', ':'])
+        })
+        .collect();
+    let missing: Vec<String> = routes()
+        .into_iter()
+        .filter(|it| {
+            ["/api/", "/hooks/", "/.well-known/", "/healthz", "/readyz"]
+                .iter()
+                .any(|p| it.starts_with(p))
+        })
+        .filter(|it| !words.contains(&nameless(it).as_str()))
+        .map(|it| format!("docs/api.md: {it} is missing"))
+        .collect();
+    assert_tidy(&missing);
+}
+
+#[test]
+fn every_problem_type_is_documented() {
+    let page = page("problems.md");
+    let catalogue = signedapproval::web::problem::catalogue();
+    assert!(catalogue.len() > 20);
+    let missing: Vec<String> = catalogue
+        .iter()
+        .filter(|(slug, ..)| {
+            !page.contains(&format!("`{slug}`")) && !page.contains(&format!("/problems/{slug}"))
+        })
+        .map(|(slug, ..)| format!("docs/problems.md: {slug} is missing"))
+        .collect();
+    assert_tidy(&missing);
+    for (slug, title, paragraph) in catalogue {
+        assert!(!title.is_empty() && paragraph.len() > 20, "{slug} says nothing");
+    }
+}
+
+#[test]
+fn the_contract_of_the_original_workflow_is_served() {
+    let routes = routes();
+    for path in ["/api/v1/approvals/request", "/api/v1/approvals/{id}"] {
+        assert!(routes.iter().any(|it| it == path), "{path}");
+    }
+}
