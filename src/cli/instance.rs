@@ -91,9 +91,12 @@ pub fn open(
         return Err(Error::NoDatabase(data_dir.to_owned()));
     }
     let passphrase = passphrase_of(data_dir, passphrase, evaluation, is_new)?;
-    let failed = |source| Error::Store {
-        path: database.clone(),
-        source,
+    let failed = |source| match source {
+        store::Error::InUse => Error::InUse(data_dir.to_owned()),
+        source => Error::Store {
+            path: database.clone(),
+            source,
+        },
     };
     if !is_new {
         let opened = std::thread::scope(|scope| {

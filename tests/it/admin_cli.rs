@@ -67,7 +67,7 @@ async fn an_invitation_made_on_the_host_enrols_a_person() {
     let (code, again, err) = appliance.cli(&arguments).await;
     assert_eq!(code, 0, "{err}");
     assert_ne!(out, again, "the link is a new one");
-    assert_eq!(ada.journal("person.created").await.len(), 2, "Bea and Cleo");
+    assert_eq!(ada.journal("person.created").await.len(), 3, "Ada, Bea, Cleo");
     let enrolled = [
         "admin",
         "invite",

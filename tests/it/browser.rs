@@ -33,7 +33,12 @@ async fn shoot(browser: &Browser, name: &str) {
         browser.device(width, height, 1, mobile).await;
         for scheme in ["light", "dark"] {
             // Without motion nothing is caught half way.
-            browser.media(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]).await;
+            browser
+                .media(&[
+                    ("prefers-color-scheme", scheme),
+                    ("prefers-reduced-motion", "reduce"),
+                ])
+                .await;
             let file = directory().join(format!("{name}-{width}-{scheme}.png"));
             browser.full_screenshot(&file).await;
             assert!(

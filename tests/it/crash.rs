@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::support::appliance::Api;
 use crate::support::appliance::Appliance;
@@ -25,6 +26,7 @@ async fn send(
     origin: String,
     cookie: String,
     signed: SignedDecision,
+    answered: Arc<Semaphore>,
 ) -> Option<(String, u16, String)> {
     let path = format!("/api/v1/approvals/{}/decision", signed.request);
     let headers = [
@@ -34,6 +36,7 @@ async fn send(
     ];
     let body = signed.body.to_string().into_bytes();
     let answer = api.try_send("POST", &path, &headers, Some(body)).await.ok()?;
+    answered.add_permits(1);
     let credential = if answer.status == 200 {
         text(&answer.json(), "credential")
     } else {
@@ -52,7 +55,7 @@ async fn no_acknowledged_decision_or_request_is_lost() {
     let ci = appliance.api().with_key(&key);
     let mut approved: Vec<(String, String)> = Vec::new();
     let mut opened: Vec<String> = Vec::new();
-    for round in 0..5_u64 {
+    for round in 0..4_u32 {
         let mut signed = Vec::new();
         for nth in 0..12 {
             let id = ci
@@ -66,12 +69,14 @@ async fn no_acknowledged_decision_or_request_is_lost() {
             signed.push((one, who.session_cookie().expect("signed in")));
         }
         let mut sent = Vec::new();
+        let answered = Arc::new(Semaphore::new(0));
         for (one, cookie) in signed {
             sent.push(tokio::spawn(send(
                 appliance.api(),
                 appliance.origin(),
                 cookie,
                 one,
+                answered.clone(),
             )));
         }
         // More requests come in meanwhile.
@@ -95,8 +100,8 @@ async fn no_acknowledged_decision_or_request_is_lost() {
                     .map(|it| text(&it.json(), "id"))
             }));
         }
-        // Each round a little later: before, amid and after the writes.
-        tokio::time::sleep(Duration::from_millis(round * 12)).await;
+        // Each round a little later: before the first answer, then amid them.
+        drop(answered.acquire_many(round * 3).await.expect("never closed"));
         appliance.kill9();
         for one in sent {
             if let Some((request, status, credential)) = one.await.expect("no panic") {
@@ -126,8 +131,8 @@ async fn no_acknowledged_decision_or_request_is_lost() {
         }
     }
     assert!(
-        !opened.is_empty() || !approved.is_empty(),
-        "no round got anything through"
+        approved.len() >= 3 + 6 + 9,
+        "every kill came after so many answers"
     );
     eprintln!(
         "{} approvals and {} requests were acknowledged before a kill",
@@ -160,12 +165,12 @@ async fn no_acknowledged_decision_or_request_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_forge_ends_right_whatever_moment_the_power_fails() {
     let mut it = Gated::start().await;
-    for round in 0..3_u64 {
+    for round in 0..3_u32 {
         // A burst of webhooks, cut off.
         let changes: Vec<Change> = (0..6)
             .map(|nth| it.open(&format!("burst-{round}-{nth}"), "main"))
             .collect();
-        tokio::time::sleep(Duration::from_millis(round * 150)).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(round) * 150)).await;
         it.appliance.kill9();
         it.appliance.restart().await;
         let mut signed = Vec::new();
@@ -181,18 +186,19 @@ async fn the_forge_ends_right_whatever_moment_the_power_fails() {
         }
         // A burst of approvals, cut off.
         let cookie = it.bea.session_cookie().expect("signed in");
-        let all: Vec<_> = signed
-            .into_iter()
-            .map(|one| {
-                tokio::spawn(send(
-                    it.appliance.api(),
-                    it.appliance.origin(),
-                    cookie.clone(),
-                    one,
-                ))
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(round * 60)).await;
+        let answered = Arc::new(Semaphore::new(0));
+        let mut all = Vec::new();
+        for one in signed {
+            let (api, origin) = (it.appliance.api(), it.appliance.origin());
+            all.push(tokio::spawn(send(
+                api,
+                origin,
+                cookie.clone(),
+                one,
+                answered.clone(),
+            )));
+        }
+        drop(answered.acquire_many(round * 2).await.expect("never closed"));
         it.appliance.kill9();
         let mut acknowledged = Vec::new();
         for one in all {
