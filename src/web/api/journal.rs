@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Entries looked at for one page of a filtered list.
-const SCANNED_MAX: usize = 20_000;
+const SCANNED_MAX: u64 = 20_000;
+/// Entries read at once.
+const CHUNK: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,25 +38,24 @@ pub async fn list_journal(
         }
         None => 0,
     };
-    let entries = app.snapshot()?.leaves(from, SCANNED_MAX)?;
-    let scanned_all = entries.len() < SCANNED_MAX;
-    let (mut items, mut last, mut full) = (Vec::new(), None, false);
-    for (seq, leaf) in entries {
-        if items.len() == limit {
-            full = true;
-            break;
-        }
-        last = Some(seq);
-        let entry: Value = serde_json::from_slice(&leaf).map_err(Problem::internal)?;
-        if query.r#type.as_ref().is_none_or(|it| entry["type"] == **it) {
-            items.push(entry);
+    let snapshot = app.snapshot()?;
+    let (mut items, mut next_seq, mut more) = (Vec::new(), from, true);
+    while more && items.len() < limit && next_seq - from < SCANNED_MAX {
+        let entries = snapshot.leaves(next_seq, CHUNK)?;
+        more = entries.len() == CHUNK;
+        for (seq, leaf) in entries {
+            if items.len() == limit {
+                more = true;
+                break;
+            }
+            next_seq = seq + 1;
+            let entry: Value = serde_json::from_slice(&leaf).map_err(Problem::internal)?;
+            if query.r#type.as_ref().is_none_or(|it| entry["type"] == **it) {
+                items.push(entry);
+            }
         }
     }
-    let next = if full || !scanned_all {
-        last.map(|it| it.to_string())
-    } else {
-        None
-    };
+    let next = (more && next_seq > from).then(|| (next_seq - 1).to_string());
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 
@@ -63,7 +64,7 @@ pub async fn list_exceptions(app: Data<App>, caller: Caller) -> Result<HttpRespo
     caller.audits()?;
     let mut items = Vec::new();
     let snapshot = app.snapshot()?;
-    let (mut from, mut entries) = (0, snapshot.leaves(0, SCANNED_MAX)?);
+    let (mut from, mut entries) = (0, snapshot.leaves(0, CHUNK)?);
     while let Some((last, _)) = entries.last() {
         from = from.max(last + 1);
         for (_, leaf) in &entries {
@@ -75,7 +76,7 @@ pub async fn list_exceptions(app: Data<App>, caller: Caller) -> Result<HttpRespo
                 items.push(entry);
             }
         }
-        entries = snapshot.leaves(from, SCANNED_MAX)?;
+        entries = snapshot.leaves(from, CHUNK)?;
     }
     items.reverse();
     items.truncate(1_000);
