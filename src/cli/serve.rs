@@ -164,6 +164,7 @@ async fn serve(
         log_origin: log_key.name().to_owned(),
         log_key,
         set_up_token: Mutex::new(None),
+        set_up_file: settings.data_dir.join(SETUP_URL),
     });
     let socket = match admin_socket(&settings.data_dir) {
         Ok(socket) => socket,
@@ -273,9 +274,11 @@ async fn stop_asked() {
     }
 }
 
+/// Failed ceremonies stand in the journal with their reason; the passkey library's own lines would let any caller write
+/// errors into the log.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,webauthn_rs=off,webauthn_rs_core=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -24,9 +24,6 @@ pub enum Refusal {
     /// The method is not one the rules of this request take.
     #[error("{why}")]
     MethodNotAllowed { why: String },
-    /// A rejection or a break-glass approval needs its reason.
-    #[error("Say why: a comment is required here.")]
-    CommentMissing,
     /// A rule of the policy blocks it.
     #[error("A rule of the policy blocks this; no decision can change that.")]
     Blocked,

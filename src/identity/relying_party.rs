@@ -191,11 +191,7 @@ impl RelyingParty {
     ) -> Result<SignIn, Error> {
         let response: PublicKeyCredential =
             serde_json::from_value(credential.clone()).map_err(|e| Error::Form(e.to_string()))?;
-        if let Some(handle) = response.get_user_unique_id()
-            && handle != user_handle(person).as_bytes()
-        {
-            return Err(Error::NotVerified("the passkey names another person".into()));
-        }
+        check_user_handle(&response, person)?;
         let challenge = challenge_of(&to_json(&state))?;
         let passkey = restored(stored, record)?;
         self.webauthn
@@ -246,10 +242,12 @@ impl RelyingParty {
         credential: &Value,
         challenge: &[u8; 32],
         nonce: [u8; 32],
+        person: &PersonId,
         held: &[StoredPasskey],
     ) -> Result<CeremonyProof, Error> {
         let response: PublicKeyCredential =
             serde_json::from_value(credential.clone()).map_err(|e| Error::Form(e.to_string()))?;
+        check_user_handle(&response, person)?;
         self.webauthn
             .finish_passkey_authentication(&response, state)
             .map_err(not_verified)?;
@@ -308,6 +306,16 @@ impl RelyingParty {
             ));
         }
         Ok(())
+    }
+}
+
+/// A passkey that says whose it is must name the person it is taken for.
+fn check_user_handle(response: &PublicKeyCredential, person: &PersonId) -> Result<(), Error> {
+    match response.get_user_unique_id() {
+        Some(handle) if handle != user_handle(person).as_bytes() => {
+            Err(Error::NotVerified("the passkey names another person".into()))
+        }
+        _ => Ok(()),
     }
 }
 

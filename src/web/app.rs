@@ -14,6 +14,7 @@ use crate::identity::{Ceremonies, RelyingParty};
 use crate::store::{Snapshot, Store};
 use crate::tlog::VerifierKey;
 use crate::web::problem::Problem;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use subtle::ConstantTimeEq;
 
@@ -42,6 +43,8 @@ pub struct App {
     pub log_key: VerifierKey,
     pub log_origin: String,
     pub set_up_token: Mutex<Option<SetUpToken>>,
+    /// Where the set-up link stands on disk.
+    pub set_up_file: PathBuf,
 }
 
 impl App {
@@ -132,5 +135,8 @@ impl App {
             .set_up_token
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        if let Err(error) = std::fs::remove_file(&self.set_up_file) {
+            tracing::warn!(%error, "the spent set-up link could not be removed");
+        }
     }
 }

@@ -66,6 +66,10 @@ pub async fn read_json<T: DeserializeOwned>(
 /// Parses JSON: no duplicate or unknown members where the type says so, bounded depth. An error names the member.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     check_depth(bytes)?;
+    // serde also takes a list for a struct, member by member; this API takes objects only.
+    if bytes.iter().find(|it| !it.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Problem::bad_request("The body must be a JSON object."));
+    }
     serde_json::from_slice(bytes).map_err(|e| {
         let text = e.to_string();
         let field = text.split('`').nth(1).map(str::to_owned);

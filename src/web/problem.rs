@@ -313,7 +313,6 @@ impl From<Refusal> for Problem {
             Refusal::AlreadyEnded { .. } => Problem::new(ALREADY_ENDED, detail),
             Refusal::StaleSubject => Problem::new(STALE_SUBJECT, detail),
             Refusal::MethodNotAllowed { .. } => Problem::new(METHOD_NOT_ALLOWED_BY_RULE, detail),
-            Refusal::CommentMissing => Problem::invalid("comment", detail),
             Refusal::Blocked => Problem::new(BLOCKED, detail),
             Refusal::NotUsable { .. } => Problem::new(NOT_USABLE, detail),
             Refusal::IdempotencyConflict => Problem::new(IDEMPOTENCY_CONFLICT, detail),

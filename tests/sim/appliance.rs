@@ -7,7 +7,7 @@ use crate::storage::{Failure, Fate, Machine, StepKind, Survival};
 use ed25519_dalek::SigningKey;
 use signedapproval::clock::Clock;
 use signedapproval::domain::command::{Command, Decide, Reply};
-use signedapproval::domain::decide::wanted_status;
+use signedapproval::domain::decide::{WantedStatus, wanted_status};
 use signedapproval::domain::event::{Actor, Event};
 use signedapproval::domain::facts::{ChangeFacts, ChangeState};
 use signedapproval::domain::ids::{Digest, PersonId, ProjectId, RequestId};
@@ -35,10 +35,14 @@ pub const INSTANCE: &str = "6f1c2a34-0b5d-4e6f-8a7b-9c0d1e2f3a4b";
 /// Names of the followers' cursors, as in `effects`.
 pub const STATUS_CURSOR: &str = "forge-status";
 pub const MERGE_CURSOR: &str = "forge-merge";
-/// Whether the status follower records that it is about to show green before it does. Without it, a green whose answer
-/// was lost stays on the forge when the change moves on before the next try: nobody knows that it must be taken back.
-/// Says what `effects::status` does; the checks at rest are the stricter for it.
-pub const OFFERS_GREEN: bool = false;
+/// Whether two weaknesses of the status follower are mended. Where they are not, a green can stay on a commit that
+/// nobody asks for any more: when the answer to it was lost, or the process ended before it was recorded, and the change
+/// moved on before the next try; and when the change was merged with another head than the green one. Says what
+/// `effects::status` and `wanted_status` do; the checks at rest are the stricter for it.
+pub const MENDED: bool = false;
+/// Whether the status follower looks again at a commit that a change has left. Without it, another change with the same
+/// head keeps the red of a rejected or expired request that no longer concerns it, until it is decided itself.
+pub const LOOKS_BACK: bool = false;
 /// Looks at the world after which whatever is still undone is stuck.
 const ROUNDS_MAX: usize = 60;
 
@@ -66,9 +70,19 @@ struct Running {
     store: Arc<Store>,
     writer: Writer,
     status_next: u64,
-    dirty: BTreeMap<StatusKey, u64>,
+    /// Entries before this one were there at the start: what became of their statuses is not known.
+    replayed: u64,
+    dirty: BTreeMap<StatusKey, Dirty>,
     merge_next: u64,
     to_merge: BTreeMap<RequestId, u64>,
+}
+
+/// A status to look at.
+struct Dirty {
+    /// The oldest entry that touched it.
+    seq: u64,
+    /// The forge may show something that is not recorded.
+    doubtful: bool,
 }
 
 /// Something on the forge that happens between a follower's reading and its writing.
@@ -92,7 +106,7 @@ pub struct Sim {
     pub n_starts: usize,
     /// Entries before this one were checked before.
     pub known: u64,
-    /// Where green was told and the answer is not recorded.
+    /// Where something was told and the answer is not recorded.
     pub in_doubt: BTreeSet<(String, String, String)>,
     /// Happens in the middle of the next look at the forge.
     pub meanwhile: Option<Push>,
@@ -167,6 +181,7 @@ impl Sim {
                 let running = Running {
                     status_next: snapshot.cursor(STATUS_CURSOR).expect("cursors read"),
                     merge_next: snapshot.cursor(MERGE_CURSOR).expect("cursors read"),
+                    replayed: snapshot.size().expect("the size reads"),
                     dirty: BTreeMap::new(),
                     to_merge: BTreeMap::new(),
                     writer: begun.0.writer,
@@ -520,7 +535,8 @@ impl Sim {
         for (seq, leaf) in snapshot.leaves(running.status_next, usize::MAX).expect("entries read") {
             let event = Snapshot::event(&leaf).expect("entries parse");
             if let Some(key) = touched(&event, &snapshot) {
-                running.dirty.entry(key).or_insert(seq);
+                let dirty = running.dirty.entry(key).or_insert(Dirty { seq, doubtful: false });
+                dirty.doubtful |= seq < running.replayed;
             }
             running.status_next = seq + 1;
         }
@@ -529,57 +545,49 @@ impl Sim {
         let busy = !due.is_empty();
         for key in due {
             let running = self.running();
-            let others = running.dirty.iter().filter(|(it, _)| **it != key).map(|(_, seq)| *seq);
+            let others = running.dirty.iter().filter(|(it, _)| **it != key).map(|(_, it)| it.seq);
             let cursor = others.min().unwrap_or(running.status_next);
-            if self.settle(&key, cursor)? {
+            let doubtful = running.dirty.get(&key).is_some_and(|it| it.doubtful);
+            if self.settle(&key, cursor, doubtful && MENDED)? {
                 self.running_mut().dirty.remove(&key);
+            } else if let Some(dirty) = self.running_mut().dirty.get_mut(&key) {
+                dirty.doubtful = true;
             }
         }
         Ok(busy)
     }
 
-    fn settle(&mut self, key: &StatusKey, cursor: u64) -> Result<bool, Down> {
-        let (wanted, offer, journal_size, project) = {
+    fn settle(&mut self, key: &StatusKey, cursor: u64, doubtful: bool) -> Result<bool, Down> {
+        let (wanted, journal_size, project) = {
             let snapshot = self.read();
             let last: Option<ConfirmedStatus> = snapshot.get(&key.row()).expect("statuses read");
-            let Some(wanted) = wanted_status(key, &snapshot).expect("the state is sound") else { return Ok(true) };
-            let right = |it: &ConfirmedStatus| {
-                let same = !OFFERS_GREEN || it.request == wanted.request;
-                it.state == wanted.state && it.refused.is_none() && same
+            let wanted = match wanted_status(key, &snapshot).expect("the state is sound") {
+                Some(wanted) => wanted,
+                None if doubtful && !landed(key, &snapshot) => WantedStatus {
+                    state: GateState::Pending,
+                    description: "Superseded: no open merge request asks for this commit".into(),
+                    request: last.as_ref().and_then(|it| it.request.clone()),
+                    source: None,
+                },
+                None => return Ok(true),
             };
-            if last.as_ref().is_some_and(right) {
+            if !doubtful && last.is_some_and(|it| it.state == wanted.state && it.refused.is_none()) {
                 return Ok(true);
             }
-            let offer = OFFERS_GREEN
-                && wanted.state == GateState::Success
-                && last.as_ref().is_none_or(|it| it.state != GateState::Success);
             let project: Project =
                 snapshot.get(key.project.as_str()).expect("projects read").expect("gated projects exist");
-            (wanted, offer, snapshot.size().expect("the size reads"), project.settings.forge_project_id)
+            (wanted, snapshot.size().expect("the size reads"), project.settings.forge_project_id)
         };
-        if offer {
-            let command = Command::ConfirmStatus {
-                status: key.clone(),
-                state: wanted.state,
-                description: wanted.description.clone(),
-                request: wanted.request.clone(),
-                refused: Some("not answered yet".into()),
-            };
-            self.give(Actor::System, command)?.expect("an offer is always taken");
-        }
         self.happen_meanwhile()?;
         let told = Told {
             project,
             head: key.head.clone(),
             target: key.target.clone(),
             state: wanted.state,
-            request: wanted.request.clone(),
             journal_size,
         };
         let place = (told.project.clone(), told.head.clone(), told.target.clone());
-        if told.state == GateState::Success {
-            self.in_doubt.insert(place.clone());
-        }
+        self.in_doubt.insert(place.clone());
         if self.call(|forge| forge.set_status(told))?.is_none() {
             return Ok(false);
         }
@@ -698,6 +706,14 @@ pub fn touched(event: &Event, state: &impl Read) -> Option<StatusKey> {
         (Some(change), Some(head), Some(target)) => Some(StatusKey { project: change.project, head, target }),
         _ => None,
     }
+}
+
+/// Whether the commit was merged: then its status stays as it was.
+fn landed(key: &StatusKey, state: &impl Read) -> bool {
+    let rows = state.with_prefix(Table::Changes, format!("{}\0", key.project).as_bytes()).expect("changes read");
+    rows.iter()
+        .map(|(_, row)| decode::<Change>(row).expect("changes decode"))
+        .any(|it| it.merged && it.head == key.head && it.target == key.target)
 }
 
 fn subject(integration: &Integration, project: &Project, facts: &ChangeFacts, files_sha256: Digest) -> String {

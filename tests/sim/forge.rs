@@ -4,7 +4,7 @@
 use signedapproval::domain::facts::{
     Account, ChangeFacts, ChangeState, Contributor, FileChange, FileList, FileMode, FileStatus, Merged, Part,
 };
-use signedapproval::domain::ids::{Digest, ProjectId, RequestId};
+use signedapproval::domain::ids::{Digest, ProjectId};
 use signedapproval::domain::request::GateState;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,6 @@ pub struct Told {
     pub head: String,
     pub target: String,
     pub state: GateState,
-    pub request: Option<RequestId>,
     /// The journal's size when the call was made.
     pub journal_size: u64,
 }

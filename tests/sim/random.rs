@@ -201,7 +201,6 @@ impl Day {
         // What is known comes to rest by itself; the reconciler then finds what no webhook told of.
         let result = self.sim.quiet().and_then(|()| self.sim.reconcile()).and_then(|()| self.sim.quiet());
         result.expect("nothing fails any more");
-        if std::env::var_os("DBG").is_some() { for l in &self.sim.acknowledged { println!("{}", String::from_utf8_lossy(l).chars().take(420).collect::<String>()); } println!("{:?}", self.sim.forge.changes); }
         after_a_start(&self.sim);
         at_rest(&self.sim);
         self.proofs_hold();

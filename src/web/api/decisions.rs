@@ -212,23 +212,24 @@ pub async fn give_decision(
         return Err(Problem::ceremony_failed());
     }
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
-    let proof = match app
-        .relying_party
-        .finish_assertion(&state, &credential, &challenge, nonce, &held)
-    {
-        Ok(proof) => proof,
-        Err(IdentityError::Form(reason)) => {
-            refused(&app, &who, &id, reason.clone()).await?;
-            return Err(Problem::bad_field(
-                "credential",
-                "not a WebAuthn AuthenticationResponseJSON",
-            ));
-        }
-        Err(error) => {
-            refused(&app, &who, &id, error.to_string()).await?;
-            return Err(Problem::ceremony_failed());
-        }
-    };
+    let proof =
+        match app
+            .relying_party
+            .finish_assertion(&state, &credential, &challenge, nonce, &person, &held)
+        {
+            Ok(proof) => proof,
+            Err(IdentityError::Form(reason)) => {
+                refused(&app, &who, &id, reason.clone()).await?;
+                return Err(Problem::bad_field(
+                    "credential",
+                    "not a WebAuthn AuthenticationResponseJSON",
+                ));
+            }
+            Err(error) => {
+                refused(&app, &who, &id, error.to_string()).await?;
+                return Err(Problem::ceremony_failed());
+            }
+        };
     let method = if held
         .iter()
         .any(|it| it.credential_id == proof.credential_id && it.platform)

@@ -8,7 +8,7 @@ use crate::domain::request::{Request, Requester};
 use crate::domain::state::{Read, Table};
 use crate::evidence::subject::{ActionKind, ActionSubject};
 use crate::identity::{Purpose, random_id};
-use crate::web::api::Empty;
+use crate::web::api::{Empty, bounded};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -192,6 +192,9 @@ pub async fn start_passkey(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (body, _) = read_json::<AddBody>(&request, payload).await?;
+    if let Some(label) = &body.label {
+        bounded("label", label, 100)?;
+    }
     let snapshot = app.snapshot()?;
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
     let with_records = held
@@ -255,7 +258,14 @@ pub async fn add_passkey(
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
     let checked = app
         .relying_party
-        .finish_assertion(&confirm, &body.confirm, &confirm_challenge, [0; 32], &held)
+        .finish_assertion(
+            &confirm,
+            &body.confirm,
+            &confirm_challenge,
+            [0; 32],
+            &who.0.id,
+            &held,
+        )
         .and_then(|proof| {
             let hold = app.passkey_hold_seconds;
             let passkey =
