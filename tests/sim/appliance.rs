@@ -135,7 +135,10 @@ impl Sim {
             machine,
             forge: Forge::default(),
             clock,
-            keys: Keys { credential: key_of(1), log: key_of(2) },
+            keys: Keys {
+                credential: key_of(1),
+                log: key_of(2),
+            },
             acknowledged: Vec::new(),
             survival,
             n_starts: 0,
@@ -149,7 +152,11 @@ impl Sim {
 
     /// What is left when the process ends now, to go on from as often as wanted.
     pub fn leave(self) -> Left {
-        Left { image: self.machine.image(), forge: self.forge, acknowledged: self.acknowledged }
+        Left {
+            image: self.machine.image(),
+            forge: self.forge,
+            acknowledged: self.acknowledged,
+        }
     }
 
     /// Goes on from there, on a machine that fails these steps.
@@ -189,10 +196,17 @@ impl Sim {
                 };
                 self.running = Some(running);
                 self.remember(None);
-                if self.machine.is_down() { Err(self.stop()) } else { Ok(()) }
+                if self.machine.is_down() {
+                    Err(self.stop())
+                } else {
+                    Ok(())
+                }
             }
             Err(error) => {
-                assert!(self.machine.n_failed() > failed || self.machine.is_down(), "start failed by itself: {error}");
+                assert!(
+                    self.machine.n_failed() > failed || self.machine.is_down(),
+                    "start failed by itself: {error}"
+                );
                 Err(self.stop())
             }
         }
@@ -212,7 +226,10 @@ impl Sim {
         let store = Arc::new(store?);
         let begun = match store.read()?.size()? {
             0 => {
-                assert!(!self.genesis_told, "an empty journal where one with a genesis was");
+                assert!(
+                    !self.genesis_told,
+                    "an empty journal where one with a genesis was"
+                );
                 begin_instance(store.clone(), self.keys.clone(), clock, ORIGIN, INSTANCE, "1.0.0")?
             }
             _ => continue_instance(store.clone(), self.keys.clone(), clock, ORIGIN, "1.0.0")?,
@@ -223,7 +240,11 @@ impl Sim {
     /// Ends the process and puts the machine's power back on. The caller starts again.
     pub fn recover(&mut self) {
         self.running = None;
-        let survival = if self.survival.len() > 1 { self.survival.remove(0) } else { self.survival[0] };
+        let survival = if self.survival.len() > 1 {
+            self.survival.remove(0)
+        } else {
+            self.survival[0]
+        };
         self.machine.restart(survival);
     }
 
@@ -246,7 +267,10 @@ impl Sim {
 
     /// The writer, for a test that runs it itself.
     pub fn into_writer(mut self) -> Writer {
-        self.running.take().expect("scripts act on a running appliance").writer
+        self.running
+            .take()
+            .expect("scripts act on a running appliance")
+            .writer
     }
 
     fn running(&self) -> &Running {
@@ -259,7 +283,12 @@ impl Sim {
 
     /// Gives one command.
     pub fn give(&mut self, actor: Actor, command: Command) -> Result<Result<Reply, Error>, Down> {
-        let submission = Submission { actor, command, secrets: Vec::new(), cursor: None };
+        let submission = Submission {
+            actor,
+            command,
+            secrets: Vec::new(),
+            cursor: None,
+        };
         Ok(self.give_all(vec![submission])?.remove(0))
     }
 
@@ -269,27 +298,47 @@ impl Sim {
         let failed = self.machine.n_failed();
         match self.running_mut().writer.write(group) {
             Ok((results, size)) => {
-                assert_eq!(self.machine.n_failed(), failed, "acknowledged although the disk failed meanwhile");
+                assert_eq!(
+                    self.machine.n_failed(),
+                    failed,
+                    "acknowledged although the disk failed meanwhile"
+                );
                 let before = self.acknowledged.len();
                 self.remember(Some(size));
-                let mut fresh: Vec<String> = self.acknowledged[before..].iter().map(|it| type_of(it)).collect();
+                let mut fresh: Vec<String> =
+                    self.acknowledged[before..].iter().map(|it| type_of(it)).collect();
                 for (promise, result) in promised.iter().zip(&results) {
-                    let (Some(kind), Ok(reply)) = (promise, result) else { continue };
+                    let (Some(kind), Ok(reply)) = (promise, result) else {
+                        continue;
+                    };
                     if matches!(reply, Reply::Nothing | Reply::Request { created: false, .. }) {
                         continue;
                     }
                     let found = fresh.iter().position(|it| it == kind);
-                    let found = found.unwrap_or_else(|| panic!("acknowledged, but no {kind} is in the journal"));
+                    let found =
+                        found.unwrap_or_else(|| panic!("acknowledged, but no {kind} is in the journal"));
                     fresh.remove(found);
                 }
                 Ok(results)
             }
             Err(error) => {
-                assert!(self.machine.n_failed() > failed, "the writer failed by itself: {error}");
+                assert!(
+                    self.machine.n_failed() > failed,
+                    "the writer failed by itself: {error}"
+                );
                 if !self.machine.is_down() {
                     // Whoever goes on regardless must not be told yes, nor no.
-                    let command = Command::RefuseCeremony { person: None, request: None, reason: "again".into() };
-                    let group = vec![Submission { actor: Actor::System, command, secrets: Vec::new(), cursor: None }];
+                    let command = Command::RefuseCeremony {
+                        person: None,
+                        request: None,
+                        reason: "again".into(),
+                    };
+                    let group = vec![Submission {
+                        actor: Actor::System,
+                        command,
+                        secrets: Vec::new(),
+                        cursor: None,
+                    }];
                     let again = self.running_mut().writer.write(group);
                     assert!(again.is_err(), "acknowledged after an I/O error");
                 }
@@ -305,7 +354,9 @@ impl Sim {
         if let Some(size) = size {
             assert_eq!(held, size, "acknowledged, but not committed");
         }
-        let leaves = snapshot.leaves(self.acknowledged.len() as u64, usize::MAX).expect("entries read");
+        let leaves = snapshot
+            .leaves(self.acknowledged.len() as u64, usize::MAX)
+            .expect("entries read");
         self.acknowledged.extend(leaves.into_iter().map(|(_, leaf)| leaf));
     }
 
@@ -319,13 +370,19 @@ impl Sim {
             }
             Fate::Failed => None,
         };
-        if self.machine.is_down() { Err(self.stop()) } else { Ok(answer) }
+        if self.machine.is_down() {
+            Err(self.stop())
+        } else {
+            Ok(answer)
+        }
     }
 
     /// A webhook of the forge about a change.
     pub fn hook(&mut self, number: &Number, delivery: &str) -> Result<(), Down> {
         let (integration, _) = self.project(&number.0);
-        let actor = Actor::Forge { integration: integration.id.clone() };
+        let actor = Actor::Forge {
+            integration: integration.id.clone(),
+        };
         let command = Command::ReceiveHook {
             integration: integration.id,
             delivery: delivery.to_owned(),
@@ -333,22 +390,36 @@ impl Sim {
             forge_project_id: number.0.clone(),
             number: Some(number.1),
         };
-        self.give(actor, command)?.expect("a webhook of a known integration is taken");
+        self.give(actor, command)?
+            .expect("a webhook of a known integration is taken");
         Ok(())
     }
 
     /// What a person decides about the request of a change, as their phone would send it.
     pub fn decision(&self, person: &PersonId, request: &RequestId, answer: Answer) -> Command {
         let snapshot = self.read();
-        let record: Request = snapshot.get(request.as_str()).expect("requests read").expect("the request exists");
-        let who: Person = snapshot.get(person.as_str()).expect("people read").expect("the person exists");
-        let blob = snapshot.blob(&record.opening).expect("blobs read").expect("openings are kept");
+        let record: Request = snapshot
+            .get(request.as_str())
+            .expect("requests read")
+            .expect("the request exists");
+        let who: Person = snapshot
+            .get(person.as_str())
+            .expect("people read")
+            .expect("the person exists");
+        let blob = snapshot
+            .blob(&record.opening)
+            .expect("blobs read")
+            .expect("openings are kept");
         let opening: Opening = decode(&blob).expect("openings decode");
         let rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
         let now = self.clock.now();
         let issued_at = now.to_string();
         let expires_at = record.expires_at.map(|it| it.to_string());
-        let comment = if answer == Answer::Reject { "Not like this." } else { "" };
+        let comment = if answer == Answer::Reject {
+            "Not like this."
+        } else {
+            ""
+        };
         let intent = Intent {
             request,
             decision: answer,
@@ -386,20 +457,28 @@ impl Sim {
             .into_iter()
             .find(|it| it.settings.forge_project_id == forge_project_id)
             .expect("scripts name projects that exist");
-        let integration = snapshot.get::<Integration>(project.integration.as_str()).expect("integrations read");
+        let integration = snapshot
+            .get::<Integration>(project.integration.as_str())
+            .expect("integrations read");
         (integration.expect("a project's integration exists"), project)
     }
 
     /// Whether there is such a request.
     pub fn has(&self, request: &RequestId) -> bool {
-        self.read().get::<Request>(request.as_str()).expect("requests read").is_some()
+        self.read()
+            .get::<Request>(request.as_str())
+            .expect("requests read")
+            .is_some()
     }
 
     /// The request that gates a change now.
     pub fn request_of(&self, number: &Number) -> Option<Request> {
         let (_, project) = self.project(&number.0);
         let snapshot = self.read();
-        let key = ChangeKey { project: project.id, number: number.1 };
+        let key = ChangeKey {
+            project: project.id,
+            number: number.1,
+        };
         let change: Change = snapshot.get(&change_row(&key)).expect("changes read")?;
         snapshot.get(change.request?.as_str()).expect("requests read")
     }
@@ -429,15 +508,21 @@ impl Sim {
         for project in projects {
             let id = project.settings.forge_project_id.clone();
             let Some(listed) = self.call(|forge| {
-                let open = forge.changes.iter().filter(|(number, it)| number.0 == id && it.state == ChangeState::Open);
-                open.map(|(number, it)| (number.1, it.clone())).collect::<BTreeMap<_, _>>()
+                let open = forge
+                    .changes
+                    .iter()
+                    .filter(|(number, it)| number.0 == id && it.state == ChangeState::Open);
+                open.map(|(number, it)| (number.1, it.clone()))
+                    .collect::<BTreeMap<_, _>>()
             })?
             else {
                 continue;
             };
             let rows = {
                 let prefix = format!("{}\0", project.id);
-                self.read().with_prefix(Table::Changes, prefix.as_bytes()).expect("changes read")
+                self.read()
+                    .with_prefix(Table::Changes, prefix.as_bytes())
+                    .expect("changes read")
             };
             let recorded: BTreeMap<u64, Change> = rows
                 .iter()
@@ -453,10 +538,19 @@ impl Sim {
                     doubtful.push(*number);
                 }
             }
-            doubtful.extend(recorded.iter().filter(|(n, it)| it.open && !listed.contains_key(n)).map(|(n, _)| *n));
+            doubtful.extend(
+                recorded
+                    .iter()
+                    .filter(|(n, it)| it.open && !listed.contains_key(n))
+                    .map(|(n, _)| *n),
+            );
             for number in doubtful {
-                let change = ChangeKey { project: project.id.clone(), number };
-                self.give(Actor::System, Command::HintChange { change })?.expect("a hint is always taken");
+                let change = ChangeKey {
+                    project: project.id.clone(),
+                    number,
+                };
+                self.give(Actor::System, Command::HintChange { change })?
+                    .expect("a hint is always taken");
             }
         }
         Ok(())
@@ -464,7 +558,10 @@ impl Sim {
 
     /// As `effects::intake`.
     fn intake(&mut self) -> Result<bool, Down> {
-        let rows = self.read().scan_raw(Table::Hints, b"", &[0xff], 256, false).expect("hints read");
+        let rows = self
+            .read()
+            .scan_raw(Table::Hints, b"", &[0xff], 256, false)
+            .expect("hints read");
         let mut busy = false;
         for (row, value) in rows {
             busy = true;
@@ -473,15 +570,25 @@ impl Sim {
             let project = ProjectId::parse(project).expect("a project id");
             let number: u64 = number.parse().expect("a number");
             let hint = u64::from_be_bytes(value.try_into().expect("eight bytes"));
-            let record: Project =
-                self.read().get(project.as_str()).expect("projects read").expect("hinted projects exist");
+            let record: Project = self
+                .read()
+                .get(project.as_str())
+                .expect("projects read")
+                .expect("hinted projects exist");
             let at: Number = (record.settings.forge_project_id.clone(), number);
-            let Some(facts) = self.call(|forge| forge.facts(&project, &at))? else { continue };
+            let Some(facts) = self.call(|forge| forge.facts(&project, &at))? else {
+                continue;
+            };
             self.happen_meanwhile()?;
             let Some(facts) = facts else {
                 let change = ChangeKey { project, number };
-                let command = Command::ForgetHint { change, hint, reason: "no such change".into() };
-                self.give(Actor::System, command)?.expect("a hint is always dropped");
+                let command = Command::ForgetHint {
+                    change,
+                    hint,
+                    reason: "no such change".into(),
+                };
+                self.give(Actor::System, command)?
+                    .expect("a hint is always dropped");
                 continue;
             };
             let (integration, _) = self.project(&at.0);
@@ -493,20 +600,32 @@ impl Sim {
                 fresh: self.fresh(&at, &facts),
                 facts: Box::new(facts),
             };
-            self.give(Actor::Forge { integration: integration.id }, command)?.expect("facts are taken");
+            self.give(
+                Actor::Forge {
+                    integration: integration.id,
+                },
+                command,
+            )?
+            .expect("facts are taken");
         }
         Ok(busy)
     }
 
     /// An id that depends on the change and on how many requests there were, not on when it is drawn.
     fn fresh(&self, at: &Number, facts: &ChangeFacts) -> RequestId {
-        let n = self.read().scan_raw(Table::RequestOrder, b"", &[0xff; 9], usize::MAX, false).expect("they read").len();
+        let n = self
+            .read()
+            .scan_raw(Table::RequestOrder, b"", &[0xff; 9], usize::MAX, false)
+            .expect("they read")
+            .len();
         let digest = Digest::of(format!("{} {} {} {n}", at.0, at.1, facts.head).as_bytes());
         RequestId::from_random(digest.0[..16].try_into().expect("sixteen bytes"))
     }
 
     fn happen_meanwhile(&mut self) -> Result<(), Down> {
-        let Some(push) = self.meanwhile.take() else { return Ok(()) };
+        let Some(push) = self.meanwhile.take() else {
+            return Ok(());
+        };
         if let Some(change) = self.forge.changes.get_mut(&push.number)
             && change.state == ChangeState::Open
         {
@@ -518,12 +637,18 @@ impl Sim {
     /// As `engine::run_timers`.
     fn timers(&mut self) -> Result<bool, Down> {
         let now = u64::try_from(self.clock.now().0).expect("simulated days are after 1970");
-        let rows = self.read().scan_raw(Table::Deadlines, &[], &(now + 1).to_be_bytes(), 512, false);
+        let rows = self
+            .read()
+            .scan_raw(Table::Deadlines, &[], &(now + 1).to_be_bytes(), 512, false);
         let rows = rows.expect("deadlines read");
         let busy = !rows.is_empty();
         for (row, _) in rows {
-            let id = std::str::from_utf8(&row[8..]).ok().and_then(RequestId::parse).expect("a deadline names a request");
-            self.give(Actor::System, Command::Expire { request: id })?.expect("expiry is always taken");
+            let id = std::str::from_utf8(&row[8..])
+                .ok()
+                .and_then(RequestId::parse)
+                .expect("a deadline names a request");
+            self.give(Actor::System, Command::Expire { request: id })?
+                .expect("expiry is always taken");
         }
         Ok(busy)
     }
@@ -532,7 +657,10 @@ impl Sim {
     fn statuses(&mut self) -> Result<bool, Down> {
         let snapshot = self.read();
         let running = self.running_mut();
-        for (seq, leaf) in snapshot.leaves(running.status_next, usize::MAX).expect("entries read") {
+        for (seq, leaf) in snapshot
+            .leaves(running.status_next, usize::MAX)
+            .expect("entries read")
+        {
             let event = Snapshot::event(&leaf).expect("entries parse");
             if let Some(key) = touched(&event, &snapshot) {
                 let dirty = running.dirty.entry(key).or_insert(Dirty { seq, doubtful: false });
@@ -545,7 +673,11 @@ impl Sim {
         let busy = !due.is_empty();
         for key in due {
             let running = self.running();
-            let others = running.dirty.iter().filter(|(it, _)| **it != key).map(|(_, it)| it.seq);
+            let others = running
+                .dirty
+                .iter()
+                .filter(|(it, _)| **it != key)
+                .map(|(_, it)| it.seq);
             let cursor = others.min().unwrap_or(running.status_next);
             let doubtful = running.dirty.get(&key).is_some_and(|it| it.doubtful);
             if self.settle(&key, cursor, doubtful && MENDED)? {
@@ -574,9 +706,15 @@ impl Sim {
             if !doubtful && last.is_some_and(|it| it.state == wanted.state && it.refused.is_none()) {
                 return Ok(true);
             }
-            let project: Project =
-                snapshot.get(key.project.as_str()).expect("projects read").expect("gated projects exist");
-            (wanted, snapshot.size().expect("the size reads"), project.settings.forge_project_id)
+            let project: Project = snapshot
+                .get(key.project.as_str())
+                .expect("projects read")
+                .expect("gated projects exist");
+            (
+                wanted,
+                snapshot.size().expect("the size reads"),
+                project.settings.forge_project_id,
+            )
         };
         self.happen_meanwhile()?;
         let told = Told {
@@ -604,8 +742,12 @@ impl Sim {
     }
 
     fn confirm(&mut self, command: Command, follower: &'static str, next: u64) -> Result<(), Down> {
-        let submission =
-            Submission { actor: Actor::System, command, secrets: Vec::new(), cursor: Some((follower, next)) };
+        let submission = Submission {
+            actor: Actor::System,
+            command,
+            secrets: Vec::new(),
+            cursor: Some((follower, next)),
+        };
         for result in self.give_all(vec![submission])? {
             result.expect("a confirmation is always taken");
         }
@@ -616,9 +758,18 @@ impl Sim {
     fn merges(&mut self) -> Result<bool, Down> {
         let snapshot = self.read();
         let running = self.running_mut();
-        for (seq, leaf) in snapshot.leaves(running.merge_next, usize::MAX).expect("entries read") {
+        for (seq, leaf) in snapshot
+            .leaves(running.merge_next, usize::MAX)
+            .expect("entries read")
+        {
             let event = Snapshot::event(&leaf).expect("entries parse");
-            if let Event::StatusConfirmed { state: GateState::Success, request: Some(id), refused: None, .. } = event {
+            if let Event::StatusConfirmed {
+                state: GateState::Success,
+                request: Some(id),
+                refused: None,
+                ..
+            } = event
+            {
                 running.to_merge.entry(id).or_insert(seq);
             }
             running.merge_next = seq + 1;
@@ -628,7 +779,11 @@ impl Sim {
         let busy = !due.is_empty();
         for id in due {
             let running = self.running();
-            let others = running.to_merge.iter().filter(|(it, _)| **it != id).map(|(_, seq)| *seq);
+            let others = running
+                .to_merge
+                .iter()
+                .filter(|(it, _)| **it != id)
+                .map(|(_, seq)| *seq);
             let cursor = others.min().unwrap_or(running.merge_next);
             if self.merge(&id, cursor)? {
                 self.running_mut().to_merge.remove(&id);
@@ -640,16 +795,23 @@ impl Sim {
     fn merge(&mut self, id: &RequestId, cursor: u64) -> Result<bool, Down> {
         let (number, head) = {
             let snapshot = self.read();
-            let Some(request) = snapshot.get::<Request>(id.as_str()).expect("requests read") else { return Ok(true) };
+            let Some(request) = snapshot.get::<Request>(id.as_str()).expect("requests read") else {
+                return Ok(true);
+            };
             let green = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
-            let asked = snapshot.get::<MergeRecord>(id.as_str()).expect("merges read").is_some();
+            let asked = snapshot
+                .get::<MergeRecord>(id.as_str())
+                .expect("merges read")
+                .is_some();
             let (Some(key), Some(head), true, false) = (&request.change, &request.head, green, asked) else {
                 return Ok(true);
             };
             let change: Option<Change> = snapshot.get(&change_row(key)).expect("changes read");
             let current = change.is_some_and(|it| it.open && !it.draft && it.request.as_ref() == Some(id));
-            let project: Project =
-                snapshot.get(key.project.as_str()).expect("projects read").expect("gated projects exist");
+            let project: Project = snapshot
+                .get(key.project.as_str())
+                .expect("projects read")
+                .expect("gated projects exist");
             if !current || !project.settings.auto_merge {
                 return Ok(true);
             }
@@ -660,7 +822,16 @@ impl Sim {
             Some(MergeAnswer::HeadMoved) => (false, None, Some("The head moved.".to_owned())),
             Some(MergeAnswer::NotReady) | None => return Ok(false),
         };
-        self.confirm(Command::RecordMerge { request: id.clone(), merged, commit, refused }, MERGE_CURSOR, cursor)?;
+        self.confirm(
+            Command::RecordMerge {
+                request: id.clone(),
+                merged,
+                commit,
+                refused,
+            },
+            MERGE_CURSOR,
+            cursor,
+        )?;
         Ok(true)
     }
 }
@@ -698,25 +869,50 @@ fn type_of(leaf: &[u8]) -> String {
 
 /// As `effects::status`: the status an entry may change.
 pub fn touched(event: &Event, state: &impl Read) -> Option<StatusKey> {
-    if let Event::ChangeObserved { change, head, target, .. } = event {
-        return Some(StatusKey { project: change.project.clone(), head: head.clone(), target: target.clone() });
+    if let Event::ChangeObserved {
+        change, head, target, ..
+    } = event
+    {
+        return Some(StatusKey {
+            project: change.project.clone(),
+            head: head.clone(),
+            target: target.clone(),
+        });
     }
     let request: Request = state.get(event.request()?.as_str()).expect("requests read")?;
     match (request.change, request.head, request.target) {
-        (Some(change), Some(head), Some(target)) => Some(StatusKey { project: change.project, head, target }),
+        (Some(change), Some(head), Some(target)) => Some(StatusKey {
+            project: change.project,
+            head,
+            target,
+        }),
         _ => None,
     }
 }
 
-/// Whether the commit was merged: then its status stays as it was.
+/// Whether the commit was merged with an approval of its own: then its status stays as it is.
 fn landed(key: &StatusKey, state: &impl Read) -> bool {
-    let rows = state.with_prefix(Table::Changes, format!("{}\0", key.project).as_bytes()).expect("changes read");
+    let rows = state
+        .with_prefix(Table::Changes, format!("{}\0", key.project).as_bytes())
+        .expect("changes read");
     rows.iter()
         .map(|(_, row)| decode::<Change>(row).expect("changes decode"))
-        .any(|it| it.merged && it.head == key.head && it.target == key.target)
+        .any(|it| {
+            let here = it.merged && it.head == key.head && it.target == key.target;
+            let request = it
+                .request
+                .and_then(|id| state.get::<Request>(id.as_str()).expect("requests read"));
+            here && request
+                .is_some_and(|it| matches!(it.status, Status::Approved | Status::Skipped) && !it.lapsed)
+        })
 }
 
-fn subject(integration: &Integration, project: &Project, facts: &ChangeFacts, files_sha256: Digest) -> String {
+fn subject(
+    integration: &Integration,
+    project: &Project,
+    facts: &ChangeFacts,
+    files_sha256: Digest,
+) -> String {
     let subject = ChangeSubject {
         forge: integration.kind.name(),
         instance: &integration.base_url,

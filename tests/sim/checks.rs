@@ -57,10 +57,21 @@ type Place = (String, String, String);
 impl Chronicle {
     fn add(&mut self, event: &Event) {
         match event {
-            Event::ProjectAdded { project, settings, .. } => {
-                self.projects.insert(project.to_string(), settings.forge_project_id.clone());
+            Event::ProjectAdded {
+                project, settings, ..
+            } => {
+                self.projects
+                    .insert(project.to_string(), settings.forge_project_id.clone());
             }
-            Event::ChangeObserved { change, open, merged, head, target, request, .. } => {
+            Event::ChangeObserved {
+                change,
+                open,
+                merged,
+                head,
+                target,
+                request,
+                ..
+            } => {
                 let now = ChangeNow {
                     open: *open,
                     merged: *merged,
@@ -69,29 +80,52 @@ impl Chronicle {
                     request: request.clone(),
                 };
                 if let Some(before) = self.changes.get(change)
-                    && self.course_of(before).is_some_and(|it| it.gate() == GateState::Failed)
+                    && self
+                        .course_of(before)
+                        .is_some_and(|it| it.gate() == GateState::Failed)
                 {
                     self.left.insert(self.place(change, before));
                 }
                 self.been.insert((change.clone(), self.place(change, &now)));
                 self.changes.insert(change.clone(), now);
             }
-            Event::RequestOpened { request, obligations, .. } => {
+            Event::RequestOpened {
+                request, obligations, ..
+            } => {
                 let quorum = obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
-                let before = self.requests.insert(request.clone(), Course { quorum, ..Course::default() });
+                let before = self.requests.insert(
+                    request.clone(),
+                    Course {
+                        quorum,
+                        ..Course::default()
+                    },
+                );
                 assert!(before.is_none(), "{request} was opened twice");
             }
-            Event::DecisionRecorded { request, person, decision, .. } => {
+            Event::DecisionRecorded {
+                request,
+                person,
+                decision,
+                ..
+            } => {
                 let course = self.of(request);
                 assert!(!course.ended, "a decision on {request}, which has ended");
                 if *decision == Answer::Approve {
-                    assert!(course.approvals.insert(person.clone()), "{person} counts twice in {request}");
+                    assert!(
+                        course.approvals.insert(person.clone()),
+                        "{person} counts twice in {request}"
+                    );
                 }
             }
             Event::RequestApproved { request, .. } => {
                 let course = self.of(request);
                 let enough = course.approvals.len() >= course.quorum as usize;
-                assert!(enough, "{request} approved by {} of {}", course.approvals.len(), course.quorum);
+                assert!(
+                    enough,
+                    "{request} approved by {} of {}",
+                    course.approvals.len(),
+                    course.quorum
+                );
                 course.granted = true;
                 course.end(request);
             }
@@ -111,14 +145,19 @@ impl Chronicle {
             Event::RequestLapsed { request, .. } => self.of(request).lapsed = true,
             Event::RequestConsumed { request } => {
                 let course = self.of(request);
-                assert!(course.granted && !course.lapsed, "{request} was used without an approval");
+                assert!(
+                    course.granted && !course.lapsed,
+                    "{request} was used without an approval"
+                );
             }
             _ => {}
         }
     }
 
     fn of(&mut self, request: &RequestId) -> &mut Course {
-        self.requests.get_mut(request).unwrap_or_else(|| panic!("the journal speaks of {request}, never opened"))
+        self.requests
+            .get_mut(request)
+            .unwrap_or_else(|| panic!("the journal speaks of {request}, never opened"))
     }
 
     fn course_of(&self, change: &ChangeNow) -> Option<&Course> {
@@ -129,7 +168,9 @@ impl Chronicle {
     fn wanted(&self) -> BTreeMap<Place, GateState> {
         let mut wanted: BTreeMap<Place, GateState> = BTreeMap::new();
         for (key, change) in self.changes.iter().filter(|(_, it)| it.open) {
-            let Some(course) = self.course_of(change) else { continue };
+            let Some(course) = self.course_of(change) else {
+                continue;
+            };
             let state = course.gate();
             let slot = wanted.entry(self.place(key, change)).or_insert(state);
             *slot = worse(*slot, state);
@@ -147,7 +188,11 @@ impl Chronicle {
     }
 
     fn place(&self, key: &ChangeKey, change: &ChangeNow) -> Place {
-        (self.projects[key.project.as_str()].clone(), change.head.clone(), change.target.clone())
+        (
+            self.projects[key.project.as_str()].clone(),
+            change.head.clone(),
+            change.target.clone(),
+        )
     }
 }
 
@@ -158,7 +203,10 @@ impl Course {
     }
 
     fn gate(&self) -> GateState {
-        match (self.granted && !self.lapsed, self.blocked_or_failed || self.lapsed) {
+        match (
+            self.granted && !self.lapsed,
+            self.blocked_or_failed || self.lapsed,
+        ) {
             (true, _) => GateState::Success,
             (false, true) => GateState::Failed,
             (false, false) => GateState::Pending,
@@ -184,10 +232,15 @@ struct Entries {
 impl Entries {
     fn of(snapshot: &Snapshot) -> Entries {
         let rows = snapshot.leaves(0, usize::MAX).expect("entries read");
-        let mut entries = Entries { leaves: Vec::new(), events: Vec::new() };
+        let mut entries = Entries {
+            leaves: Vec::new(),
+            events: Vec::new(),
+        };
         for (idx, (seq, leaf)) in rows.into_iter().enumerate() {
             assert_eq!(seq, idx as u64, "a gap in the journal");
-            entries.events.push(Snapshot::event(&leaf).expect("entries parse"));
+            entries
+                .events
+                .push(Snapshot::event(&leaf).expect("entries parse"));
             entries.leaves.push(leaf);
         }
         entries
@@ -202,7 +255,10 @@ impl Entries {
 pub fn after_a_start(sim: &Sim) {
     let snapshot = sim.read();
     let entries = Entries::of(&snapshot);
-    assert!(entries.leaves.len() >= sim.acknowledged.len(), "acknowledged entries are lost");
+    assert!(
+        entries.leaves.len() >= sim.acknowledged.len(),
+        "acknowledged entries are lost"
+    );
     for (seq, (held, told)) in entries.leaves.iter().zip(&sim.acknowledged).enumerate() {
         assert!(held == told, "entry {seq} is not the one that was acknowledged");
     }
@@ -229,11 +285,23 @@ pub fn at_rest(sim: &Sim) {
         assert!(right, "the forge shows {shown:?}, not {state:?}\n{}", story());
     }
     let kept = chronicle.kept();
-    for (place, state) in sim.forge.statuses.iter().filter(|(it, _)| !wanted.contains_key(*it)) {
+    for (place, state) in sim
+        .forge
+        .statuses
+        .iter()
+        .filter(|(it, _)| !wanted.contains_key(*it))
+    {
         let green = *state == GateState::Success && !is_in_doubt(sim, place);
-        let of_merged = chronicle.been.iter().any(|(key, it)| it == place && chronicle.changes[key].merged);
+        let of_merged = chronicle
+            .been
+            .iter()
+            .any(|(key, it)| it == place && chronicle.changes[key].merged);
         let right = !green || kept.contains(place) || (!MENDED && of_merged);
-        assert!(right, "green on a commit that nobody asks for\n{}", story(sim, &snapshot, &entries, place));
+        assert!(
+            right,
+            "green on a commit that nobody asks for\n{}",
+            story(sim, &snapshot, &entries, place)
+        );
     }
     // Nothing is overlooked: what the gate knows of open changes is what the forge has.
     for (number, change) in &sim.forge.changes {
@@ -247,9 +315,16 @@ pub fn at_rest(sim: &Sim) {
             continue;
         };
         assert_eq!(known.open, change.state == ChangeState::Open, "{number:?}");
-        assert!(!known.merged || change.state == ChangeState::Merged, "{number:?} is not merged");
+        assert!(
+            !known.merged || change.state == ChangeState::Merged,
+            "{number:?} is not merged"
+        );
         if known.open {
-            assert_eq!((&known.head, &known.target), (&change.head, &change.target), "{number:?} is read no more");
+            assert_eq!(
+                (&known.head, &known.target),
+                (&change.head, &change.target),
+                "{number:?} is read no more"
+            );
         }
     }
     cursors_are_behind(sim, &snapshot, &entries);
@@ -272,13 +347,24 @@ fn whole(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
         last = leaf.time;
     }
     let size = entries.size();
-    assert_eq!(snapshot.root(size).expect("the tree is whole"), frontier.root(), "tree and journal");
-    let (covered, note) = snapshot.latest_checkpoint().expect("checkpoints read").expect("there is a checkpoint");
+    assert_eq!(
+        snapshot.root(size).expect("the tree is whole"),
+        frontier.root(),
+        "tree and journal"
+    );
+    let (covered, note) = snapshot
+        .latest_checkpoint()
+        .expect("checkpoints read")
+        .expect("there is a checkpoint");
     assert_eq!(covered, size, "the newest checkpoint does not cover the journal");
     let keys = [log_key(sim)];
     let (checkpoint, signers) = Checkpoint::open(note.as_bytes(), &keys).expect("the checkpoint verifies");
     assert!(!signers.is_empty());
-    assert_eq!((checkpoint.size(), *checkpoint.root()), (covered, frontier.root()), "checkpoint and journal");
+    assert_eq!(
+        (checkpoint.size(), *checkpoint.root()),
+        (covered, frontier.root()),
+        "checkpoint and journal"
+    );
 }
 
 /// The log's verifier key, from the public URL and the instance as the documents say.
@@ -290,11 +376,16 @@ pub fn log_key(sim: &Sim) -> VerifierKey {
 
 /// All tables but the queue of hints, which holds work and no history.
 pub fn tables(snapshot: &Snapshot) -> BTreeMap<&'static str, Vec<Row>> {
-    Table::ALL.iter().map(|it| (it.name(), rows(snapshot, *it))).collect()
+    Table::ALL
+        .iter()
+        .map(|it| (it.name(), rows(snapshot, *it)))
+        .collect()
 }
 
 fn rows(snapshot: &Snapshot, table: Table) -> Vec<Row> {
-    snapshot.scan_raw(table, b"", &[0xff; 64], usize::MAX, false).expect("projections read")
+    snapshot
+        .scan_raw(table, b"", &[0xff; 64], usize::MAX, false)
+        .expect("projections read")
 }
 
 fn same_as_rebuilt(machine: &Machine, snapshot: &Snapshot) {
@@ -306,17 +397,28 @@ fn same_as_rebuilt(machine: &Machine, snapshot: &Snapshot) {
     // Whoever waits to be looked at again after a rebuild is looked at once more than needed, never once less.
     let (waiting, again) = (held.remove("hints"), fresh.remove("hints"));
     for (name, rows) in &held {
-        assert!(*rows == fresh[name], "projection {name} is not what the journal says");
+        assert!(
+            *rows == fresh[name],
+            "projection {name} is not what the journal says"
+        );
     }
     let again: BTreeMap<Vec<u8>, Vec<u8>> = again.into_iter().flatten().collect();
     for (key, value) in waiting.into_iter().flatten() {
         let seq = u64::from_be_bytes(value[..].try_into().expect("a hint is eight bytes"));
-        let entry = snapshot.leaf(seq).expect("entries read").expect("a hint is as old as an entry");
+        let entry = snapshot
+            .leaf(seq)
+            .expect("entries read")
+            .expect("a hint is as old as an entry");
         let hooked = match Snapshot::event(&entry).expect("entries parse") {
-            Event::HookReceived { change: Some(change), .. } => change_row(&change).as_bytes() == key,
+            Event::HookReceived {
+                change: Some(change), ..
+            } => change_row(&change).as_bytes() == key,
             _ => false,
         };
-        assert!(!hooked || again.get(&key) == Some(&value), "a rebuild forgets a webhook's hint");
+        assert!(
+            !hooked || again.get(&key) == Some(&value),
+            "a rebuild forgets a webhook's hint"
+        );
     }
     assert_eq!(
         rebuilt.latest_checkpoint().expect("checkpoints read"),
@@ -328,15 +430,24 @@ fn same_as_rebuilt(machine: &Machine, snapshot: &Snapshot) {
 fn cursors_are_behind(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
     for follower in [STATUS_CURSOR, MERGE_CURSOR] {
         let cursor = snapshot.cursor(follower).expect("cursors read");
-        assert!(cursor <= entries.size(), "the cursor {follower} is ahead of the journal");
+        assert!(
+            cursor <= entries.size(),
+            "the cursor {follower} is ahead of the journal"
+        );
     }
     let cursor = snapshot.cursor(STATUS_CURSOR).expect("cursors read");
     let mut chronicle = Chronicle::default();
     let mut settled = BTreeSet::new();
     for (seq, event) in entries.events.iter().enumerate() {
         chronicle.add(event);
-        let Some(key) = touched(event, snapshot) else { continue };
-        let place = (chronicle.projects[key.project.as_str()].clone(), key.head, key.target);
+        let Some(key) = touched(event, snapshot) else {
+            continue;
+        };
+        let place = (
+            chronicle.projects[key.project.as_str()].clone(),
+            key.head,
+            key.target,
+        );
         if (seq as u64) < cursor {
             settled.insert(place);
         } else {
@@ -347,7 +458,11 @@ fn cursors_are_behind(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
         if settled.contains(&place) && !may_differ(sim, &place, state, &chronicle) {
             let shown = sim.forge.statuses.get(&place);
             let story = || story(sim, snapshot, entries, &place);
-            assert!(shown == Some(&state), "the cursor {cursor} passed what was not told: {state:?}\n{}", story());
+            assert!(
+                shown == Some(&state),
+                "the cursor {cursor} passed what was not told: {state:?}\n{}",
+                story()
+            );
         }
     }
 }
@@ -356,7 +471,11 @@ fn cursors_are_behind(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
 fn story(sim: &Sim, snapshot: &Snapshot, entries: &Entries, place: &Place) -> String {
     let mut lines = vec![format!("{place:?}")];
     for (seq, event) in entries.events.iter().enumerate() {
-        let told = sim.forge.told.iter().filter(|it| (&it.project, &it.head, &it.target) == (&place.0, &place.1, &place.2));
+        let told = sim
+            .forge
+            .told
+            .iter()
+            .filter(|it| (&it.project, &it.head, &it.target) == (&place.0, &place.1, &place.2));
         for it in told.filter(|it| it.journal_size == seq as u64) {
             lines.push(format!("     told {:?}", it.state));
         }
@@ -386,7 +505,10 @@ fn telling_was_justified(sim: &Sim, entries: &Entries) {
     let mut chronicle = Chronicle::default();
     let mut seq = 0;
     for told in &sim.forge.told {
-        assert!(told.journal_size <= entries.size(), "the forge was told of entries that are lost");
+        assert!(
+            told.journal_size <= entries.size(),
+            "the forge was told of entries that are lost"
+        );
         while seq < told.journal_size {
             chronicle.add(&entries.events[seq as usize]);
             seq += 1;
@@ -394,13 +516,19 @@ fn telling_was_justified(sim: &Sim, entries: &Entries) {
         if told.state == GateState::Success {
             let place = (told.project.clone(), told.head.clone(), told.target.clone());
             let wanted = chronicle.wanted().get(&place).copied();
-            assert_eq!(wanted, Some(GateState::Success), "green without an approval: {told:?}");
+            assert_eq!(
+                wanted,
+                Some(GateState::Success),
+                "green without an approval: {told:?}"
+            );
         }
     }
     for (number, head) in &sim.forge.merges {
-        let green = sim.forge.told.iter().any(|it| {
-            it.project == number.0 && it.head == *head && it.state == GateState::Success
-        });
+        let green = sim
+            .forge
+            .told
+            .iter()
+            .any(|it| it.project == number.0 && it.head == *head && it.state == GateState::Success);
         assert!(green, "merged {number:?} without a green status");
     }
 }
@@ -410,30 +538,66 @@ fn telling_was_justified(sim: &Sim, entries: &Entries) {
 fn evidence_verifies(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
     let keys = [PublicKey::from_raw(&sim.keys.credential.public_key()).expect("a public key")];
     let log_keys = [log_key(sim)];
-    let trust = Trust { keys: &keys, log_keys: &log_keys };
+    let trust = Trust {
+        keys: &keys,
+        log_keys: &log_keys,
+    };
     let mut files: BTreeMap<RequestId, (Option<Vec<u8>>, Vec<Vec<u8>>)> = BTreeMap::new();
     let mut fresh = BTreeSet::new();
     for (seq, (leaf, event)) in entries.leaves.iter().zip(&entries.events).enumerate() {
         let (request, digest, is_outcome) = match event {
-            Event::DecisionRecorded { request, credential_sha256, .. } => (request, credential_sha256, false),
-            Event::RequestApproved { request, outcome_sha256, .. }
-            | Event::RequestRejected { request, outcome_sha256 }
-            | Event::RequestExpired { request, outcome_sha256 }
-            | Event::RequestCancelled { request, outcome_sha256, .. }
-            | Event::RequestSuperseded { request, outcome_sha256, .. }
-            | Event::RequestSkipped { request, outcome_sha256, .. } => (request, outcome_sha256, true),
+            Event::DecisionRecorded {
+                request,
+                credential_sha256,
+                ..
+            } => (request, credential_sha256, false),
+            Event::RequestApproved {
+                request,
+                outcome_sha256,
+                ..
+            }
+            | Event::RequestRejected {
+                request,
+                outcome_sha256,
+            }
+            | Event::RequestExpired {
+                request,
+                outcome_sha256,
+            }
+            | Event::RequestCancelled {
+                request,
+                outcome_sha256,
+                ..
+            }
+            | Event::RequestSuperseded {
+                request,
+                outcome_sha256,
+                ..
+            }
+            | Event::RequestSkipped {
+                request,
+                outcome_sha256,
+                ..
+            } => (request, outcome_sha256, true),
             _ => continue,
         };
         let file = blob(snapshot, digest);
         let of = files.entry(request.clone()).or_default();
-        if is_outcome { of.0 = Some(file.clone()) } else { of.1.push(file.clone()) }
+        if is_outcome {
+            of.0 = Some(file.clone())
+        } else {
+            of.1.push(file.clone())
+        }
         // What was verified before, and is the same bytes, need not be verified again.
         if (seq as u64) < sim.known {
             continue;
         }
         fresh.insert(request.clone());
         let proof = proof(snapshot, seq as u64).encode();
-        let journal = Journal { event: leaf, proof: Some(proof.as_bytes()) };
+        let journal = Journal {
+            event: leaf,
+            proof: Some(proof.as_bytes()),
+        };
         let (report, _) = verify::document(&file, &trust, &Expect::default(), Some(&journal));
         assert!(report.valid, "entry {seq}: {report:#?}");
     }
@@ -449,15 +613,20 @@ fn evidence_verifies(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
 }
 
 fn blob(snapshot: &Snapshot, digest: &Digest) -> Vec<u8> {
-    let bytes = snapshot.blob(digest).expect("blobs read").unwrap_or_else(|| panic!("the file {digest} is missing"));
+    let bytes = snapshot
+        .blob(digest)
+        .expect("blobs read")
+        .unwrap_or_else(|| panic!("the file {digest} is missing"));
     assert_eq!(Digest::of(&bytes), *digest, "a blob under another's digest");
     bytes
 }
 
 /// The proof of an entry to the smallest checkpoint that covers it.
 pub fn proof(snapshot: &Snapshot, seq: u64) -> Proof {
-    let (size, note) =
-        snapshot.checkpoint_covering(seq).expect("checkpoints read").expect("every entry is covered by a checkpoint");
+    let (size, note) = snapshot
+        .checkpoint_covering(seq)
+        .expect("checkpoints read")
+        .expect("every entry is covered by a checkpoint");
     let hashes: Vec<Hash> = snapshot.inclusion_proof(seq, size).expect("proofs are made");
     Proof::new(seq, hashes, &note).expect("a proof")
 }
@@ -477,8 +646,11 @@ pub fn summary(sim: &Sim) -> BTreeMap<String, String> {
             Some(key) => format!("{} !{}", projects[key.project.as_str()], key.number),
             None => request.title.clone(),
         };
-        let decisions: BTreeSet<String> =
-            request.decisions.iter().map(|it| format!("{} {}", it.name, it.answer.name())).collect();
+        let decisions: BTreeSet<String> = request
+            .decisions
+            .iter()
+            .map(|it| format!("{} {}", it.name, it.answer.name()))
+            .collect();
         let value = format!(
             "{:?} lapsed {} used {} by {decisions:?} for {:?}",
             request.status,
@@ -487,26 +659,45 @@ pub fn summary(sim: &Sim) -> BTreeMap<String, String> {
             request.ended_because,
         );
         let head = request.head.unwrap_or_default();
-        let n = (0..).find(|n| !summary.contains_key(&format!("request {which} {head} {n}"))).expect("a free number");
+        let n = (0..)
+            .find(|n| !summary.contains_key(&format!("request {which} {head} {n}")))
+            .expect("a free number");
         summary.insert(format!("request {which} {head} {n}"), value);
     }
-    // Whether a commit ever got its yellow before it was over depends on who was quicker.
+    // Whether a commit ever got its yellow or red before it was over depends on who was quicker.
     let shown: Vec<String> = sim
         .forge
         .statuses
         .iter()
-        .filter(|(_, it)| **it != GateState::Pending)
-        .map(|(place, it)| format!("{place:?} {it:?}"))
+        .filter(|(_, it)| **it == GateState::Success)
+        .map(|(place, _)| format!("{place:?}"))
         .collect();
     summary.insert("forge".into(), shown.join("\n"));
     summary.insert("merged".into(), format!("{:?}", sim.forge.merges));
-    for table in [Table::People, Table::Groups, Table::Invitations, Table::Sessions, Table::ApiKeys]
-        .into_iter()
-        .chain([Table::Integrations, Table::Projects, Table::PasskeyOwners, Table::Waiting, Table::Deadlines])
-    {
+    for table in [
+        Table::People,
+        Table::Groups,
+        Table::Invitations,
+        Table::Sessions,
+        Table::ApiKeys,
+    ]
+    .into_iter()
+    .chain([
+        Table::Integrations,
+        Table::Projects,
+        Table::PasskeyOwners,
+        Table::Waiting,
+        Table::Deadlines,
+    ]) {
         let rows: Vec<String> = rows(&snapshot, table)
             .iter()
-            .map(|(key, value)| format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value)))
+            .map(|(key, value)| {
+                format!(
+                    "{}={}",
+                    String::from_utf8_lossy(key),
+                    String::from_utf8_lossy(value)
+                )
+            })
             .collect();
         summary.insert(format!("table {}", table.name()), rows.join("\n"));
     }

@@ -46,7 +46,11 @@ fn chapters() -> Vec<Chapter> {
         at_rest(&sim);
         assert_eq!(sim.n_starts, 1, "nothing interrupts pass 1");
         let (steps, after) = (sim.machine.steps(), summary(&sim));
-        chapters.push(Chapter { before: left, steps, after });
+        chapters.push(Chapter {
+            before: left,
+            steps,
+            after,
+        });
         left = sim.leave();
     }
     chapters
@@ -67,7 +71,10 @@ fn run(case: Case, chapters: &[Chapter], whole_day: &Summary) {
     failures.extend(case.again.map(|it| (case.step + it, Failure::CrashBefore)));
     let survival = vec![case.survival];
     let (mut sim, expected) = match case.chapter {
-        Some(idx) => (Sim::go_on(&chapters[idx].before, failures, survival), &chapters[idx].after),
+        Some(idx) => (
+            Sim::go_on(&chapters[idx].before, failures, survival),
+            &chapters[idx].after,
+        ),
         None => {
             let machine = Machine::new(failures);
             (Sim::new(machine, survival), whole_day)
@@ -82,9 +89,17 @@ fn run(case: Case, chapters: &[Chapter], whole_day: &Summary) {
     at_rest(&sim);
     let came_to = summary(&sim);
     for (name, value) in expected {
-        assert_eq!(came_to.get(name), Some(value), "{name} is not what it is without the interruption");
+        assert_eq!(
+            came_to.get(name),
+            Some(value),
+            "{name} is not what it is without the interruption"
+        );
     }
-    assert_eq!(came_to.len(), expected.len(), "there is more than without the interruption");
+    assert_eq!(
+        came_to.len(),
+        expected.len(),
+        "there is more than without the interruption"
+    );
 }
 
 /// Whether the whole product is asked for.
@@ -101,7 +116,13 @@ fn cases(chapters: &[Chapter], day: &[StepKind]) -> Vec<Case> {
             for failure in Failure::ALL {
                 for survival in survivals {
                     let again = (step % 5 == 0).then_some(1 + step % 11);
-                    cases.push(Case { chapter: Some(idx), step, failure, survival, again });
+                    cases.push(Case {
+                        chapter: Some(idx),
+                        step,
+                        failure,
+                        survival,
+                        again,
+                    });
                 }
             }
             if !all() {
@@ -116,7 +137,13 @@ fn cases(chapters: &[Chapter], day: &[StepKind]) -> Vec<Case> {
     for (n, step) in calls.enumerate() {
         for failure in [Failure::ErrorDone, Failure::ErrorUndone, Failure::CrashAfter] {
             if all() || failure == Failure::ErrorDone || n % 4 == 0 {
-                cases.push(Case { chapter: None, step, failure, survival: Survival::Synced, again: None });
+                cases.push(Case {
+                    chapter: None,
+                    step,
+                    failure,
+                    survival: Survival::Synced,
+                    again: None,
+                });
             }
         }
     }
@@ -139,14 +166,23 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_nothing_is_told_too_early() {
                     if let Err(panic) = result {
                         let text = panic.downcast_ref::<String>().cloned();
                         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
-                        failed.lock().expect("unpoisoned").push((*case, text.unwrap_or_default()));
+                        failed
+                            .lock()
+                            .expect("unpoisoned")
+                            .push((*case, text.unwrap_or_default()));
                     }
                 }
             });
         }
     });
     let n_steps: usize = chapters.iter().map(|it| it.steps.len()).sum();
-    let n_kind = |kind| chapters.iter().flat_map(|it| &it.steps).filter(|it| **it == kind).count();
+    let n_kind = |kind| {
+        chapters
+            .iter()
+            .flat_map(|it| &it.steps)
+            .filter(|it| **it == kind)
+            .count()
+    };
     println!(
         "{n_steps} steps ({} writes, {} resizes, {} syncs, {} calls) in {} chapters; {} cases, {} failed, {:?}",
         n_kind(StepKind::Write),
@@ -161,15 +197,25 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_nothing_is_told_too_early() {
     let failed = failed.into_inner().expect("unpoisoned");
     let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (case, text) in &failed {
-        let name = case.chapter.map_or("the whole day", |it| DAY.get(it).map_or("the evening", |it| it.0));
+        let name = case
+            .chapter
+            .map_or("the whole day", |it| DAY.get(it).map_or("the evening", |it| it.0));
         let kind = case.chapter.map_or(&day, |it| &chapters[it].steps)[case.step as usize - 1];
         let text: String = text.chars().take(600).collect();
-        shown.entry(text).or_default().push(format!("{name}: {kind:?} {case:?}"));
+        shown
+            .entry(text)
+            .or_default()
+            .push(format!("{name}: {kind:?} {case:?}"));
     }
     for (text, cases) in &shown {
         println!("{} times, e.g. {}\n  {text}", cases.len(), cases[0]);
     }
-    assert!(failed.is_empty(), "{} of {} interruptions were not survived", failed.len(), cases.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} interruptions were not survived",
+        failed.len(),
+        cases.len()
+    );
 }
 
 #[test]
@@ -184,12 +230,21 @@ fn a_day_has_the_same_steps_each_time() {
 fn a_second_power_cut_during_the_start_after_the_first_loses_nothing() {
     let chapters = chapters();
     let (_, whole_day) = undisturbed();
-    let idx = DAY.iter().position(|it| it.0 == "it is approved for good").expect("it is in the script");
+    let idx = DAY
+        .iter()
+        .position(|it| it.0 == "it is approved for good")
+        .expect("it is in the script");
     let mut coin = Coin(1);
     for n in 0..40 {
         let step = 1 + coin.below(chapters[idx].steps.len() as u64);
         let survival = Survival::Torn(coin.next());
-        let case = Case { chapter: Some(idx), step, failure: Failure::CrashBefore, survival, again: Some(1 + n % 20) };
+        let case = Case {
+            chapter: Some(idx),
+            step,
+            failure: Failure::CrashBefore,
+            survival,
+            again: Some(1 + n % 20),
+        };
         run(case, &chapters, &whole_day);
     }
 }

@@ -13,7 +13,7 @@ use signedapproval::domain::ids::{
 use signedapproval::domain::people::{Person, Role, Scope};
 use signedapproval::domain::project::{ForgeKind, ProjectSettings};
 use signedapproval::domain::refusal::Refusal;
-use signedapproval::domain::request::{Answer, Request, Requester, Status};
+use signedapproval::domain::request::{Answer, GateState, Request, Requester, Status};
 use signedapproval::domain::state::Read;
 use signedapproval::engine::{Error, Submission};
 use signedapproval::evidence::subject::{ActionDigest, ActionKind, ActionSubject};
@@ -40,27 +40,53 @@ pub const DAY: &[(&str, Happening)] = &[
     ("a forge and two projects are connected", |sim| connect(sim)),
     ("accounts are linked, a key is made", |sim| link(sim)),
     ("policies are activated", |sim| activate(sim)),
-    ("a change is opened", |sim| push(sim, APP, 1, "1a", "src/a.rs", "d1")),
+    ("a change is opened", |sim| {
+        push(sim, APP, 1, "1a", "src/a.rs", "d1")
+    }),
     ("its author may not approve it", |sim| refused_author(sim)),
-    ("it is approved", |sim| decide(sim, "Bea", APP, 1, Answer::Approve)),
-    ("a new head supersedes", |sim| push(sim, APP, 1, "1b", "src/a.rs", "d2")),
-    ("it is approved again", |sim| decide(sim, "Cem", APP, 1, Answer::Approve)),
-    ("the old head comes back", |sim| push(sim, APP, 1, "1a", "src/a.rs", "d3")),
+    ("it is approved", |sim| {
+        decide(sim, "Bea", APP, 1, Answer::Approve)
+    }),
+    ("a new head supersedes", |sim| {
+        push(sim, APP, 1, "1b", "src/a.rs", "d2")
+    }),
+    ("it is approved again", |sim| {
+        decide(sim, "Cem", APP, 1, Answer::Approve)
+    }),
+    ("the old head comes back", |sim| {
+        push(sim, APP, 1, "1a", "src/a.rs", "d3")
+    }),
     ("it is rejected", |sim| decide(sim, "Bea", APP, 1, Answer::Reject)),
     ("a third head", |sim| push(sim, APP, 1, "1c", "src/a.rs", "d4")),
-    ("it is approved for good", |sim| decide(sim, "Bea", APP, 1, Answer::Approve)),
-    ("its author merges it", |sim| merge_by_hand(sim, APP, 1, "d5")),
-    ("a change of documents is skipped", |sim| push(sim, APP, 2, "2a", "docs/a.md", "d6")),
-    ("a change of the infrastructure", |sim| push(sim, INFRA, 3, "3a", "main.tf", "d7")),
-    ("a first approval", |sim| decide(sim, "Bea", INFRA, 3, Answer::Approve)),
-    ("a second approval: the gate merges, the forge tells of it", |sim| {
-        decide(sim, "Cem", INFRA, 3, Answer::Approve)?;
-        // A merge that was not answered is asked for again.
-        for _ in 0..4 {
+    ("it is approved for good", |sim| {
+        decide(sim, "Bea", APP, 1, Answer::Approve)
+    }),
+    ("its author sees green and merges it", |sim| {
+        while sim.forge.statuses.get(&(APP.into(), commit("1c"), MAIN.into())) != Some(&GateState::Success) {
             sim.round()?;
         }
-        sim.hook(&(INFRA.into(), 3), "d8")
+        merge_by_hand(sim, APP, 1, "d5")
     }),
+    ("a change of documents is skipped", |sim| {
+        push(sim, APP, 2, "2a", "docs/a.md", "d6")
+    }),
+    ("a change of the infrastructure", |sim| {
+        push(sim, INFRA, 3, "3a", "main.tf", "d7")
+    }),
+    ("a first approval", |sim| {
+        decide(sim, "Bea", INFRA, 3, Answer::Approve)
+    }),
+    (
+        "a second approval: the gate merges, the forge tells of it",
+        |sim| {
+            decide(sim, "Cem", INFRA, 3, Answer::Approve)?;
+            // A merge that was not answered is asked for again.
+            for _ in 0..4 {
+                sim.round()?;
+            }
+            sim.hook(&(INFRA.into(), 3), "d8")
+        },
+    ),
     ("a deployment is asked for", |sim| ask(sim, "deploy one")),
     ("it is approved", |sim| approve_action(sim, "deploy one")),
     ("it is used", |sim| consume(sim, "deploy one")),
@@ -78,7 +104,9 @@ pub const DAY: &[(&str, Happening)] = &[
         push(sim, APP, 5, "5a", "src/c.rs", "d11")?;
         push(sim, APP, 6, "5a", "src/c.rs", "d12")
     }),
-    ("one of them is approved", |sim| decide(sim, "Cem", APP, 5, Answer::Approve)),
+    ("one of them is approved", |sim| {
+        decide(sim, "Cem", APP, 5, Answer::Approve)
+    }),
     ("the other is closed", |sim| close(sim, APP, 6, "d13")),
     ("an approval that is not used in time", |sim| {
         push(sim, INFRA, 7, "7a", "main.tf", "d14")?;
@@ -133,7 +161,9 @@ fn through(sim: &mut Sim, check: &impl Fn(&Sim), mut act: impl FnMut(&mut Sim) -
 }
 
 fn digits(name: &str) -> [u8; 16] {
-    Digest::of(name.as_bytes()).0[..16].try_into().expect("sixteen bytes")
+    Digest::of(name.as_bytes()).0[..16]
+        .try_into()
+        .expect("sixteen bytes")
 }
 
 /// The id of a person by name.
@@ -143,7 +173,10 @@ pub fn person(name: &str) -> PersonId {
 
 /// A person as the one who acts.
 pub fn by(name: &str) -> Actor {
-    Actor::Person { id: person(name), name: name.into() }
+    Actor::Person {
+        id: person(name),
+        name: name.into(),
+    }
 }
 
 fn token(name: &str) -> Digest {
@@ -151,7 +184,10 @@ fn token(name: &str) -> Digest {
 }
 
 fn session(name: &str) -> NewSession {
-    NewSession { token_sha256: Digest::of(format!("session of {name}").as_bytes()), lifetime_seconds: 3600 }
+    NewSession {
+        token_sha256: Digest::of(format!("session of {name}").as_bytes()),
+        lifetime_seconds: 3600,
+    }
 }
 
 /// Done now, or before the interruption: whoever repeats a command is told that it has been done.
@@ -248,7 +284,10 @@ pub fn connect(sim: &mut Sim) -> Result<(), Down> {
         cursor: None,
     };
     once(sim.give_all(vec![add])?.remove(0));
-    assert_eq!(sim.read().secret("forge token").expect("secrets read").as_deref(), Some(&b"sealed token"[..]));
+    assert_eq!(
+        sim.read().secret("forge token").expect("secrets read").as_deref(),
+        Some(&b"sealed token"[..])
+    );
     for number in [APP, INFRA] {
         let command = Command::AddProject {
             project: ProjectId::from_random(digits(number)),
@@ -264,7 +303,11 @@ pub fn connect(sim: &mut Sim) -> Result<(), Down> {
 
 pub fn link(sim: &mut Sim) -> Result<(), Down> {
     for name in ["Otto", "Bea"] {
-        let linked: Person = sim.read().get(person(name).as_str()).expect("people read").expect("they were added");
+        let linked: Person = sim
+            .read()
+            .get(person(name).as_str())
+            .expect("people read")
+            .expect("they were added");
         if linked.accounts.is_empty() {
             let command = Command::LinkAccount {
                 person: person(name),
@@ -305,7 +348,10 @@ pub fn activate(sim: &mut Sim) -> Result<(), Down> {
         once(sim.give(by("Ada"), command)?);
     }
     let project = ProjectId::from_random(digits(INFRA));
-    let settings = ProjectSettings { policy: Some("strict".into()), ..settings(INFRA) };
+    let settings = ProjectSettings {
+        policy: Some("strict".into()),
+        ..settings(INFRA)
+    };
     if sim.project(INFRA).1.settings != settings {
         once(sim.give(by("Ada"), Command::ChangeProject { project, settings })?);
     }
@@ -313,7 +359,14 @@ pub fn activate(sim: &mut Sim) -> Result<(), Down> {
 }
 
 /// A head appears on the forge, and a webhook says so.
-pub fn push(sim: &mut Sim, project: &str, number: u64, head: &str, path: &str, delivery: &str) -> Result<(), Down> {
+pub fn push(
+    sim: &mut Sim,
+    project: &str,
+    number: u64,
+    head: &str,
+    path: &str,
+    delivery: &str,
+) -> Result<(), Down> {
     let number: Number = (project.into(), number);
     let change = MergeRequest {
         state: ChangeState::Open,
@@ -332,7 +385,10 @@ pub fn push(sim: &mut Sim, project: &str, number: u64, head: &str, path: &str, d
 /// Whoever waits for a head looks again until it shows.
 fn see(sim: &mut Sim, number: &Number, head: &str) -> Result<(), Down> {
     for _ in 0..4 {
-        if sim.request_of(number).is_some_and(|it| it.head == Some(commit(head))) {
+        if sim
+            .request_of(number)
+            .is_some_and(|it| it.head == Some(commit(head)))
+        {
             return Ok(());
         }
         sim.round()?;
@@ -345,7 +401,10 @@ pub fn merge_by_hand(sim: &mut Sim, project: &str, number: u64, delivery: &str) 
     let number: Number = (project.into(), number);
     let change = sim.forge.changes.get_mut(&number).expect("it was opened");
     change.state = ChangeState::Merged;
-    change.merged = Some(Merged { by: Some(account("Otto")), commit: Some(commit("landed")) });
+    change.merged = Some(Merged {
+        by: Some(account("Otto")),
+        commit: Some(commit("landed")),
+    });
     sim.hook(&number, delivery)
 }
 
@@ -363,7 +422,9 @@ pub fn decide(sim: &mut Sim, name: &str, project: &str, number: u64, answer: Ans
         return Ok(());
     }
     let command = sim.decision(&person(name), &request.id, answer);
-    let reply = sim.give(by(name), command)?.unwrap_or_else(|e| panic!("{name}'s decision: {e:?}"));
+    let reply = sim
+        .give(by(name), command)?
+        .unwrap_or_else(|e| panic!("{name}'s decision: {e:?}"));
     assert!(matches!(reply, Reply::Decided { .. }), "{reply:?}");
     Ok(())
 }
@@ -372,7 +433,10 @@ fn refused_author(sim: &mut Sim) -> Result<(), Down> {
     let request = sim.request_of(&(APP.into(), 1)).expect("it was opened");
     let command = sim.decision(&person("Otto"), &request.id, Answer::Approve);
     let answer = sim.give(by("Otto"), command)?;
-    assert!(matches!(answer, Err(Error::Refused(Refusal::SelfApproval { .. }))), "{answer:?}");
+    assert!(
+        matches!(answer, Err(Error::Refused(Refusal::SelfApproval { .. }))),
+        "{answer:?}"
+    );
     Ok(())
 }
 
@@ -387,7 +451,11 @@ pub fn ask(sim: &mut Sim, action: &str) -> Result<(), Down> {
     let sha = commit(action);
     let environment = action.starts_with("deploy").then_some("production");
     let subject = ActionSubject {
-        kind: if environment.is_some() { ActionKind::Deployment } else { ActionKind::Action },
+        kind: if environment.is_some() {
+            ActionKind::Deployment
+        } else {
+            ActionKind::Action
+        },
         action,
         environment,
         project: None,
@@ -403,22 +471,39 @@ pub fn ask(sim: &mut Sim, action: &str) -> Result<(), Down> {
         digest: Some(("gitCommit".into(), sha.clone())),
         claimed: None,
         ttl_seconds: Some(300),
-        requester: Requester::Key { id: key.clone(), name: "pipeline".into() },
+        requester: Requester::Key {
+            id: key.clone(),
+            name: "pipeline".into(),
+        },
         owner: Some(person("Otto")),
         trial: false,
         subject: String::from_utf8(subject.to_bytes()).expect("a subject is text"),
         idempotency: Some((Digest::of(action.as_bytes()), Digest::of(b"body"))),
         callback_url: None,
     };
-    let actor = Actor::Key { id: key, name: "pipeline".into() };
-    let reply = sim.give(actor, Command::OpenRequest(Box::new(open)))?.expect("a key may ask");
-    let Reply::Request { id, .. } = reply else { panic!("{reply:?}") };
-    assert_eq!(id, action_id(action), "the same idempotency key is the same request");
+    let actor = Actor::Key {
+        id: key,
+        name: "pipeline".into(),
+    };
+    let reply = sim
+        .give(actor, Command::OpenRequest(Box::new(open)))?
+        .expect("a key may ask");
+    let Reply::Request { id, .. } = reply else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(
+        id,
+        action_id(action),
+        "the same idempotency key is the same request"
+    );
     Ok(())
 }
 
 fn action(sim: &Sim, action: &str) -> Request {
-    sim.read().get(action_id(action).as_str()).expect("requests read").expect("it was asked for")
+    sim.read()
+        .get(action_id(action).as_str())
+        .expect("requests read")
+        .expect("it was asked for")
 }
 
 fn approve_action(sim: &mut Sim, name: &str) -> Result<(), Down> {
@@ -431,20 +516,33 @@ fn approve_action(sim: &mut Sim, name: &str) -> Result<(), Down> {
 
 fn consume(sim: &mut Sim, name: &str) -> Result<(), Down> {
     let request = action_id(name);
-    once(sim.give(by("Otto"), Command::ConsumeRequest { request: request.clone() })?);
+    once(sim.give(
+        by("Otto"),
+        Command::ConsumeRequest {
+            request: request.clone(),
+        },
+    )?);
     let again = sim.give(by("Otto"), Command::ConsumeRequest { request })?;
-    assert!(matches!(again, Err(Error::Refused(Refusal::NotUsable { .. }))), "used twice: {again:?}");
+    assert!(
+        matches!(again, Err(Error::Refused(Refusal::NotUsable { .. }))),
+        "used twice: {again:?}"
+    );
     Ok(())
 }
 
 fn cancel(sim: &mut Sim, name: &str) -> Result<(), Down> {
-    let command = Command::CancelRequest { request: action_id(name), reason: "not today".into() };
+    let command = Command::CancelRequest {
+        request: action_id(name),
+        reason: "not today".into(),
+    };
     once(sim.give(by("Otto"), command)?);
     Ok(())
 }
 
 fn expire(sim: &mut Sim) -> Result<(), Down> {
-    let deadline = action(sim, "deploy two").expires_at.expect("deployments have a deadline");
+    let deadline = action(sim, "deploy two")
+        .expires_at
+        .expect("deployments have a deadline");
     let now = deadline.max(signedapproval::clock::Clock::now(&*sim.clock));
     sim.clock.set(now);
     sim.round()?;
@@ -453,8 +551,11 @@ fn expire(sim: &mut Sim) -> Result<(), Down> {
 }
 
 fn refused_ceremony(sim: &mut Sim) -> Result<(), Down> {
-    let command =
-        Command::RefuseCeremony { person: Some(person("Cem")), request: None, reason: "bad signature".into() };
+    let command = Command::RefuseCeremony {
+        person: Some(person("Cem")),
+        request: None,
+        reason: "bad signature".into(),
+    };
     sim.give(by("Cem"), command)?.expect("a refusal is recorded");
     Ok(())
 }

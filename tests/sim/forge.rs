@@ -59,8 +59,16 @@ pub fn commit(name: &str) -> String {
 
 /// The account of a name.
 pub fn account(name: &str) -> Account {
-    let id = u64::from_be_bytes(Digest::of(name.as_bytes()).0[..8].try_into().expect("eight bytes")) % 100_000;
-    Account { id: id.to_string(), username: name.to_lowercase(), name: name.to_owned() }
+    let id = u64::from_be_bytes(
+        Digest::of(name.as_bytes()).0[..8]
+            .try_into()
+            .expect("eight bytes"),
+    ) % 100_000;
+    Account {
+        id: id.to_string(),
+        username: name.to_lowercase(),
+        name: name.to_owned(),
+    }
 }
 
 impl Forge {
@@ -73,12 +81,17 @@ impl Forge {
 
     /// Merges, if the head is still this one and the gate is green.
     pub fn merge(&mut self, number: &Number, head: &str) -> MergeAnswer {
-        let change = self.changes.get_mut(number).expect("the appliance merges what exists");
+        let change = self
+            .changes
+            .get_mut(number)
+            .expect("the appliance merges what exists");
         if change.head != head {
             return MergeAnswer::HeadMoved;
         }
         match change.state {
-            ChangeState::Merged => MergeAnswer::Merged(change.merged.as_ref().and_then(|it| it.commit.clone())),
+            ChangeState::Merged => {
+                MergeAnswer::Merged(change.merged.as_ref().and_then(|it| it.commit.clone()))
+            }
             ChangeState::Closed => MergeAnswer::NotReady,
             ChangeState::Open => {
                 let status = (number.0.clone(), change.head.clone(), change.target.clone());
@@ -87,7 +100,10 @@ impl Forge {
                 }
                 let landed = commit(&format!("merge of {head}"));
                 change.state = ChangeState::Merged;
-                change.merged = Some(Merged { by: Some(account("Gate")), commit: Some(landed.clone()) });
+                change.merged = Some(Merged {
+                    by: Some(account("Gate")),
+                    commit: Some(landed.clone()),
+                });
                 self.merges.push((number.clone(), head.to_owned()));
                 MergeAnswer::Merged(Some(landed))
             }
@@ -115,14 +131,20 @@ impl Forge {
             state: change.state,
             draft: false,
             title: change.title.clone(),
-            web_url: format!("https://forge.example.org/{}/-/merge_requests/{}", number.0, number.1),
+            web_url: format!(
+                "https://forge.example.org/{}/-/merge_requests/{}",
+                number.0, number.1
+            ),
             author: change.author.clone(),
             source: "refs/heads/topic".into(),
             source_project_id: "7".into(),
             target: change.target.clone(),
             head: change.head.clone(),
             base: commit("base"),
-            files: FileList { files, incomplete: None },
+            files: FileList {
+                files,
+                incomplete: None,
+            },
             contributors: vec![Contributor {
                 part: Part::CommitAuthor,
                 account: Some(change.author.clone()),

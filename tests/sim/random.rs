@@ -46,7 +46,13 @@ impl Day {
         for idx in 0..6 {
             day::chapter(&mut sim, idx, after_a_start);
         }
-        Day { sim, coin: Coin(seed), given: Vec::new(), signed: None, n: 0 }
+        Day {
+            sim,
+            coin: Coin(seed),
+            given: Vec::new(),
+            signed: None,
+            n: 0,
+        }
     }
 
     fn number(&mut self) -> Number {
@@ -68,20 +74,33 @@ impl Day {
     fn change(&mut self, number: &Number, edit: impl FnOnce(&mut MergeRequest)) -> Result<(), Down> {
         let head = self.head();
         let docs = self.coin.below(4) == 0;
-        let change = self.sim.forge.changes.entry(number.clone()).or_insert_with(|| MergeRequest {
-            state: ChangeState::Open,
-            title: format!("Change {}", number.1),
-            head,
-            target: MAIN.into(),
-            author: account("Otto"),
-            paths: vec![if docs { "docs/a.md".into() } else { "src/a.rs".into() }],
-            merged: None,
-        });
+        let change = self
+            .sim
+            .forge
+            .changes
+            .entry(number.clone())
+            .or_insert_with(|| MergeRequest {
+                state: ChangeState::Open,
+                title: format!("Change {}", number.1),
+                head,
+                target: MAIN.into(),
+                author: account("Otto"),
+                paths: vec![if docs {
+                    "docs/a.md".into()
+                } else {
+                    "src/a.rs".into()
+                }],
+                merged: None,
+            });
         if change.state != ChangeState::Merged {
             edit(change);
         }
         let delivery = self.delivery();
-        if self.coin.below(4) == 0 { Ok(()) } else { self.sim.hook(number, &delivery) }
+        if self.coin.below(4) == 0 {
+            Ok(())
+        } else {
+            self.sim.hook(number, &delivery)
+        }
     }
 
     fn act(&mut self) -> Result<(), Down> {
@@ -97,7 +116,10 @@ impl Day {
             4 => self.change(&number, |it| it.state = ChangeState::Closed),
             5 => self.change(&number, |it| {
                 it.state = ChangeState::Merged;
-                it.merged = Some(Merged { by: Some(account("Otto")), commit: Some(commit("landed")) });
+                it.merged = Some(Merged {
+                    by: Some(account("Otto")),
+                    commit: Some(commit("landed")),
+                });
             }),
             6..=10 => self.decide(&number),
             11 => self.send_signed(),
@@ -110,7 +132,10 @@ impl Day {
                 let known = self.sim.has(&request);
                 let command = match self.coin.below(3) {
                     0 if known => self.sim.decision(&day::person("Bea"), &request, Answer::Approve),
-                    1 => Command::CancelRequest { request, reason: "not today".into() },
+                    1 => Command::CancelRequest {
+                        request,
+                        reason: "not today".into(),
+                    },
                     _ => Command::ConsumeRequest { request },
                 };
                 allowed(self.sim.give(day::by("Bea"), command)?);
@@ -125,7 +150,11 @@ impl Day {
             16 => {
                 let head = self.head();
                 let delivery = self.delivery();
-                self.sim.meanwhile = Some(Push { number, head, delivery });
+                self.sim.meanwhile = Some(Push {
+                    number,
+                    head,
+                    delivery,
+                });
                 Ok(())
             }
             17 => {
@@ -141,7 +170,11 @@ impl Day {
             && let Some(request) = self.sim.request_of(number)
         {
             let name = PEOPLE[self.coin.below(4) as usize];
-            let answer = if self.coin.below(5) == 0 { Answer::Reject } else { Answer::Approve };
+            let answer = if self.coin.below(5) == 0 {
+                Answer::Reject
+            } else {
+                Answer::Approve
+            };
             let command = self.sim.decision(&day::person(name), &request.id, answer);
             if self.coin.below(4) == 0 {
                 self.signed = Some((name, command));
@@ -165,7 +198,12 @@ impl Day {
         let index = self.coin.below(size);
         let proof = snapshot.inclusion_proof(index, size).expect("proofs are made");
         let root = snapshot.root(size).expect("roots are made");
-        self.given.push(Given { index, size, proof, root });
+        self.given.push(Given {
+            index,
+            size,
+            proof,
+            root,
+        });
     }
 
     /// What was proven stays proven: the same proof, the same root, and each log the beginning of the next.
@@ -174,8 +212,13 @@ impl Day {
         let now = snapshot.size().expect("the size reads");
         let root = snapshot.root(now).expect("roots are made");
         for it in &self.given {
-            let leaf = snapshot.leaf(it.index).expect("entries read").expect("the entry is there");
-            let again = snapshot.inclusion_proof(it.index, it.size).expect("proofs are made");
+            let leaf = snapshot
+                .leaf(it.index)
+                .expect("entries read")
+                .expect("the entry is there");
+            let again = snapshot
+                .inclusion_proof(it.index, it.size)
+                .expect("proofs are made");
             assert_eq!(again, it.proof, "an entry changed an earlier proof");
             verify_inclusion(&leaf_hash(&leaf), it.index, it.size, &it.proof, &it.root).expect("it verifies");
             let consistency = snapshot.consistency_proof(it.size, now).expect("proofs are made");
@@ -187,7 +230,9 @@ impl Day {
         for _ in 0..ACTS {
             if self.coin.below(8) == 0 {
                 let step = self.sim.machine.steps().len() as u64 + 1 + self.coin.below(60);
-                self.sim.machine.fail(step, Failure::ALL[self.coin.below(4) as usize]);
+                self.sim
+                    .machine
+                    .fail(step, Failure::ALL[self.coin.below(4) as usize]);
             }
             // Whoever was interrupted gives up; the forge's webhook is lost.
             if self.act().is_err() {
@@ -199,7 +244,11 @@ impl Day {
         let evening = self.sim.clock.now().plus_seconds(86_400);
         self.sim.clock.set(evening);
         // What is known comes to rest by itself; the reconciler then finds what no webhook told of.
-        let result = self.sim.quiet().and_then(|()| self.sim.reconcile()).and_then(|()| self.sim.quiet());
+        let result = self
+            .sim
+            .quiet()
+            .and_then(|()| self.sim.reconcile())
+            .and_then(|()| self.sim.quiet());
         result.expect("nothing fails any more");
         after_a_start(&self.sim);
         at_rest(&self.sim);
@@ -246,7 +295,10 @@ fn random_days_keep_every_promise() {
     };
     for seed in seeds {
         let result = catch_unwind(AssertUnwindSafe(|| Day::new(seed).live()));
-        assert!(result.is_ok(), "replay with SEED={seed} cargo test --test sim random_days");
+        assert!(
+            result.is_ok(),
+            "replay with SEED={seed} cargo test --test sim random_days"
+        );
     }
 }
 
@@ -273,7 +325,10 @@ fn the_order_of_two_approvals_does_not_change_the_outcome() {
             assert!(replies.iter().all(Result::is_ok), "{replies:?}");
         } else {
             for command in commands {
-                sim.give_all(vec![command]).expect("nothing fails").remove(0).expect("it counts");
+                sim.give_all(vec![command])
+                    .expect("nothing fails")
+                    .remove(0)
+                    .expect("it counts");
             }
         }
         let ended = sim.request_of(&number).expect("it is there");
@@ -287,7 +342,11 @@ fn the_order_of_two_approvals_does_not_change_the_outcome() {
         crate::checks::summary(&sim)
     };
     let one = come_to(["Bea", "Cem"], false);
-    for (order, together) in [(["Cem", "Bea"], false), (["Bea", "Cem"], true), (["Cem", "Bea"], true)] {
+    for (order, together) in [
+        (["Cem", "Bea"], false),
+        (["Bea", "Cem"], true),
+        (["Cem", "Bea"], true),
+    ] {
         assert_eq!(come_to(order, together), one, "{order:?} together: {together}");
     }
 }
@@ -305,7 +364,11 @@ fn a_webhook_is_not_lost_behind_a_hint_of_the_reconciler() {
     // A push whose webhook is lost; then one that is told of while the first is being read.
     sim.forge.changes.get_mut(&number).expect("it was opened").head = commit("1b");
     sim.reconcile().expect("nothing fails");
-    sim.meanwhile = Some(Push { number: number.clone(), head: commit("1c"), delivery: "d2".into() });
+    sim.meanwhile = Some(Push {
+        number: number.clone(),
+        head: commit("1c"),
+        delivery: "d2".into(),
+    });
     sim.quiet().expect("nothing fails");
     assert_eq!(sim.request_of(&number).and_then(|it| it.head), Some(commit("1c")));
     at_rest(&sim);
@@ -325,32 +388,54 @@ fn a_green_whose_answer_was_lost_is_taken_back() {
     sim.machine.fail_next_call(Failure::ErrorDone);
     sim.round().expect("only the answer is lost");
     let place = (APP.to_owned(), commit("1a"), MAIN.to_owned());
-    assert_eq!(sim.forge.statuses[&place], GateState::Success, "the forge has taken it");
+    assert_eq!(
+        sim.forge.statuses[&place],
+        GateState::Success,
+        "the forge has taken it"
+    );
     day::push(&mut sim, APP, 1, "1b", "src/a.rs", "d2").expect("nothing fails");
     sim.quiet().expect("nothing fails");
-    assert_ne!(sim.forge.statuses[&place], GateState::Success, "green on a head that nobody asks for");
+    assert_ne!(
+        sim.forge.statuses[&place],
+        GateState::Success,
+        "green on a head that nobody asks for"
+    );
     day::push(&mut sim, APP, 1, "1a", "src/a.rs", "d3").expect("nothing fails");
     sim.quiet().expect("nothing fails");
-    assert_ne!(sim.forge.statuses[&place], GateState::Success, "green on a head that nobody approved again");
+    assert_ne!(
+        sim.forge.statuses[&place],
+        GateState::Success,
+        "green on a head that nobody approved again"
+    );
 }
 
 /// The engine's own thread: after an I/O error everybody who waits, and everybody who asks later, is told that it has
 /// stopped; whoever was told yes finds it in the journal.
 #[test]
 fn an_engine_that_met_an_io_error_stops_for_good() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .expect("a runtime");
     for step in 1..=24 {
         let mut sim = Sim::new(Machine::new([]), vec![Survival::Synced]);
         sim.start().expect("nothing fails");
         let machine = sim.machine.clone();
-        machine.fail(machine.steps().len() as u64 + step * 5, Failure::ALL[2 + step as usize % 2]);
+        machine.fail(
+            machine.steps().len() as u64 + step * 5,
+            Failure::ALL[2 + step as usize % 2],
+        );
         let engine = Engine::start(sim.into_writer()).expect("the engine starts");
         let told: Vec<String> = runtime.block_on(async {
             let ask = |n: u32| {
                 let engine = engine.clone();
                 let reason = format!("reason {n}");
                 async move {
-                    let command = Command::RefuseCeremony { person: None, request: None, reason: reason.clone() };
+                    let command = Command::RefuseCeremony {
+                        person: None,
+                        request: None,
+                        reason: reason.clone(),
+                    };
                     (reason, engine.submit(Actor::System, command).await)
                 }
             };
@@ -378,9 +463,15 @@ fn an_engine_that_met_an_io_error_stops_for_good() {
         drop(engine);
         machine.restart(Survival::Synced);
         let journal = Sim::journal_of(machine);
-        let journal: Vec<String> = journal.iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect();
+        let journal: Vec<String> = journal
+            .iter()
+            .map(|it| String::from_utf8_lossy(it).into_owned())
+            .collect();
         for reason in told {
-            let times = journal.iter().filter(|it| it.contains(&format!("\"{reason}\""))).count();
+            let times = journal
+                .iter()
+                .filter(|it| it.contains(&format!("\"{reason}\"")))
+                .count();
             assert_eq!(times, 1, "{reason} was acknowledged");
         }
     }

@@ -25,8 +25,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub const ALL: [Failure; 4] =
-        [Failure::CrashBefore, Failure::CrashAfter, Failure::ErrorUndone, Failure::ErrorDone];
+    pub const ALL: [Failure; 4] = [
+        Failure::CrashBefore,
+        Failure::CrashAfter,
+        Failure::ErrorUndone,
+        Failure::ErrorDone,
+    ];
 }
 
 /// What is left for the next start.
@@ -120,7 +124,10 @@ impl Machine {
 
     /// A handle for the database.
     pub fn storage(&self) -> Storage {
-        Storage { start: self.state().start, machine: self.clone() }
+        Storage {
+            start: self.state().start,
+            machine: self.clone(),
+        }
     }
 
     /// Takes one step of a kind, for calls to the world outside.
@@ -178,7 +185,9 @@ impl Machine {
                 Survival::Torn(seed) => seed | 1,
                 Survival::Process | Survival::Synced => 0,
             });
-            let lost = std::mem::take(&mut state.forsaken).into_iter().chain(std::mem::take(&mut state.unsynced));
+            let lost = std::mem::take(&mut state.forsaken)
+                .into_iter()
+                .chain(std::mem::take(&mut state.unsynced));
             let mut image = std::mem::take(&mut state.durable);
             if coin.0 != 0 {
                 for it in lost {
@@ -196,7 +205,9 @@ impl Machine {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no thread panics while it holds the machine")
+        self.0
+            .lock()
+            .expect("no thread panics while it holds the machine")
     }
 }
 
@@ -207,9 +218,20 @@ impl State {
         }
         self.steps.push(kind);
         // A failure whose step went by while nobody looked is overdue: it strikes now.
-        let due = self.failures.iter().position(|(at, _)| *at <= self.steps.len() as u64);
-        let called = if kind == StepKind::Contact { self.next_call.take() } else { None };
-        let Some(failure) = due.and_then(|it| self.failures.remove(it)).map(|it| it.1).or(called) else {
+        let due = self
+            .failures
+            .iter()
+            .position(|(at, _)| *at <= self.steps.len() as u64);
+        let called = if kind == StepKind::Contact {
+            self.next_call.take()
+        } else {
+            None
+        };
+        let Some(failure) = due
+            .and_then(|it| self.failures.remove(it))
+            .map(|it| it.1)
+            .or(called)
+        else {
             return Fate::Done;
         };
         self.n_failed += 1;
