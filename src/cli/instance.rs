@@ -206,7 +206,13 @@ fn passphrase_of(
     is_new: bool,
 ) -> Result<Zeroizing<String>, Error> {
     if is_new {
-        write_private(&data_dir.join(UNFINISHED), b"")?;
+        let path = data_dir.join(UNFINISHED);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| Error::Io { path, source })?;
     }
     if let Some(passphrase) = set {
         return Ok(Zeroizing::new(passphrase.to_owned()));

@@ -14,6 +14,7 @@ use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::web;
 use crate::web::app::{App, SetUpToken};
 use actix_web::web::Data;
+use futures_util::future::select_all;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -164,6 +165,7 @@ async fn serve(
         log_origin: log_key.name().to_owned(),
         log_key,
         set_up_token: Mutex::new(None),
+        strangers: Mutex::new((clock.now(), 0)),
         set_up_file: settings.data_dir.join(SETUP_URL),
     });
     let socket = match admin_socket(&settings.data_dir) {
@@ -202,17 +204,33 @@ async fn serve(
         forges,
         public_url,
     };
-    actix_web::rt::spawn(run_timers(store, clock, engine.clone()));
-    actix_web::rt::spawn(run_intake(surroundings.clone()));
-    actix_web::rt::spawn(run_statuses(surroundings.clone()));
-    actix_web::rt::spawn(run_merges(surroundings.clone()));
-    actix_web::rt::spawn(run_reconciler(surroundings));
+    let engine_of_timers = engine.clone();
+    let followers = vec![
+        actix_web::rt::spawn(async move {
+            run_timers(store, clock, engine_of_timers).await;
+            Ok(())
+        }),
+        actix_web::rt::spawn(run_intake(surroundings.clone())),
+        actix_web::rt::spawn(run_statuses(surroundings.clone())),
+        actix_web::rt::spawn(run_merges(surroundings.clone())),
+        actix_web::rt::spawn(run_reconciler(surroundings)),
+    ];
     let handles = [server.handle(), host_server.handle()];
     actix_web::rt::spawn(host_server);
     let serving = actix_web::rt::spawn(server);
     let code = tokio::select! {
         () = stop_asked() => OK,
         () = engine.stopped() => MUST_RESTART,
+        // None of them ever ends by itself. Without one, a green that should go would stay: better no server.
+        (ended, ..) = select_all(followers) => {
+            let why = match ended {
+                Ok(Ok(())) => "it ended".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(%why, "a follower has stopped; so does the server");
+            MUST_RESTART
+        }
         _ = serving => FAILED,
     };
     for handle in handles {

@@ -23,6 +23,8 @@ pub struct Place {
 
 /// Row of the current epoch in the counters: its number and the log's origin.
 pub const EPOCH: &[u8] = b"epoch";
+/// Row of the newest change to rules or to who is who: requests opened before it are judged anew.
+pub const RULES: &[u8] = b"rules";
 /// Rows of the keys that were ever active begin so.
 pub const KEY_PREFIX: &[u8] = b"key/";
 
@@ -40,6 +42,17 @@ pub struct KeyRecord {
 
 /// Makes one event true.
 pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
+    if matches!(
+        event,
+        Event::PolicyActivated { .. }
+            | Event::ProjectChanged { .. }
+            | Event::ProjectRemoved { .. }
+            | Event::PersonCreated { .. }
+            | Event::PersonChanged { .. }
+            | Event::AccountLinked { .. }
+    ) {
+        state.put_raw(Table::Counters, RULES, &at.seq.to_be_bytes())?;
+    }
     match event {
         Event::EpochOpened { epoch, origin, .. } => {
             state.put_raw(Table::Counters, EPOCH, &encode(&(epoch, origin)))
@@ -317,6 +330,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 decided_at: at.time,
                 comment: comment.clone(),
                 credential: *credential_sha256,
+                passkey: credential_id.clone(),
                 seq: at.seq,
             });
             record.changed_seq = at.seq;
@@ -638,6 +652,13 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
             Table::Heads,
             head_row(change, &before.head, &before.target).as_bytes(),
         )?;
+    }
+    if *merged
+        && let Some(id) = request
+        && let Some(gate) = state.get::<Request>(id.as_str())?
+        && let Some(deadline) = gate.expires_at
+    {
+        state.delete_raw(Table::Deadlines, &deadline_row(deadline, id))?;
     }
     if *open && request.is_some() {
         state.put_raw(Table::Heads, head_row(change, head, target).as_bytes(), &[])?;

@@ -281,6 +281,8 @@ pub struct Decide {
     pub challenge_issued_at: Time,
     /// Digest of the subject the person was shown.
     pub subject_sha256: Digest,
+    /// Digest of the policy the intent names.
+    pub policy_sha256: Digest,
     pub proof: CeremonyProof,
 }
 

@@ -152,6 +152,9 @@ pub struct Decision {
     pub comment: String,
     /// Digest of the credential file; its id is `crd_` and these digits.
     pub credential: Digest,
+    /// The passkey it was made with: revoked, it takes the decision with it while the quorum is not met.
+    #[serde(default)]
+    pub passkey: Option<String>,
     /// Journal position of `decision.recorded`.
     pub seq: u64,
 }

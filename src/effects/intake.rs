@@ -11,61 +11,62 @@ use crate::effects::pace::Pace;
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::evidence::subject::{ChangeSubject, files_digest};
 use crate::outbound;
-use futures_util::StreamExt;
-use futures_util::stream;
+use std::collections::HashMap;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
-/// Changes read at once: enough to keep a forge busy, few enough not to look like an attack.
+/// Changes of one project read at once: enough to keep a forge busy, few enough not to look like an attack.
 const AT_ONCE: usize = 4;
+/// Changes read at once over all projects.
+const IN_FLIGHT_MAX: usize = 32;
 /// Hints looked at in one round.
-const ROUND_MAX: usize = 256;
+const ROUND_MAX: usize = 16_384;
 /// Hints also grow due by time.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often an open change is read again because the forge has not finished preparing it, before it is judged by the
 /// strictest rules as it is.
 const UNFINISHED_TRIES: u32 = 4;
 
-enum Read1 {
+enum Look {
     Done,
     /// Not now; at the earliest after that.
     Later(Option<Duration>),
 }
 
-/// Works off hints, for ever.
-pub async fn run_intake(at: Surroundings) {
+/// Works off hints, for ever. Every read is a task of its own, so that a forge that hangs holds up nobody else's changes.
+pub async fn run_intake(at: Surroundings) -> Result<(), Trouble> {
     let mut grown = at.engine.watch_size();
     let mut pace: Pace<ChangeKey> = Pace::new();
+    let mut on_the_way: JoinSet<(ChangeKey, Result<Look, Trouble>)> = JoinSet::new();
+    let mut busy: HashMap<ChangeKey, ProjectId> = HashMap::new();
     loop {
-        match hints(&at) {
-            Ok(hints) => {
-                let due: Vec<_> = hints.into_iter().filter(|(key, _)| pace.is_due(key)).collect();
-                let results: Vec<_> = stream::iter(due)
-                    .map(|(key, hint)| {
-                        let tries = pace.failures(&key);
-                        let at = &at;
-                        async move {
-                            let result = look(at, &key, hint, tries).await;
-                            (key, result)
-                        }
-                    })
-                    .buffer_unordered(AT_ONCE)
-                    .collect()
-                    .await;
-                for (key, result) in results {
-                    match result {
-                        Ok(Read1::Done) => pace.done(&key),
-                        Ok(Read1::Later(wait)) => pace.failed(&key, wait),
-                        Err(error) => {
-                            tracing::warn!(%error, project = %key.project, change = key.number, "a change can't be read yet");
-                            pace.failed(&key, None);
-                        }
+        for (key, hint) in hints(&at)? {
+            let of_its_project = busy.values().filter(|it| **it == key.project).count();
+            let room = busy.len() < IN_FLIGHT_MAX && of_its_project < AT_ONCE;
+            if !room || busy.contains_key(&key) || !pace.is_due(&key) {
+                continue;
+            }
+            busy.insert(key.clone(), key.project.clone());
+            let (tries, at) = (pace.failures(&key), at.clone());
+            on_the_way.spawn(async move {
+                let result = look(&at, &key, hint, tries).await;
+                (key, result)
+            });
+        }
+        tokio::select! {
+            Some(finished) = on_the_way.join_next() => {
+                let (key, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
+                busy.remove(&key);
+                match result {
+                    Ok(Look::Done) => pace.done(&key),
+                    Ok(Look::Later(wait)) => pace.failed(&key, wait),
+                    Err(error) => {
+                        tracing::warn!(%error, project = %key.project, change = key.number, "a change can't be read yet");
+                        pace.failed(&key, None);
                     }
                 }
             }
-            Err(error) => tracing::error!(%error, "hints can't be read"),
-        }
-        tokio::select! {
-            changed = grown.changed() => if changed.is_err() { return },
+            changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
@@ -88,14 +89,14 @@ fn hints(at: &Surroundings) -> Result<Vec<(ChangeKey, u64)>, Trouble> {
         .collect())
 }
 
-async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Result<Read1, Trouble> {
+async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Result<Look, Trouble> {
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&key.project, &snapshot)?
     };
     let Some(connected) = connected else {
         forget(at, key, hint, "the project is no longer gated").await?;
-        return Ok(Read1::Done);
+        return Ok(Look::Done);
     };
     let forge_project = &connected.project.settings.forge_project_id;
     let facts = match connected
@@ -106,7 +107,7 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
         Ok(facts) => facts,
         Err(outbound::Error::Status { code: 404, .. }) => {
             forget(at, key, hint, "the forge shows no such change").await?;
-            return Ok(Read1::Done);
+            return Ok(Look::Done);
         }
         Err(error) => {
             let wait = match &error {
@@ -119,13 +120,13 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
                 change = key.number,
                 "a change can't be read now"
             );
-            return Ok(Read1::Later(wait));
+            return Ok(Look::Later(wait));
         }
     };
     let unfinished =
         facts.state == ChangeState::Open && (facts.files.incomplete.is_some() || facts.base.is_empty());
     if unfinished && tries < UNFINISHED_TRIES {
-        return Ok(Read1::Later(None));
+        return Ok(Look::Later(None));
     }
     let files_sha256 = files_digest(&facts.files);
     let subject = subject(&connected, &facts, files_sha256)?;
@@ -142,7 +143,7 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
         fresh: RequestId::from_random(bits),
     };
     at.engine.submit(actor, command).await?;
-    Ok(Read1::Done)
+    Ok(Look::Done)
 }
 
 async fn forget(at: &Surroundings, key: &ChangeKey, hint: u64, reason: &str) -> Result<(), Trouble> {

@@ -3,12 +3,17 @@
 
 use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
+use crate::domain::facts::ChangeState;
 use crate::domain::ids::RequestId;
-use crate::domain::request::{Change, GateState, MergeRecord, Request, Status, change_row};
+use crate::domain::request::{
+    Change, ConfirmedStatus, GateState, MergeRecord, Request, Status, StatusKey, change_row,
+};
 use crate::domain::state::Read;
+use crate::domain::time::Time;
 use crate::effects::pace::Pace;
-use crate::effects::{Surroundings, Trouble};
+use crate::effects::{Connected, Surroundings, Trouble};
 use crate::engine::Submission;
+use crate::evidence::subject::files_digest;
 use crate::forge::MergeOutcome;
 use crate::store::Snapshot;
 use std::collections::BTreeMap;
@@ -22,21 +27,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const NOT_READY: Duration = Duration::from_secs(2);
 
 /// Merges what is approved, for ever.
-pub async fn run_merges(at: Surroundings) {
+pub async fn run_merges(at: Surroundings) -> Result<(), Trouble> {
     let mut grown = at.engine.watch_size();
     let mut open: BTreeMap<RequestId, u64> = BTreeMap::new();
     let mut pace: Pace<RequestId> = Pace::new();
-    let mut next = match at.store.read().and_then(|it| it.cursor(FOLLOWER)) {
-        Ok(next) => next,
-        Err(error) => {
-            tracing::error!(%error, "the merge follower's cursor can't be read");
-            return;
-        }
-    };
+    let mut next = at.store.read()?.cursor(FOLLOWER)?;
     loop {
-        if let Err(error) = follow(&at, &mut next, &mut open) {
-            tracing::error!(%error, "the journal can't be followed");
-        }
+        follow(&at, &mut next, &mut open)?;
         let due: Vec<RequestId> = open.keys().filter(|it| pace.is_due(it)).cloned().collect();
         // One at a time: a merge changes what the next one merges into.
         for request in due {
@@ -62,7 +59,7 @@ pub async fn run_merges(at: Surroundings) {
             }
         }
         tokio::select! {
-            changed = grown.changed() => if changed.is_err() { return },
+            changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
@@ -77,14 +74,23 @@ fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>
             return Ok(());
         }
         for (seq, leaf) in entries {
-            let event = Snapshot::event(&leaf)?;
-            if let Event::StatusConfirmed {
-                state: GateState::Success,
-                request: Some(request),
-                refused: None,
-                ..
-            } = event
-            {
+            let due = match Snapshot::event(&leaf)? {
+                Event::StatusConfirmed {
+                    state: GateState::Success,
+                    request: Some(request),
+                    refused: None,
+                    ..
+                } => Some(request),
+                // A draft that was approved becomes ready: its status is green already.
+                Event::ChangeObserved {
+                    open: true,
+                    draft: false,
+                    request: Some(request),
+                    ..
+                } => Some(request),
+                _ => None,
+            };
+            if let Some(request) = due {
                 open.entry(request).or_insert(seq);
             }
             *next = seq + 1;
@@ -102,28 +108,43 @@ enum Merged {
 }
 
 async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged, Trouble> {
-    let (head, number, connected) = {
-        let snapshot = at.store.read()?;
-        let Some(request) = snapshot.get::<Request>(id.as_str())? else {
-            return Ok(Merged::Ended);
-        };
-        let green = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
-        let asked = snapshot.get::<MergeRecord>(id.as_str())?.is_some();
-        let (Some(key), Some(head), true, false) = (&request.change, &request.head, green, asked) else {
-            return Ok(Merged::Ended);
-        };
-        let change = snapshot.get::<Change>(&change_row(key))?;
-        let current = change.is_some_and(|it| it.open && !it.draft && it.request.as_ref() == Some(id));
-        let Some(connected) = at.connected(&key.project, &snapshot)? else {
-            return Ok(Merged::Ended);
-        };
-        if !current || !connected.project.settings.auto_merge {
-            return Ok(Merged::Ended);
-        }
-        (head.clone(), key.number, connected)
+    let Some((change, expires_at, connected)) = due(at, id)? else {
+        return Ok(Merged::Ended);
     };
     let forge_project = &connected.project.settings.forge_project_id;
-    let (merged, commit, refused) = match connected.forge.merge(forge_project, number, &head).await {
+    // The forge pins the head alone. Target, merge base and files are what was approved too, so the change is read once
+    // more, and what differs is left to a new request.
+    let now = connected
+        .forge
+        .change(&change.key.project, forge_project, change.key.number)
+        .await
+        .map_err(|e| Trouble::Forge(connected.forge.explain(&e)))?;
+    let same = now.state == ChangeState::Open
+        && !now.draft
+        && now.head == change.head
+        && now.target == change.target
+        && now.base == change.base
+        && now.source_project_id == change.source_project_id
+        && files_digest(&now.files) == change.files_sha256;
+    if !same {
+        let hint = Command::HintChange {
+            change: change.key.clone(),
+        };
+        at.engine.submit(Actor::System, hint).await?;
+        let reason = "the change is not what was approved; it is read anew".to_owned();
+        return Ok(Merged::Later {
+            after: Some(NOT_READY),
+            reason,
+        });
+    }
+    if expires_at.is_some_and(|it| at.clock.now() >= it) {
+        return Ok(Merged::Ended);
+    }
+    let (merged, commit, refused) = match connected
+        .forge
+        .merge(forge_project, change.key.number, &change.head)
+        .await
+    {
         MergeOutcome::Merged { commit } => (true, commit, None),
         MergeOutcome::HeadMoved => (
             false,
@@ -153,4 +174,38 @@ async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged,
     };
     at.engine.submit_with(submission).await?;
     Ok(Merged::Ended)
+}
+
+/// The change to merge, until when, and where; `None` when there is nothing (more) to merge for this request.
+fn due(at: &Surroundings, id: &RequestId) -> Result<Option<(Change, Option<Time>, Connected)>, Trouble> {
+    let snapshot = at.store.read()?;
+    let Some(request) = snapshot.get::<Request>(id.as_str())? else {
+        return Ok(None);
+    };
+    let approved = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
+    let asked = snapshot.get::<MergeRecord>(id.as_str())?.is_some();
+    let (Some(key), true, false) = (&request.change, approved, asked) else {
+        return Ok(None);
+    };
+    let Some(change) = snapshot.get::<Change>(&change_row(key))? else {
+        return Ok(None);
+    };
+    let current = change.open
+        && !change.draft
+        && change.request.as_ref() == Some(id)
+        && Some(&change.head) == request.head.as_ref()
+        && Some(&change.target) == request.target.as_ref();
+    let status = StatusKey {
+        project: key.project.clone(),
+        head: change.head.clone(),
+        target: change.target.clone(),
+    };
+    let green = snapshot
+        .get::<ConfirmedStatus>(&status.row())?
+        .is_some_and(|it| it.state == GateState::Success && it.refused.is_none());
+    let Some(connected) = at.connected(&key.project, &snapshot)? else {
+        return Ok(None);
+    };
+    let wanted = current && green && connected.project.settings.auto_merge;
+    Ok(wanted.then_some((change, request.expires_at, connected)))
 }

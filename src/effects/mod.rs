@@ -65,7 +65,7 @@ struct Connected {
 
 /// Why a follower could not do its work now.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub enum Trouble {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]

@@ -8,14 +8,20 @@ use crate::domain::request::{Change, ChangeKey};
 use crate::domain::state::{Read, Table, decode};
 use crate::effects::{Surroundings, Trouble};
 use crate::forge::ChangeHead;
+use futures_util::StreamExt;
+use futures_util::stream;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A lost webhook is made good within a minute; half of that leaves room for a slow forge.
-const EVERY: Duration = Duration::from_secs(30);
+/// A lost webhook is made good within a minute; less than half of that leaves room for a slow forge.
+const EVERY: Duration = Duration::from_secs(25);
+/// Longest time one project may take.
+const ONE_MAX: Duration = Duration::from_secs(20);
+/// Projects at once.
+const AT_ONCE: usize = 16;
 
 /// Reconciles all projects, for ever; at once after a start, since anything may have happened meanwhile.
-pub async fn run_reconciler(at: Surroundings) {
+pub async fn run_reconciler(at: Surroundings) -> Result<(), Trouble> {
     loop {
         let projects = match at
             .store
@@ -29,11 +35,18 @@ pub async fn run_reconciler(at: Surroundings) {
                 Vec::new()
             }
         };
-        for project in projects.iter().filter(|it| !it.removed) {
-            if let Err(error) = reconcile(&at, project).await {
-                tracing::warn!(%error, project = %project.id, "a project can't be reconciled now");
-            }
-        }
+        // Side by side and each within its time: a forge that hangs costs the others nothing.
+        stream::iter(projects.iter().filter(|it| !it.removed))
+            .for_each_concurrent(AT_ONCE, |project| async {
+                let in_time = tokio::time::timeout(ONE_MAX, reconcile(&at, project)).await;
+                match in_time.unwrap_or_else(|_| Err(Trouble::Forge("the forge takes too long".into()))) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, project = %project.id, "a project can't be reconciled now");
+                    }
+                }
+            })
+            .await;
         tokio::time::sleep(EVERY).await;
     }
 }

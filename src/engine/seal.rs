@@ -182,7 +182,8 @@ impl Writer {
             }),
             policy_name: &draft.request.policy.name,
             policy_version: draft.request.policy.version,
-            policy_opening_sha256: None,
+            policy_opening_sha256: (draft.opening.policy.sha256 != draft.request.policy.sha256)
+                .then_some(draft.opening.policy.sha256),
             quorum: u64::from(needed),
             requested_at: &requested_at,
             decided_at: &decided_at,

@@ -6,6 +6,7 @@ use crate::domain::command::{Command, Reply};
 use crate::domain::decide::{Plan, decide};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::Digest;
+use crate::domain::refusal::Refusal;
 use crate::domain::request::{ChangeKey, change_row};
 use crate::domain::state::{Fault, Read, Table, Write};
 use crate::domain::time::Time;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 /// Commands committed together at the most: enough that a burst costs one flush, few enough that the first of them does
 /// not wait long.
 pub(super) const GROUP_COMMANDS_MAX: usize = 256;
+
+/// A position with as many digits as any: 2^53 - 1, the largest integer the journal's readers take.
+const SEQ_LONGEST: u64 = (1 << 53) - 1;
 
 /// How far the host's clock may stand behind the journal before decisions are refused, in milliseconds.
 const CLOCK_BEHIND_MS_MAX: i64 = 2_000;
@@ -130,6 +134,17 @@ impl Writer {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Err(Error::Sealed(error.to_string()))),
         };
+        // The same holds for what the journal can't take: found before the first byte, it costs one command, not the
+        // process. The position only has to be as long as any can get.
+        for step in &prepared.steps {
+            if let Ready::Event(event) = step
+                && let Err(reason) = encode_leaf(event, &submission.actor, SEQ_LONGEST, now)
+            {
+                tracing::error!(%reason, "a command is too large for the journal");
+                let refusal = Refusal::invalid("body", "This is more than one journal entry can hold.");
+                return Ok(Err(Error::Refused(refusal)));
+            }
+        }
         let reply = reply.map(|it| match (it, prepared.credential) {
             (Reply::Decided { status, .. }, Some(credential)) => Reply::Decided { status, credential },
             (other, _) => other,

@@ -277,7 +277,8 @@ fn named(
             Err(format!("{id} rejects what was {word}"))
         }
         (Answer::Approve, Outcome::Approved) if rules.is_empty() => {
-            Err(format!("the outcome does not name {id}"))
+            // An approval given before the quorum was met by others, or by somebody who lost the right to it since.
+            Ok(format!("{id} approves too; the outcome did not count it"))
         }
         (Answer::Approve, Outcome::Approved) => {
             Ok(format!("the outcome names {id} for {}", rules.join(", ")))

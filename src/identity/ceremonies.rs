@@ -47,6 +47,7 @@ pub enum Purpose {
         nonce: [u8; 32],
         challenge: [u8; 32],
         subject_sha256: Digest,
+        policy_sha256: Digest,
         issued_at: Time,
         state: Box<PasskeyAuthentication>,
     },
@@ -89,10 +90,14 @@ impl Ceremonies {
         let mut ongoing = self.lock();
         ongoing.open.retain(|_, it| it.expires_at > now);
         ongoing.answered.retain(|_, (_, until)| *until > now);
-        if ongoing.open.len() >= ONGOING_MAX {
+        // Anybody may start a sign-in: a flood of them pushes out sign-ins, never somebody's decision.
+        let sign_in = matches!(purpose, Purpose::SignIn { .. });
+        let alike = |it: &Ceremony| matches!(it.purpose, Purpose::SignIn { .. }) == sign_in;
+        if ongoing.open.values().filter(|it| alike(it)).count() >= ONGOING_MAX {
             let oldest = ongoing
                 .open
                 .iter()
+                .filter(|(_, it)| alike(it))
                 .min_by_key(|(_, it)| it.expires_at)
                 .map(|(id, _)| id.clone());
             if let Some(oldest) = oldest {

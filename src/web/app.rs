@@ -18,6 +18,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use subtle::ConstantTimeEq;
 
+/// Refused ceremonies of nobody known that are journalled in a minute at the most.
+const STRANGERS_A_MINUTE_MAX: u32 = 20;
+
 /// Seals a secret under its name.
 pub type Seal = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
 
@@ -43,6 +46,8 @@ pub struct App {
     pub log_key: VerifierKey,
     pub log_origin: String,
     pub set_up_token: Mutex<Option<SetUpToken>>,
+    /// Since when, and how many ceremonies of nobody known were journalled in that minute.
+    pub strangers: Mutex<(Time, u32)>,
     /// Where the set-up link stands on disk.
     pub set_up_file: PathBuf,
 }
@@ -127,6 +132,27 @@ impl App {
         token
             .as_ref()
             .is_some_and(|it| bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at)
+    }
+
+    /// Whether one more refused ceremony of nobody known goes into the journal. Anybody can cause them, and the journal
+    /// keeps what it holds: past a few a minute they are only counted in the log.
+    pub fn may_journal_a_stranger(&self) -> bool {
+        let now = self.now();
+        let mut seen = self
+            .strangers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if seen.0.seconds_until(now) >= 60 {
+            if seen.1 > STRANGERS_A_MINUTE_MAX {
+                tracing::warn!(
+                    count = seen.1,
+                    "sign-ins with unknown passkeys were refused within a minute"
+                );
+            }
+            *seen = (now, 0);
+        }
+        seen.1 = seen.1.saturating_add(1);
+        seen.1 <= STRANGERS_A_MINUTE_MAX
     }
 
     /// The set-up link has been used.

@@ -97,11 +97,11 @@ impl Caller {
         }
     }
 
-    /// Lets through admins and keys with the scope `admin`.
+    /// Lets through admins and keys with the scope `admin` that are bound to no project.
     pub fn administers(&self) -> Result<(), Problem> {
         let may = match self {
             Caller::Person(it) => it.has(Role::Admin),
-            Caller::Key(it) => it.scopes.contains(&Scope::Admin),
+            Caller::Key(it) => it.projects.is_empty() && it.scopes.contains(&Scope::Admin),
         };
         if may {
             Ok(())
@@ -112,11 +112,14 @@ impl Caller {
         }
     }
 
-    /// Lets through admins, auditors and keys with the scope `audit` or `admin`.
+    /// Lets through admins, auditors and keys with the scope `audit` or `admin` that are bound to no project.
     pub fn audits(&self) -> Result<(), Problem> {
         let may = match self {
             Caller::Person(it) => it.has(Role::Admin) || it.has(Role::Auditor),
-            Caller::Key(it) => it.scopes.contains(&Scope::Audit) || it.scopes.contains(&Scope::Admin),
+            Caller::Key(it) => {
+                it.projects.is_empty()
+                    && (it.scopes.contains(&Scope::Audit) || it.scopes.contains(&Scope::Admin))
+            }
         };
         if may {
             Ok(())

@@ -1,6 +1,9 @@
 //! The black-box tests: one binary, so that it links once.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that can't go on should stop where it stands"
+)]
 
 mod admin_cli;
 mod bad_input;

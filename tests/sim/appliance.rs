@@ -443,6 +443,7 @@ impl Sim {
             comment: comment.into(),
             challenge_issued_at: now,
             subject_sha256: record.subject_sha256,
+            policy_sha256: record.policy.sha256,
             proof: Passkey::of(&who.name).sign(nonce, &intent, counter),
             intent,
         }))
@@ -693,7 +694,7 @@ impl Sim {
         let (wanted, journal_size, project) = {
             let snapshot = self.read();
             let last: Option<ConfirmedStatus> = snapshot.get(&key.row()).expect("statuses read");
-            let wanted = match wanted_status(key, &snapshot).expect("the state is sound") {
+            let wanted = match wanted_status(key, doubtful, &snapshot).expect("the state is sound") {
                 Some(wanted) => wanted,
                 None if doubtful && !landed(key, &snapshot) => WantedStatus {
                     state: GateState::Pending,

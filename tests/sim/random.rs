@@ -376,7 +376,7 @@ fn a_webhook_is_not_lost_behind_a_hint_of_the_reconciler() {
 
 /// A green whose answer got lost is taken back when the change moves on before the follower asks again.
 #[test]
-#[ignore = "effects::status does not record that it is about to show green"]
+#[ignore = "effects::status forgets that an answer was lost; see appliance::MENDED"]
 fn a_green_whose_answer_was_lost_is_taken_back() {
     let mut sim = Sim::new(Machine::new([]), vec![Survival::Process]);
     for idx in 0..6 {

@@ -2,14 +2,15 @@
 
 use crate::domain::apply::head_prefix;
 use crate::domain::decide::administration::live_project;
-use crate::domain::decide::requests::{ended, opened, policy_in_force};
+use crate::domain::decide::requests::{InForce, ended, opened, policy_in_force};
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
 use crate::domain::facts::{ChangeFacts, ChangeState, Contributor, Part};
 use crate::domain::ids::{Digest, IntegrationId, PersonId, RequestId};
 use crate::domain::people::Person;
 use crate::domain::policy::{
-    Asked, BindBase, ControlFiles, NamePattern, Outcome, ProjectDefaults, Question, Unattributed, evaluate,
+    Asked, BindBase, ControlFiles, Evaluation, NamePattern, Outcome, ProjectDefaults, Question, Unattributed,
+    evaluate,
 };
 use crate::domain::project::{Integration, Project};
 use crate::domain::refusal::Refusal;
@@ -119,6 +120,12 @@ pub(super) fn observe(
             steps.extend(opened(&fresh, opening.0, opening.1, None, now, state)?);
         }
         ChangeState::Closed | ChangeState::Merged => {
+            if before.is_none() && facts.state == ChangeState::Merged && gated {
+                // Opened and merged between two looks: nobody was ever asked.
+                steps.push(unapproved(&key, &facts));
+                steps.push(observed(&key, &facts, files_sha256, None));
+                return Ok(Plan::done(steps));
+            }
             let Some(before) = before.filter(|it| it.open) else {
                 return Ok(Plan::done(steps));
             };
@@ -140,20 +147,24 @@ pub(super) fn observe(
                         gate.as_ref()
                             .and_then(|it| void_with(it, Status::Cancelled, because)),
                     );
-                    let merged = facts.merged.clone();
-                    steps.push(Step::event(Event::ExceptionUnapprovedChange {
-                        change: key.clone(),
-                        head: facts.head.clone(),
-                        target: facts.target.clone(),
-                        by: merged.as_ref().and_then(|it| it.by.clone()),
-                        commit: merged.and_then(|it| it.commit),
-                    }));
+                    steps.push(unapproved(&key, &facts));
                 }
             }
             steps.push(observed(&key, &facts, files_sha256, before.request));
         }
     }
     Ok(Plan::done(steps))
+}
+
+fn unapproved(key: &ChangeKey, facts: &ChangeFacts) -> Step {
+    let merged = facts.merged.clone();
+    Step::event(Event::ExceptionUnapprovedChange {
+        change: key.clone(),
+        head: facts.head.clone(),
+        target: facts.target.clone(),
+        by: merged.as_ref().and_then(|it| it.by.clone()),
+        commit: merged.and_then(|it| it.commit),
+    })
 }
 
 /// Whether a branch is one of those a project gates.
@@ -235,6 +246,52 @@ fn opening(
     subject: String,
     state: &impl Read,
 ) -> Result<(Opening, Vec<u8>), Stop> {
+    let Judgement {
+        evaluation,
+        policy,
+        involved,
+    } = judge_change(project, &facts, state)?;
+    let opening = Opening {
+        kind: Kind::Change,
+        subject,
+        title: facts.title.clone(),
+        requester: Requester::ForgeAccount {
+            id: facts.author.id.clone(),
+            name: facts.author.name.clone(),
+        },
+        policy: policy.reference,
+        obligations: evaluation.obligations,
+        break_glass: evaluation.break_glass,
+        trace: evaluation.trace,
+        notes: evaluation.reasons,
+        involved,
+        ttl_seconds: evaluation.ttl,
+        blocked: evaluation.outcome == Outcome::Block,
+        environment: None,
+        project_name: Some(project.path.clone()),
+        claimed: None,
+        digest: None,
+        callback_url: None,
+        skipped_by: evaluation.skipped_by,
+        change: Some(key.clone()),
+        facts: Some(facts),
+    };
+    Ok((opening, policy.bytes))
+}
+
+/// What the rules in force make of a change.
+pub(super) struct Judgement {
+    pub evaluation: Evaluation,
+    pub policy: InForce,
+    pub involved: BTreeMap<PersonId, Involvement>,
+}
+
+/// Judges a change by the rules in force.
+pub(super) fn judge_change(
+    project: &Project,
+    facts: &ChangeFacts,
+    state: &impl Read,
+) -> Result<Judgement, Stop> {
     let settings = &project.settings;
     let defaults = ProjectDefaults {
         methods: settings.methods.clone(),
@@ -254,55 +311,44 @@ fn opening(
         },
     });
     let people = state.all::<Person>()?;
-    let attribution = attribute(&project.integration, &facts, &people);
-    let mut notes = Vec::new();
-    if let Some(stranger) = &attribution.stranger {
+    let attribution = attribute(&project.integration, facts, &people);
+    // An unlinked author or pusher could be anybody's second account. Where several people are asked, that costs one
+    // more; a commit that belongs to nobody always does (policy rule 7).
+    let several = evaluation.obligations.iter().any(|it| it.quorum > 1);
+    if attribution.unattributed_commit || (attribution.unknown_account && several) {
         evaluation = evaluation.for_unattributed(Unattributed::default());
-        notes.push(stranger.clone());
     }
-    evaluation.reasons.extend(notes);
-    let opening = Opening {
-        kind: Kind::Change,
-        subject,
-        title: facts.title.clone(),
-        requester: Requester::ForgeAccount {
-            id: facts.author.id.clone(),
-            name: facts.author.name.clone(),
-        },
-        policy: policy.reference,
-        obligations: evaluation.obligations,
-        break_glass: evaluation.break_glass,
-        trace: evaluation.trace,
-        notes: evaluation.reasons,
+    evaluation.reasons.extend(attribution.notes);
+    Ok(Judgement {
+        evaluation,
+        policy,
         involved: attribution.involved,
-        ttl_seconds: evaluation.ttl,
-        blocked: evaluation.outcome == Outcome::Block,
-        environment: None,
-        project_name: Some(project.path.clone()),
-        claimed: None,
-        digest: None,
-        callback_url: None,
-        skipped_by: evaluation.skipped_by,
-        change: Some(key.clone()),
-        facts: Some(facts),
-    };
-    Ok((opening, policy.bytes))
+    })
 }
 
 struct Attribution {
     involved: BTreeMap<PersonId, Involvement>,
-    /// A commit that maps to nobody, or commits that could not be read: a sentence.
-    stranger: Option<String>,
+    /// A commit maps to nobody, or not all commits could be read.
+    unattributed_commit: bool,
+    /// An author's or pusher's account is linked to nobody.
+    unknown_account: bool,
+    /// Sentences about both.
+    notes: Vec<String>,
 }
 
 /// Maps everyone in a change to people: by linked account, or by an e-mail that is a person's own. Mapping only ever
 /// widens the ban on self-approval (policy rule 7).
 fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]) -> Attribution {
-    let mut involved: BTreeMap<PersonId, Involvement> = BTreeMap::new();
-    let mut stranger = facts
-        .contributors_incomplete
-        .as_ref()
-        .map(|why| format!("Not every contributor could be read: {}", visible(why)));
+    let mut it = Attribution {
+        involved: BTreeMap::new(),
+        unattributed_commit: facts.contributors_incomplete.is_some(),
+        unknown_account: false,
+        notes: Vec::new(),
+    };
+    if let Some(why) = &facts.contributors_incomplete {
+        it.notes
+            .push(format!("Not every contributor could be read: {}", visible(why)));
+    }
     let author = Contributor {
         part: Part::Author,
         account: Some(facts.author.clone()),
@@ -323,29 +369,47 @@ fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]
                 }
                 Part::Pusher => "You pushed to this merge request's branch, so you can't approve it.",
             };
-            let entry = involved.entry(person.id.clone()).or_insert_with(|| Involvement {
-                author,
-                why: why.to_owned(),
-            });
+            let entry = it
+                .involved
+                .entry(person.id.clone())
+                .or_insert_with(|| Involvement {
+                    author,
+                    why: why.to_owned(),
+                });
             entry.author |= author;
         }
-        let is_commit = matches!(
-            contributor.part,
-            Part::CommitAuthor | Part::Committer | Part::CoAuthor
-        );
-        if !found && is_commit {
-            stranger.get_or_insert_with(|| {
-                let email = contributor.email.as_deref().unwrap_or("no e-mail");
-                format!(
-                    "A commit by {} <{}> belongs to nobody who is known here. Add that person (no passkey needed) \
-                     or link the account, and push again.",
-                    visible(&contributor.name),
-                    visible(email)
-                )
-            });
+        if found {
+            continue;
+        }
+        match contributor.part {
+            Part::Author | Part::Pusher => {
+                if !it.unknown_account {
+                    let name = contributor
+                        .account
+                        .as_ref()
+                        .map_or(&contributor.name, |it| &it.username);
+                    it.notes.push(format!(
+                        "The account {} is linked to nobody here, so it could be anybody's. Link it to its person.",
+                        visible(name)
+                    ));
+                }
+                it.unknown_account = true;
+            }
+            Part::CommitAuthor | Part::Committer | Part::CoAuthor => {
+                if !it.unattributed_commit {
+                    let email = contributor.email.as_deref().unwrap_or("no e-mail");
+                    it.notes.push(format!(
+                        "A commit by {} <{}> belongs to nobody who is known here. Add that person (no passkey needed) \
+                         or link the account, and push again.",
+                        visible(&contributor.name),
+                        visible(email)
+                    ));
+                }
+                it.unattributed_commit = true;
+            }
         }
     }
-    Attribution { involved, stranger }
+    it
 }
 
 fn is_person(person: &Person, integration: &IntegrationId, contributor: &Contributor) -> bool {
@@ -376,7 +440,13 @@ pub struct WantedStatus {
 
 /// What the status of one commit and target should say now: the worst of all open changes that share it, so that one
 /// approved change never turns another one green. `None`: leave it as it is.
-pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<WantedStatus>, Fault> {
+///
+/// `in_doubt`: something was sent whose arrival is not known, so the forge may show green whatever was last confirmed.
+pub fn wanted_status(
+    key: &StatusKey,
+    in_doubt: bool,
+    state: &impl Read,
+) -> Result<Option<WantedStatus>, Fault> {
     let prefix = head_prefix(key.project.as_str(), &key.head, &key.target);
     let mut worst: Option<WantedStatus> = None;
     for (row, _) in state.with_prefix(Table::Heads, prefix.as_bytes())? {
@@ -414,26 +484,29 @@ pub fn wanted_status(key: &StatusKey, state: &impl Read) -> Result<Option<Wanted
     }
     // Nothing open asks for this commit any more. A merged change keeps its green; any other green is taken back, lest
     // the commit come back with it.
-    let Some(last) = state.get::<ConfirmedStatus>(&key.row())? else {
-        return Ok(None);
+    let last = state.get::<ConfirmedStatus>(&key.row())?;
+    let request = last.as_ref().and_then(|it| it.request.clone());
+    let asked = match &request {
+        Some(id) => state.get::<Request>(id.as_str())?.and_then(|it| it.change),
+        None => None,
     };
-    let merged = match &last.request {
-        Some(id) => match state.get::<Request>(id.as_str())?.and_then(|it| it.change) {
-            Some(change) => state
-                .get::<Change>(&change_row(&change))?
-                .is_some_and(|it| it.merged),
-            None => false,
-        },
-        None => false,
+    let change: Option<Change> = match asked {
+        Some(key) => state.get(&change_row(&key))?,
+        None => None,
     };
-    Ok(
-        (last.state == GateState::Success && !merged).then(|| WantedStatus {
-            state: GateState::Pending,
-            description: "Superseded: no open merge request asks for this commit".into(),
-            request: last.request,
-            source: None,
-        }),
-    )
+    let merged = change.as_ref().is_some_and(|it| it.merged);
+    let may_be_green = in_doubt || last.is_some_and(|it| it.state == GateState::Success);
+    Ok((may_be_green && !merged).then(|| superseded(request, change)))
+}
+
+/// What a status says when nothing open asks for its commit any more.
+fn superseded(request: Option<RequestId>, change: Option<Change>) -> WantedStatus {
+    WantedStatus {
+        state: GateState::Pending,
+        description: "Superseded: no open merge request asks for this commit".into(),
+        request,
+        source: change.map(|it| it.source),
+    }
 }
 
 fn severity(state: GateState) -> u8 {

@@ -1,6 +1,7 @@
 //! One person's decision: may they, does it count, and does it end the request.
 
 use crate::domain::command::{Decide, Reply};
+use crate::domain::decide::judge::as_judged_now;
 use crate::domain::decide::requests::{candidate, method_of, strongest};
 use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
 use crate::domain::ids::PersonId;
@@ -90,8 +91,13 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     let request: Request = state.get(it.request.as_str())?.ok_or(Refusal::Unknown)?;
     let person: Person = state.get(it.person.as_str())?.ok_or(Refusal::Unknown)?;
     let groups = state.all::<Group>()?;
+    let request = as_judged_now(request, state)?;
     // A new head supersedes the request; whoever was shown the old one learns it here, in the same transaction.
-    if request.status == Status::Superseded || request.subject_sha256 != it.subject_sha256 {
+    // The same holds for the rules: what was signed must name the policy that is in force.
+    if request.status == Status::Superseded
+        || request.subject_sha256 != it.subject_sha256
+        || request.policy.sha256 != it.policy_sha256
+    {
         return Err(Refusal::StaleSubject.into());
     }
     if let Some(why) = eligibility(&request, &person, &groups, now).why_not {
@@ -120,7 +126,7 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     };
     let outcome = match it.answer {
         Answer::Reject => Some(rejected(&request)),
-        Answer::Approve => approved(&request, own, &groups, now, state)?,
+        Answer::Approve => approved(&request, own, !it.comment.trim().is_empty(), &groups, now, state)?,
     };
     let status = outcome.as_ref().map_or(Status::Pending, |it| it.status);
     let draft = DecisionDraft {
@@ -159,28 +165,53 @@ fn rejected(request: &Request) -> OutcomeDraft {
     }
 }
 
-/// The outcome, if this approval is the one that was missing. Everyone who approved before is judged anew: who lost the
-/// role, the group or the passkey since counts no more.
+/// Everyone who approved before and still may, judged anew: who lost the role, the group or the passkey since counts no
+/// more.
+fn approvers(
+    request: &Request,
+    groups: &[Group],
+    state: &impl Read,
+) -> Result<Vec<(Candidate, bool)>, Fault> {
+    let mut candidates = Vec::new();
+    for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
+        let Some(person) = state.get::<Person>(decision.person.as_str())? else {
+            continue;
+        };
+        let passkey_lives = decision
+            .passkey
+            .as_ref()
+            .is_none_or(|id| person.live_passkeys().any(|it| it.credential_id == *id));
+        if person.has(Role::Approver) && passkey_lives {
+            let reasoned = !decision.comment.trim().is_empty();
+            candidates.push((
+                candidate(&person, decision.method, &request.involved, groups),
+                reasoned,
+            ));
+        }
+    }
+    Ok(candidates)
+}
+
+/// The outcome, if this approval is the one that was missing.
 fn approved(
     request: &Request,
     own: Candidate,
+    reasoned: bool,
     groups: &[Group],
     now: Time,
     state: &impl Read,
 ) -> Result<Option<OutcomeDraft>, Fault> {
-    let mut candidates = Vec::new();
-    for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
-        if let Some(person) = state.get::<Person>(decision.person.as_str())?
-            && person.has(Role::Approver)
-            && strongest(&person, now).is_some()
-        {
-            candidates.push(candidate(&person, decision.method, &request.involved, groups));
-        }
-    }
     let this = own.person.clone();
-    candidates.push(own);
-    let named = |obligations: &[Obligation]| -> Option<Vec<FilledObligation>> {
-        let filled = fill(obligations, &candidates);
+    let mut candidates = approvers(request, groups, state)?;
+    candidates.push((own, reasoned));
+    let with_reason: Vec<Candidate> = candidates
+        .iter()
+        .filter(|(_, it)| *it)
+        .map(|(it, _)| it.clone())
+        .collect();
+    let candidates: Vec<Candidate> = candidates.into_iter().map(|(it, _)| it).collect();
+    let named = |obligations: &[Obligation], candidates: &[Candidate]| -> Option<Vec<FilledObligation>> {
+        let filled = fill(obligations, candidates);
         all_met(&filled).then(|| {
             obligations
                 .iter()
@@ -202,13 +233,14 @@ fn approved(
     let ordinary = if request.blocked {
         None
     } else {
-        named(&request.obligations)
+        named(&request.obligations, &candidates)
     };
+    // Break-glass counts only those who said why (policy rule 21).
     let through = ordinary.or_else(|| {
         request
             .break_glass
             .iter()
-            .find_map(|it| named(std::slice::from_ref(it)))
+            .find_map(|it| named(std::slice::from_ref(it), &with_reason))
     });
     Ok(through.map(|obligations| OutcomeDraft {
         request: request.id.clone(),
@@ -233,17 +265,12 @@ fn filled_by(request: &Request, person: &PersonId, this: &PersonId) -> Option<Fi
 ///
 /// # Errors
 /// When the recorded state can't be read.
-pub fn progress(request: &Request, now: Time, state: &impl Read) -> Result<Vec<usize>, Fault> {
+pub fn progress(request: &Request, state: &impl Read) -> Result<Vec<usize>, Fault> {
     let groups = state.all::<Group>()?;
-    let mut candidates = Vec::new();
-    for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
-        if let Some(person) = state.get::<Person>(decision.person.as_str())?
-            && person.has(Role::Approver)
-            && strongest(&person, now).is_some()
-        {
-            candidates.push(candidate(&person, decision.method, &request.involved, &groups));
-        }
-    }
+    let candidates: Vec<Candidate> = approvers(request, &groups, state)?
+        .into_iter()
+        .map(|(it, _)| it)
+        .collect();
     Ok(fill(&request.obligations, &candidates)
         .iter()
         .map(|it| it.persons.len())

@@ -6,11 +6,13 @@
 mod administration;
 mod changes;
 mod decisions;
+mod judge;
 mod people;
 mod requests;
 
 pub use changes::{WantedStatus, wanted_status};
 pub use decisions::{Eligibility, eligibility, progress};
+pub use judge::as_judged_now;
 pub use requests::may_see;
 
 use crate::domain::command::{CeremonyProof, Command, Reply};

@@ -12,7 +12,9 @@ use crate::domain::policy::{
 };
 use crate::domain::project::PolicyRecord;
 use crate::domain::refusal::Refusal;
-use crate::domain::request::{Involvement, Kind, Opening, PolicyRef, Request, Requester, Status};
+use crate::domain::request::{
+    Change, Involvement, Kind, Opening, PolicyRef, Request, Requester, Status, change_row,
+};
 use crate::domain::state::{Read, Table, decode, encode};
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
@@ -106,22 +108,13 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         }
         .into());
     }
-    let defaults = ProjectDefaults::default();
-    let policy = policy_in_force(None, &defaults, state)?;
-    let evaluation = if open.trial {
-        trial(&open)
-    } else {
-        evaluate(&Question {
-            policy: policy.document.as_ref(),
-            defaults: &defaults,
-            control_files: &ControlFiles::default(),
-            asked: Asked::Action {
-                environment: open.environment.as_deref(),
-                project: open.project.as_deref(),
-                ttl_seconds: open.ttl_seconds,
-            },
-        })
-    };
+    let (judged, policy) = judge_action(
+        open.environment.as_deref(),
+        open.project.as_deref(),
+        open.ttl_seconds,
+        state,
+    )?;
+    let evaluation = if open.trial { trial(&open) } else { judged };
     let mut involved = BTreeMap::new();
     if let Some(owner) = &open.owner {
         let why = match open.trial {
@@ -177,6 +170,28 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         steps,
         reply: Ok(reply),
     })
+}
+
+/// Judges a deployment or action by the rules in force.
+pub(super) fn judge_action(
+    environment: Option<&str>,
+    project: Option<&str>,
+    ttl_seconds: Option<u64>,
+    state: &impl Read,
+) -> Result<(Evaluation, InForce), Stop> {
+    let defaults = ProjectDefaults::default();
+    let policy = policy_in_force(None, &defaults, state)?;
+    let evaluation = evaluate(&Question {
+        policy: policy.document.as_ref(),
+        defaults: &defaults,
+        control_files: &ControlFiles::default(),
+        asked: Asked::Action {
+            environment,
+            project,
+            ttl_seconds,
+        },
+    });
+    Ok((evaluation, policy))
 }
 
 /// The steps that open a request and, where rules skip it, end it at once.
@@ -368,6 +383,7 @@ pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decide
             Status::Expired,
             "Its time ran out.",
         )])),
+        Status::Approved if due && !record.lapsed && is_merged(&record, state)? => Ok(Plan::nothing()),
         Status::Approved if due && !record.lapsed => {
             let reason = "The approval was not used in time.".to_owned();
             Ok(Plan::done(vec![Step::event(Event::RequestLapsed {
@@ -377,6 +393,15 @@ pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decide
         }
         _ => Ok(Plan::nothing()),
     }
+}
+
+/// A merge has used the approval: nothing is left to run out.
+fn is_merged(request: &Request, state: &impl Read) -> Result<bool, Stop> {
+    let Some(key) = &request.change else {
+        return Ok(false);
+    };
+    let change: Option<Change> = state.get(&change_row(key))?;
+    Ok(change.is_some_and(|it| it.merged && it.request.as_ref() == Some(&request.id)))
 }
 
 /// The step that ends a request without its quorum.

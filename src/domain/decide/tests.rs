@@ -26,6 +26,7 @@ struct World {
     blobs: BTreeMap<Digest, Vec<u8>>,
     seq: u64,
     now: i64,
+    link_author: bool,
 }
 
 impl Read for World {
@@ -197,6 +198,21 @@ impl World {
             approvers: Vec::new(),
             methods: None,
         };
+        // Whoever opens merge requests in these tests is person 1.
+        let person = PersonId::from_random([1; 16]);
+        if self
+            .get::<crate::domain::people::Person>(person.as_str())
+            .unwrap()
+            .is_some()
+            && self.link_author
+        {
+            let link = Command::LinkAccount {
+                person,
+                integration: integration.clone(),
+                account_id: "77".into(),
+            };
+            self.give(link).unwrap();
+        }
         self.give(Command::AddProject {
             project: project.clone(),
             integration,
@@ -234,7 +250,8 @@ impl World {
     }
 
     fn decision(&mut self, id: &RequestId, person: u8, answer: Answer) -> Result<Reply, Refusal> {
-        let subject_sha256 = self.request(id).subject_sha256;
+        let request = self.request(id);
+        let (subject_sha256, policy_sha256) = (request.subject_sha256, request.policy.sha256);
         self.give(Command::Decide(Box::new(Decide {
             request: id.clone(),
             person: PersonId::from_random([person; 16]),
@@ -244,6 +261,7 @@ impl World {
             intent: Vec::new(),
             challenge_issued_at: Time(self.now),
             subject_sha256,
+            policy_sha256,
             proof: CeremonyProof {
                 credential_id: format!("credential-{person}"),
                 nonce: [0; 32],
@@ -325,7 +343,14 @@ fn facts(project: &ProjectId, head: &str, target: &str) -> ChangeFacts {
 const MAIN: &str = "refs/heads/main";
 
 fn world(quorum: u32, approvers: u8) -> (World, ProjectId) {
-    let mut world = World::default();
+    world_with(quorum, approvers, false)
+}
+
+fn world_with(quorum: u32, approvers: u8, link_author: bool) -> (World, ProjectId) {
+    let mut world = World {
+        link_author,
+        ..World::default()
+    };
     for number in 1..=approvers {
         world.person(number, &[Role::Approver]);
     }
@@ -350,7 +375,7 @@ fn a_new_head_voids_what_was_approved_and_the_old_head_does_not_revive() {
         head: "1".repeat(40),
         target: MAIN.into(),
     };
-    let wanted = super::wanted_status(&key, &world).unwrap().unwrap();
+    let wanted = super::wanted_status(&key, false, &world).unwrap().unwrap();
     assert_eq!((wanted.state, wanted.request), (GateState::Pending, Some(third)));
 }
 
@@ -374,6 +399,75 @@ fn a_commit_by_nobody_known_needs_one_more_approver() {
     world.observe(strange);
     let id = world.current(&project).unwrap();
     assert_eq!(world.request(&id).obligations[0].quorum, 2);
+}
+
+#[test]
+fn a_stricter_rule_binds_what_waits_and_a_looser_one_does_not() {
+    let (mut world, project) = world(1, 4);
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    let id = world.current(&project).unwrap();
+    let with_quorum = |world: &World, quorum| ProjectSettings {
+        quorum,
+        ..world
+            .get::<crate::domain::project::Project>(project.as_str())
+            .unwrap()
+            .unwrap()
+            .settings
+    };
+    let settings = with_quorum(&world, 2);
+    world
+        .give(Command::ChangeProject {
+            project: project.clone(),
+            settings,
+        })
+        .unwrap();
+    let judged = super::as_judged_now(world.request(&id), &world).unwrap();
+    assert_eq!(judged.obligations[0].quorum, 2);
+    // What was signed under the old rules names the old policy.
+    assert_eq!(
+        world.decision(&id, 2, Answer::Approve),
+        Err(Refusal::StaleSubject)
+    );
+    let settings = with_quorum(&world, 1);
+    world
+        .give(Command::ChangeProject {
+            project: project.clone(),
+            settings,
+        })
+        .unwrap();
+    assert!(world.decision(&id, 2, Answer::Approve).is_ok());
+    assert_eq!(world.request(&id).status, Status::Approved);
+}
+
+#[test]
+fn a_person_linked_after_the_opening_still_cannot_approve_their_own_change() {
+    let (mut world, project) = world(1, 3);
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    let id = world.current(&project).unwrap();
+    let integration = IntegrationId::from_random([9; 16]);
+    let person = PersonId::from_random([3; 16]);
+    world
+        .give(Command::LinkAccount {
+            person,
+            integration,
+            account_id: "77".into(),
+        })
+        .unwrap();
+    assert!(matches!(
+        world.decision(&id, 3, Answer::Approve),
+        Err(Refusal::SelfApproval { .. })
+    ));
+}
+
+#[test]
+fn a_change_merged_between_two_looks_is_found() {
+    let (mut world, project) = world(1, 2);
+    let before = world.seq;
+    world.observe(ChangeFacts {
+        state: ChangeState::Merged,
+        ..facts(&project, &"1".repeat(40), MAIN)
+    });
+    assert!(world.seq > before + 2, "an exception and the change are recorded");
 }
 
 #[test]
@@ -450,7 +544,7 @@ proptest! {
         quorum in 1_u32..4,
         votes in proptest::collection::vec((1_u8..7, any::<bool>()), 0..12),
     ) {
-        let (mut world, project) = world(quorum, 6);
+        let (mut world, project) = world_with(quorum, 6, true);
         world.observe(facts(&project, &"1".repeat(40), MAIN));
         let id = world.current(&project).unwrap();
         let mut approved = BTreeSet::new();

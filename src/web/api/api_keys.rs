@@ -91,7 +91,7 @@ pub async fn make(
     Ok(json!({ "id": key, "key": secret.text.as_str(), "expires_at": now.plus_seconds(lifetime_seconds) }))
 }
 
-/// `POST /api/v1/api-keys`: admins. Whoever makes a key is answerable for it unless they name somebody else.
+/// `POST /api/v1/api-keys`: admins. Whoever makes a key is answerable for it.
 pub async fn create_api_key(
     app: Data<App>,
     caller: Caller,
@@ -100,6 +100,13 @@ pub async fn create_api_key(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<KeyBody>(&request, payload).await?;
+    if body.owner.is_some() {
+        // Else one could approve what one asks, by naming somebody else.
+        return Err(Problem::invalid(
+            "owner",
+            "a key belongs to whoever makes it; another owner is named on the host",
+        ));
+    }
     let maker = match &caller {
         Caller::Person(person) => Some(person.id.clone()),
         Caller::Key(key) => key.owner.clone(),

@@ -1,7 +1,7 @@
 //! Requests: pipelines open them, wait for them, cancel and use them; people and auditors list them.
 
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::{may_see, progress};
+use crate::domain::decide::{as_judged_now, may_see, progress};
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::request::{Opening, Request, Requester, Status};
@@ -293,7 +293,7 @@ pub fn visible_request(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result
         Caller::Key(key) => may_see(key, &request),
     };
     if sees {
-        Ok(request)
+        Ok(as_judged_now(request, snapshot)?)
     } else {
         Err(Problem::not_found())
     }
@@ -310,7 +310,7 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
     let opening = opening_of(snapshot, request)?;
     let raw =
         |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
-    let approved = progress(request, app.now(), snapshot)?;
+    let approved = progress(request, snapshot)?;
     let obligations: Vec<Value> = request
         .obligations
         .iter()

@@ -59,7 +59,7 @@ pub async fn start_decision(
     let record = visible_request(&snapshot, &Caller::Person(person.clone()), &id)?;
     may_decide(&snapshot, &record, person, answer, now)?;
     let opening = opening_of(&snapshot, &record)?;
-    let rules: Vec<String> = opening.obligations.iter().map(|it| it.rule.clone()).collect();
+    let rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
     let issued_at = now;
     let issued = issued_at.to_string();
     let expires = record.expires_at.map(|it| it.to_string());
@@ -94,6 +94,7 @@ pub async fn start_decision(
         nonce,
         challenge,
         subject_sha256: record.subject_sha256,
+        policy_sha256: record.policy.sha256,
         issued_at,
         state: Box::new(state),
     };
@@ -200,6 +201,7 @@ pub async fn give_decision(
         nonce,
         challenge,
         subject_sha256,
+        policy_sha256,
         issued_at,
         state,
     }) = app.ceremonies.take(&ceremony, now)
@@ -247,6 +249,7 @@ pub async fn give_decision(
         intent,
         challenge_issued_at: issued_at,
         subject_sha256,
+        policy_sha256,
         proof,
     }));
     match app.submit(who.actor(), command).await? {

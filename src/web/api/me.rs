@@ -1,7 +1,7 @@
 //! What a person sees and does for themself: the queue, passkeys, a test request.
 
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::eligibility;
+use crate::domain::decide::{as_judged_now, eligibility};
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
 use crate::domain::people::{Group, Passkey, Person, Role};
 use crate::domain::request::{Request, Requester};
@@ -66,9 +66,11 @@ fn decidable(app: &App, person: &Person) -> Result<Vec<Request>, Problem> {
     let mut requests = Vec::new();
     for (id, _) in snapshot.scan_raw(Table::Waiting, &[], &[0xff], QUEUE_MAX, false)? {
         let id = std::str::from_utf8(&id).map_err(Problem::internal)?;
-        if let Some(request) = snapshot.get::<Request>(id)?
-            && eligibility(&request, person, &groups, now).why_not.is_none()
-        {
+        let Some(request) = snapshot.get::<Request>(id)? else {
+            continue;
+        };
+        let request = as_judged_now(request, &snapshot)?;
+        if eligibility(&request, person, &groups, now).why_not.is_none() {
             requests.push(request);
         }
     }

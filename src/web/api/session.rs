@@ -64,39 +64,41 @@ pub async fn open_session(
         let owner = snapshot.get_raw(Table::PasskeyOwners, credential_id.as_bytes())?;
         let owner = owner.and_then(|it| PersonId::parse(std::str::from_utf8(&it).ok()?));
         let Some(owner) = owner else {
-            return Ok(Err("an unknown passkey".to_owned()));
+            return Ok(Err((None, "an unknown passkey".to_owned())));
         };
         let person: Option<Person> = snapshot.get(owner.as_str())?;
         let Some(person) = person.filter(|it| it.active) else {
-            return Ok(Err("an inactive person".to_owned()));
+            return Ok(Err((Some(owner), "an inactive person".to_owned())));
         };
         let passkey = person
             .live_passkeys()
             .find(|it| it.credential_id == credential_id)
             .cloned();
         let Some(passkey) = passkey else {
-            return Ok(Err("a revoked passkey".to_owned()));
+            return Ok(Err((Some(owner), "a revoked passkey".to_owned())));
         };
         let record = snapshot.blob(&passkey.record)?;
         let record = record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?;
         let checked =
             app.relying_party
                 .finish_sign_in(*state, &body.credential, &person.id, &passkey, &record);
-        Ok(checked.map(|it| (person, it)).map_err(|e| e.to_string()))
+        Ok(match checked {
+            Ok(it) => Ok((person, it)),
+            Err(error) => Err((Some(owner), error.to_string())),
+        })
     })()?;
     let (person, sign_in) = match verified {
         Ok(verified) => verified,
-        Err(reason) => {
+        Err((person, reason)) => {
             let reason = crate::domain::text::shortened(&reason, 300);
-            app.submit(
-                Actor::System,
-                Command::RefuseCeremony {
-                    person: None,
+            if person.is_some() || app.may_journal_a_stranger() {
+                let command = Command::RefuseCeremony {
+                    person,
                     request: None,
                     reason,
-                },
-            )
-            .await?;
+                };
+                app.submit(Actor::System, command).await?;
+            }
             return Err(Problem::ceremony_failed());
         }
     };

@@ -1,5 +1,6 @@
 //! The queue: what waits for this person, and what waits for others.
 
+use crate::domain::decide::as_judged_now;
 use crate::domain::ids::RequestId;
 use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
@@ -94,7 +95,9 @@ pub fn read_waiting(state: &impl Read, limit: usize) -> Result<Vec<Request>, Pag
             Some(id) => state.get(id.as_str())?,
             None => None,
         };
-        waiting.extend(request.filter(|it| it.status == Status::Pending));
+        if let Some(request) = request.filter(|it| it.status == Status::Pending) {
+            waiting.push(as_judged_now(request, state)?);
+        }
     }
     Ok(waiting)
 }

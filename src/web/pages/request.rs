@@ -1,6 +1,7 @@
 //! The page of one request: what is asked, what was checked and what is merely claimed, who may decide, the decision
 //! itself, and afterwards its receipt.
 
+use crate::domain::decide::as_judged_now;
 use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::RequestId;
 use crate::domain::people::{Person, Role};
@@ -169,6 +170,7 @@ pub async fn show_request(
     }
     let state = app.snapshot()?;
     let request: Request = state.get(id.as_str())?.ok_or(PageError::Unknown)?;
+    let request = as_judged_now(request, &state)?;
     Ok(html(&page(&app, &state, &request, &person, app.now())?))
 }
 
