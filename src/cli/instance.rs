@@ -2,7 +2,9 @@
 
 use crate::clock::Clock;
 use crate::engine::{Begun, begin_instance, continue_instance};
-use crate::signing::{FileSigner, KeyFileError, Keys, Vault, VaultError, create_key_file, open_key_file};
+use crate::signing::{
+    FileSigner, KeyFileError, Keys, Passphrase, Vault, VaultError, create_key_file, open_key_file,
+};
 use crate::store;
 use crate::store::Store;
 use ed25519_dalek::SigningKey;
@@ -132,8 +134,13 @@ pub fn open(
         .mode(0o700)
         .create(data_dir.join(KEYS))
         .map_err(io(data_dir))?;
-    let credential = create_key_file(&key_path(data_dir, "credential"), &passphrase)?;
-    let log = create_key_file(&key_path(data_dir, "log"), &passphrase)?;
+    let stretched = if data_dir.join(KEYS).join("passphrase").exists() {
+        Passphrase::Random(&passphrase)
+    } else {
+        Passphrase::Chosen(&passphrase)
+    };
+    let credential = create_key_file(&key_path(data_dir, "credential"), stretched)?;
+    let log = create_key_file(&key_path(data_dir, "log"), stretched)?;
     let vault = Vault::create(&data_key_path(data_dir), &root(&credential))?;
     let credential_public = credential.verifying_key().to_bytes();
     let fresh = data_dir.join(format!("{DATABASE}.new"));

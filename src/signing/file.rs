@@ -1,4 +1,4 @@
-//! Keys in files: encrypted PKCS#8 version 1 (RFC 5958, PBES2 with scrypt and AES-256-CBC), readable by OpenSSL 3.
+//! Keys in files: encrypted PKCS#8 version 1 (RFC 5958, PBES2 with AES-256-CBC), readable by OpenSSL 3.
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
@@ -27,8 +27,42 @@ pub enum KeyFileError {
     Form { path: String },
 }
 
+/// How a passphrase came about, which decides how much it has to be stretched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passphrase<'a> {
+    /// Chosen by somebody: scrypt makes each guess cost time and memory.
+    Chosen(&'a str),
+    /// 256 random bits made by this program: nobody guesses them, so stretching would only make every start slower.
+    Random(&'a str),
+}
+
+impl Passphrase<'_> {
+    /// Its text.
+    pub fn text(&self) -> &str {
+        match self {
+            Passphrase::Chosen(text) | Passphrase::Random(text) => text,
+        }
+    }
+}
+
+/// PBKDF2 iterations for a random passphrase: the form wants some.
+const RANDOM_ITERATIONS: u32 = 2_048;
+
+fn parameters(passphrase: Passphrase<'_>) -> Result<Parameters, pkcs8::pkcs5::Error> {
+    match passphrase {
+        // scrypt with log_n 14: OpenSSL 3.0's memory limit lets it read no more.
+        Passphrase::Chosen(_) => Parameters::generate_scrypt(&mut getrandom::SysRng),
+        Passphrase::Random(_) => {
+            let (mut salt, mut iv) = ([0; 16], [0; 16]);
+            getrandom::fill(&mut salt).expect("the system's random numbers never run out");
+            getrandom::fill(&mut iv).expect("the system's random numbers never run out");
+            Parameters::generate_pbkdf2_sha256_aes256cbc(RANDOM_ITERATIONS, &salt, iv)
+        }
+    }
+}
+
 /// Makes a new key and writes it, encrypted, with mode 0600. The file must not exist.
-pub fn create_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyFileError> {
+pub fn create_key_file(path: &Path, passphrase: Passphrase<'_>) -> Result<SigningKey, KeyFileError> {
     let form = || KeyFileError::Form {
         path: path.display().to_string(),
     };
@@ -43,10 +77,9 @@ pub fn create_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyF
     .to_pkcs8_der()
     .map_err(|_| form())?;
     let info = PrivateKeyInfoRef::try_from(plain.as_bytes()).map_err(|_| form())?;
-    // scrypt with log_n 14: more than OpenSSL 3.0's memory limit lets it read.
-    let parameters = Parameters::generate_scrypt(&mut getrandom::SysRng).map_err(|_| form())?;
+    let parameters = parameters(passphrase).map_err(|_| form())?;
     let sealed = info
-        .encrypt_with_params(parameters, passphrase)
+        .encrypt_with_params(parameters, passphrase.text())
         .map_err(|_| form())?;
     let pem = sealed
         .to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF)

@@ -4,7 +4,7 @@
 mod file;
 mod vault;
 
-pub use file::{KeyFileError, create_key_file, open_key_file};
+pub use file::{KeyFileError, Passphrase, create_key_file, open_key_file};
 pub use vault::{Vault, VaultError};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};

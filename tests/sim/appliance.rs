@@ -7,7 +7,7 @@ use crate::storage::{Failure, Fate, Machine, StepKind, Survival};
 use ed25519_dalek::SigningKey;
 use signedapproval::clock::Clock;
 use signedapproval::domain::command::{Command, Decide, Reply};
-use signedapproval::domain::decide::{WantedStatus, wanted_status};
+use signedapproval::domain::decide::wanted_status;
 use signedapproval::domain::event::{Actor, Event};
 use signedapproval::domain::facts::{ChangeFacts, ChangeState};
 use signedapproval::domain::ids::{Digest, PersonId, ProjectId, RequestId};
@@ -35,11 +35,10 @@ pub const INSTANCE: &str = "6f1c2a34-0b5d-4e6f-8a7b-9c0d1e2f3a4b";
 /// Names of the followers' cursors, as in `effects`.
 pub const STATUS_CURSOR: &str = "forge-status";
 pub const MERGE_CURSOR: &str = "forge-merge";
-/// Whether two weaknesses of the status follower are mended. Where they are not, a green can stay on a commit that
-/// nobody asks for any more: when the answer to it was lost, or the process ended before it was recorded, and the change
-/// moved on before the next try; and when the change was merged with another head than the green one. Says what
-/// `effects::status` and `wanted_status` do; the checks at rest are the stricter for it.
-pub const MENDED: bool = false;
+/// Whether a change that was merged keeps green only the head that it was merged with. Where it does not, another head
+/// that was approved and then left stays green for ever. Says what `wanted_status` does; the checks at rest are the
+/// stricter for it.
+pub const KEEPS_ONLY_WHAT_LANDED: bool = false;
 /// Whether the status follower looks again at a commit that a change has left. Without it, another change with the same
 /// head keeps the red of a rejected or expired request that no longer concerns it, until it is decided itself.
 pub const LOOKS_BACK: bool = false;
@@ -70,19 +69,14 @@ struct Running {
     store: Arc<Store>,
     writer: Writer,
     status_next: u64,
-    /// Entries before this one were there at the start: what became of their statuses is not known.
-    replayed: u64,
-    dirty: BTreeMap<StatusKey, Dirty>,
+    /// The newest entry that touched each status to look at.
+    dirty: BTreeMap<StatusKey, u64>,
+    /// What was sent and not confirmed; after a start, all that the cursor has not passed.
+    in_doubt: BTreeSet<StatusKey>,
+    /// Nothing was followed yet.
+    fresh: bool,
     merge_next: u64,
     to_merge: BTreeMap<RequestId, u64>,
-}
-
-/// A status to look at.
-struct Dirty {
-    /// The oldest entry that touched it.
-    seq: u64,
-    /// The forge may show something that is not recorded.
-    doubtful: bool,
 }
 
 /// Something on the forge that happens between a follower's reading and its writing.
@@ -106,8 +100,6 @@ pub struct Sim {
     pub n_starts: usize,
     /// Entries before this one were checked before.
     pub known: u64,
-    /// Where something was told and the answer is not recorded.
-    pub in_doubt: BTreeSet<(String, String, String)>,
     /// Happens in the middle of the next look at the forge.
     pub meanwhile: Option<Push>,
     genesis_told: bool,
@@ -143,7 +135,6 @@ impl Sim {
             survival,
             n_starts: 0,
             known: 0,
-            in_doubt: BTreeSet::new(),
             meanwhile: None,
             genesis_told: false,
             running: None,
@@ -188,8 +179,9 @@ impl Sim {
                 let running = Running {
                     status_next: snapshot.cursor(STATUS_CURSOR).expect("cursors read"),
                     merge_next: snapshot.cursor(MERGE_CURSOR).expect("cursors read"),
-                    replayed: snapshot.size().expect("the size reads"),
                     dirty: BTreeMap::new(),
+                    in_doubt: BTreeSet::new(),
+                    fresh: true,
                     to_merge: BTreeMap::new(),
                     writer: begun.0.writer,
                     store,
@@ -664,47 +656,41 @@ impl Sim {
         {
             let event = Snapshot::event(&leaf).expect("entries parse");
             if let Some(key) = touched(&event, &snapshot) {
-                let dirty = running.dirty.entry(key).or_insert(Dirty { seq, doubtful: false });
-                dirty.doubtful |= seq < running.replayed;
+                running.dirty.insert(key, seq);
             }
             running.status_next = seq + 1;
         }
         drop(snapshot);
+        if std::mem::take(&mut running.fresh) {
+            running.in_doubt.extend(running.dirty.keys().cloned());
+        }
         let due: Vec<StatusKey> = running.dirty.keys().cloned().collect();
         let busy = !due.is_empty();
         for key in due {
-            let running = self.running();
+            let running = self.running_mut();
             let others = running
                 .dirty
                 .iter()
                 .filter(|(it, _)| **it != key)
-                .map(|(_, it)| it.seq);
+                .map(|(_, seq)| *seq);
             let cursor = others.min().unwrap_or(running.status_next);
-            let doubtful = running.dirty.get(&key).is_some_and(|it| it.doubtful);
-            if self.settle(&key, cursor, doubtful && MENDED)? {
-                self.running_mut().dirty.remove(&key);
-            } else if let Some(dirty) = self.running_mut().dirty.get_mut(&key) {
-                dirty.doubtful = true;
+            let doubtful = !running.in_doubt.insert(key.clone());
+            if self.settle(&key, cursor, doubtful)? {
+                let running = self.running_mut();
+                running.in_doubt.remove(&key);
+                running.dirty.remove(&key);
             }
         }
         Ok(busy)
     }
 
-    fn settle(&mut self, key: &StatusKey, cursor: u64, doubtful: bool) -> Result<bool, Down> {
+    fn settle(&mut self, key: &StatusKey, cursor: u64, in_doubt: bool) -> Result<bool, Down> {
         let (wanted, journal_size, project) = {
             let snapshot = self.read();
+            let wanted = wanted_status(key, in_doubt, &snapshot).expect("the state is sound");
             let last: Option<ConfirmedStatus> = snapshot.get(&key.row()).expect("statuses read");
-            let wanted = match wanted_status(key, doubtful, &snapshot).expect("the state is sound") {
-                Some(wanted) => wanted,
-                None if doubtful && !landed(key, &snapshot) => WantedStatus {
-                    state: GateState::Pending,
-                    description: "Superseded: no open merge request asks for this commit".into(),
-                    request: last.as_ref().and_then(|it| it.request.clone()),
-                    source: None,
-                },
-                None => return Ok(true),
-            };
-            if !doubtful && last.is_some_and(|it| it.state == wanted.state && it.refused.is_none()) {
+            let Some(wanted) = wanted else { return Ok(true) };
+            if !in_doubt && last.is_some_and(|it| it.state == wanted.state && it.refused.is_none()) {
                 return Ok(true);
             }
             let project: Project = snapshot
@@ -725,8 +711,6 @@ impl Sim {
             state: wanted.state,
             journal_size,
         };
-        let place = (told.project.clone(), told.head.clone(), told.target.clone());
-        self.in_doubt.insert(place.clone());
         if self.call(|forge| forge.set_status(told))?.is_none() {
             return Ok(false);
         }
@@ -738,7 +722,6 @@ impl Sim {
             refused: None,
         };
         self.confirm(command, STATUS_CURSOR, cursor)?;
-        self.in_doubt.remove(&place);
         Ok(true)
     }
 
@@ -764,13 +747,22 @@ impl Sim {
             .expect("entries read")
         {
             let event = Snapshot::event(&leaf).expect("entries parse");
-            if let Event::StatusConfirmed {
-                state: GateState::Success,
-                request: Some(id),
-                refused: None,
-                ..
-            } = event
-            {
+            let due = match event {
+                Event::StatusConfirmed {
+                    state: GateState::Success,
+                    request,
+                    refused: None,
+                    ..
+                } => request,
+                Event::ChangeObserved {
+                    open: true,
+                    draft: false,
+                    request,
+                    ..
+                } => request,
+                _ => None,
+            };
+            if let Some(id) = due {
                 running.to_merge.entry(id).or_insert(seq);
             }
             running.merge_next = seq + 1;
@@ -794,46 +786,73 @@ impl Sim {
     }
 
     fn merge(&mut self, id: &RequestId, cursor: u64) -> Result<bool, Down> {
-        let (number, head) = {
-            let snapshot = self.read();
-            let Some(request) = snapshot.get::<Request>(id.as_str()).expect("requests read") else {
-                return Ok(true);
-            };
-            let green = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
-            let asked = snapshot
-                .get::<MergeRecord>(id.as_str())
-                .expect("merges read")
-                .is_some();
-            let (Some(key), Some(head), true, false) = (&request.change, &request.head, green, asked) else {
-                return Ok(true);
-            };
-            let change: Option<Change> = snapshot.get(&change_row(key)).expect("changes read");
-            let current = change.is_some_and(|it| it.open && !it.draft && it.request.as_ref() == Some(id));
-            let project: Project = snapshot
-                .get(key.project.as_str())
-                .expect("projects read")
-                .expect("gated projects exist");
-            if !current || !project.settings.auto_merge {
-                return Ok(true);
-            }
-            ((project.settings.forge_project_id, key.number), head.clone())
+        let Some((change, expires_at, number)) = self.to_merge(id) else {
+            return Ok(true);
         };
-        let (merged, commit, refused) = match self.call(|forge| forge.merge(&number, &head))? {
+        // Read once more, and what differs is left to a new request.
+        let Some(now) = self.call(|forge| forge.facts(&change.key.project, &number))? else {
+            return Ok(false);
+        };
+        let same = now.is_some_and(|it| {
+            it.state == ChangeState::Open
+                && it.head == change.head
+                && it.target == change.target
+                && files_digest(&it.files) == change.files_sha256
+        });
+        self.happen_meanwhile()?;
+        if !same {
+            let hint = Command::HintChange { change: change.key };
+            self.give(Actor::System, hint)?.expect("a hint is always taken");
+            return Ok(false);
+        }
+        if expires_at.is_some_and(|it| self.clock.now() >= it) {
+            return Ok(true);
+        }
+        let (merged, commit, refused) = match self.call(|forge| forge.merge(&number, &change.head))? {
             Some(MergeAnswer::Merged(commit)) => (true, commit, None),
             Some(MergeAnswer::HeadMoved) => (false, None, Some("The head moved.".to_owned())),
             Some(MergeAnswer::NotReady) | None => return Ok(false),
         };
-        self.confirm(
-            Command::RecordMerge {
-                request: id.clone(),
-                merged,
-                commit,
-                refused,
-            },
-            MERGE_CURSOR,
-            cursor,
-        )?;
+        let command = Command::RecordMerge {
+            request: id.clone(),
+            merged,
+            commit,
+            refused,
+        };
+        self.confirm(command, MERGE_CURSOR, cursor)?;
         Ok(true)
+    }
+
+    fn to_merge(&self, id: &RequestId) -> Option<(Change, Option<Time>, Number)> {
+        let snapshot = self.read();
+        let request: Request = snapshot.get(id.as_str()).expect("requests read")?;
+        let approved = matches!(request.status, Status::Approved | Status::Skipped) && !request.lapsed;
+        let asked = snapshot
+            .get::<MergeRecord>(id.as_str())
+            .expect("merges read")
+            .is_some();
+        let key = request.change.filter(|_| approved && !asked)?;
+        let change: Change = snapshot.get(&change_row(&key)).expect("changes read")?;
+        let current = change.open
+            && !change.draft
+            && change.request.as_ref() == Some(id)
+            && Some(&change.head) == request.head.as_ref()
+            && Some(&change.target) == request.target.as_ref();
+        let status = StatusKey {
+            project: key.project.clone(),
+            head: change.head.clone(),
+            target: change.target.clone(),
+        };
+        let green = snapshot
+            .get::<ConfirmedStatus>(&status.row())
+            .expect("statuses read")
+            .is_some_and(|it| it.state == GateState::Success && it.refused.is_none());
+        let project: Project = snapshot
+            .get(key.project.as_str())
+            .expect("projects read")
+            .expect("gated projects exist");
+        let number = (project.settings.forge_project_id, key.number);
+        (current && green && project.settings.auto_merge).then_some((change, request.expires_at, number))
     }
 }
 
@@ -889,23 +908,6 @@ pub fn touched(event: &Event, state: &impl Read) -> Option<StatusKey> {
         }),
         _ => None,
     }
-}
-
-/// Whether the commit was merged with an approval of its own: then its status stays as it is.
-fn landed(key: &StatusKey, state: &impl Read) -> bool {
-    let rows = state
-        .with_prefix(Table::Changes, format!("{}\0", key.project).as_bytes())
-        .expect("changes read");
-    rows.iter()
-        .map(|(_, row)| decode::<Change>(row).expect("changes decode"))
-        .any(|it| {
-            let here = it.merged && it.head == key.head && it.target == key.target;
-            let request = it
-                .request
-                .and_then(|id| state.get::<Request>(id.as_str()).expect("requests read"));
-            here && request
-                .is_some_and(|it| matches!(it.status, Status::Approved | Status::Skipped) && !it.lapsed)
-        })
 }
 
 fn subject(

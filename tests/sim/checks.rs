@@ -1,7 +1,7 @@
 //! What must hold whenever the appliance has been started again, and what must hold once its followers have come to
 //! rest. Everything is worked out anew from the journal's bytes, never from the code that is being checked.
 
-use crate::appliance::{LOOKS_BACK, MENDED, MERGE_CURSOR, STATUS_CURSOR, Sim, touched};
+use crate::appliance::{KEEPS_ONLY_WHAT_LANDED, LOOKS_BACK, MERGE_CURSOR, STATUS_CURSOR, Sim, touched};
 use crate::passkey::ORIGIN;
 use crate::storage::Machine;
 use signedapproval::domain::event::Event;
@@ -292,12 +292,12 @@ pub fn at_rest(sim: &Sim) {
         .iter()
         .filter(|(it, _)| !wanted.contains_key(*it))
     {
-        let green = *state == GateState::Success && !is_in_doubt(sim, place);
+        let green = *state == GateState::Success;
         let of_merged = chronicle
             .been
             .iter()
             .any(|(key, it)| it == place && chronicle.changes[key].merged);
-        let right = !green || kept.contains(place) || (!MENDED && of_merged);
+        let right = !green || kept.contains(place) || (!KEEPS_ONLY_WHAT_LANDED && of_merged);
         assert!(
             right,
             "green on a commit that nobody asks for\n{}",
@@ -510,16 +510,11 @@ fn story(sim: &Sim, snapshot: &Snapshot, entries: &Entries, place: &Place) -> St
     lines.join("\n")
 }
 
-/// Whether a status may stand wrong because the follower forgets that an answer was lost.
-fn is_in_doubt(sim: &Sim, place: &Place) -> bool {
-    !MENDED && sim.in_doubt.contains(place)
-}
-
-/// Whether the forge may show something else than is wanted, by the follower's known weaknesses; never a green.
+/// Whether the forge may show something else than is wanted, by the follower's known weakness; never green.
 fn may_differ(sim: &Sim, place: &Place, wanted: GateState, chronicle: &Chronicle) -> bool {
     let shown = sim.forge.statuses.get(place);
     let red_for_yellow = shown == Some(&GateState::Failed) && wanted == GateState::Pending;
-    is_in_doubt(sim, place) || (!LOOKS_BACK && red_for_yellow && chronicle.left.contains(place))
+    !LOOKS_BACK && red_for_yellow && chronicle.left.contains(place)
 }
 
 /// Every green that the forge was ever told had its approval in the journal at that moment.
@@ -672,19 +667,6 @@ pub fn proof(snapshot: &Snapshot, seq: u64) -> Proof {
     Proof::new(seq, hashes, &note).expect("a proof")
 }
 
-fn green(place: &Place) -> String {
-    format!("green {place:?}")
-}
-
-/// Names in a summary that may differ by the follower's known weakness.
-pub fn disputable(sim: &Sim) -> BTreeSet<String> {
-    sim.in_doubt
-        .iter()
-        .filter(|it| is_in_doubt(sim, it))
-        .map(green)
-        .collect()
-}
-
 /// What a day came to, without times and positions, which an interruption may move.
 pub fn summary(sim: &Sim) -> BTreeMap<String, String> {
     let snapshot = sim.read();
@@ -725,7 +707,7 @@ pub fn summary(sim: &Sim) -> BTreeMap<String, String> {
         .iter()
         .filter(|(_, it)| **it == GateState::Success)
     {
-        summary.insert(green(place), "shown".into());
+        summary.insert(format!("green {place:?}"), "shown".into());
     }
     summary.insert("merged".into(), format!("{:?}", sim.forge.merges));
     for table in [

@@ -403,7 +403,7 @@ fn a_commit_by_nobody_known_needs_one_more_approver() {
 
 #[test]
 fn a_stricter_rule_binds_what_waits_and_a_looser_one_does_not() {
-    let (mut world, project) = world(1, 4);
+    let (mut world, project) = world_with(1, 4, true);
     world.observe(facts(&project, &"1".repeat(40), MAIN));
     let id = world.current(&project).unwrap();
     let with_quorum = |world: &World, quorum| ProjectSettings {
