@@ -550,6 +550,9 @@ fn telling_was_justified(sim: &Sim, entries: &Entries) {
     }
 }
 
+/// A request's outcome and its credentials, as files.
+type Files = (Option<Vec<u8>>, Vec<Vec<u8>>);
+
 /// Every credential and outcome verifies by itself, with its entry and the log's proof, and every granted approval as a
 /// whole.
 fn evidence_verifies(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
@@ -559,7 +562,7 @@ fn evidence_verifies(sim: &Sim, snapshot: &Snapshot, entries: &Entries) {
         keys: &keys,
         log_keys: &log_keys,
     };
-    let mut files: BTreeMap<RequestId, (Option<Vec<u8>>, Vec<Vec<u8>>)> = BTreeMap::new();
+    let mut files: BTreeMap<RequestId, Files> = BTreeMap::new();
     let mut fresh = BTreeSet::new();
     for (seq, (leaf, event)) in entries.leaves.iter().zip(&entries.events).enumerate() {
         for digest in named(event) {
