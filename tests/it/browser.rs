@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
 use crate::support::browser::Browser;
+use crate::support::gated::Gated;
 use crate::support::person::Person;
 use crate::support::person::text;
 
@@ -253,4 +254,44 @@ async fn a_page_whose_request_moved_offers_no_decision() {
         .wait_until("!document.querySelector('[data-answer]')")
         .await;
     assert_clean(&browser, &appliance).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_request_turns_green_when_a_passkey_signs_it_in_the_browser() {
+    if !can_run("a_merge_request_turns_green_when_a_passkey_signs_it_in_the_browser") {
+        return;
+    }
+    let it = Gated::start().await;
+    let url = text(&it.ada.invite("Dana Reyes", &["approver"]).await, "invite_url");
+    let change = it.open("retry-card-payments", "main");
+    let id = it.pending(&change, "main").await;
+
+    let browser = Browser::start().await;
+    browser.add_authenticator().await;
+    browser.goto(&url).await;
+    browser.click("[data-enrol] button").await;
+    browser.wait_until("location.pathname === '/a/'").await;
+    browser
+        .wait_until("document.querySelector('a[href*=apr_]')")
+        .await;
+    shoot(&browser, "merge-request-queue").await;
+    browser.goto(&format!("{}/a/{id}", it.appliance.base())).await;
+    browser.element("[data-answer=approve]").await;
+    let page = browser.text("main").await;
+    for shown in [&change.head[..8], "main", "Carl"] {
+        assert!(page.contains(shown), "the page does not show {shown:?}: {page}");
+    }
+    shoot(&browser, "merge-request").await;
+    browser.click("[data-answer=approve]").await;
+    browser.wait_until("document.querySelector('#receipt')").await;
+    it.expect_status(&change.head, "main", "success");
+    let receipt = browser.text("#receipt").await;
+    assert!(
+        receipt.contains("was approved by Dana Reyes via biometric at"),
+        "{receipt}"
+    );
+    assert!(receipt.contains("signature verified"), "{receipt}");
+    shoot(&browser, "merge-request-receipt").await;
+    assert_clean(&browser, &it.appliance).await;
+    it.gitlab.assert_no_violations();
 }
