@@ -1,8 +1,9 @@
 //! Headers of every answer, and the request id that log and answer share.
 
 use crate::web::app::App;
+use crate::web::pages::Said;
 use actix_web::Error;
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
@@ -16,10 +17,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// Adds what every answer carries.
 pub async fn guard(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let over_tls = request.app_data::<Data<App>>().is_some_and(|it| !it.evaluation);
-    let mut response = next.call(request).await?;
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let evaluation = request.app_data::<Data<App>>().is_some_and(|it| it.evaluation);
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    // An error page is made where the server is not at hand; in evaluation it says so like every other page.
+    let said = response.response().extensions().get::<Said>().cloned();
+    if let Some(said) = said.filter(|_| evaluation) {
+        response = response.into_response(said.in_evaluation());
+    }
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &'static str| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -33,7 +39,7 @@ pub async fn guard(
         "permissions-policy",
         "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
     );
-    if over_tls {
+    if !evaluation {
         set("strict-transport-security", "max-age=31536000");
     }
     let cache = HeaderName::from_static("cache-control");

@@ -275,6 +275,9 @@ async fn evaluation_says_what_it_is() {
     assert!(log.to_lowercase().contains("evaluation"), "{log}");
     let page = appliance.api().get("/help").await.text();
     assert!(page.contains("Evaluation:"), "{page}");
+    let nowhere = appliance.api().get("/nowhere").await;
+    assert_eq!(nowhere.status, 404);
+    assert!(nowhere.text().contains("Evaluation:"), "{}", nowhere.text());
     let secure = Options {
         public_url: "https://sa.example".to_owned(),
         ..Options::default()

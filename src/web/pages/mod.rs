@@ -109,22 +109,52 @@ impl ResponseError for PageError {
 
 #[derive(Template)]
 #[template(path = "error.html")]
-struct ErrorPage<'a> {
+struct ErrorPage {
     frame: Frame,
     status: u16,
-    title: &'a str,
-    detail: &'a str,
+    title: String,
+    detail: String,
+}
+
+/// What an error page says. Left with the answer, so that the one place that knows the server can say what it is.
+#[derive(Clone)]
+pub struct Said {
+    status: StatusCode,
+    title: String,
+    detail: String,
+}
+
+impl Said {
+    /// The same page, marked as an evaluation's like every other page.
+    pub fn in_evaluation(&self) -> HttpResponse {
+        let frame = Frame {
+            evaluation: true,
+            ..Frame::bare(&self.title)
+        };
+        self.page(frame)
+    }
+
+    fn page(&self, frame: Frame) -> HttpResponse {
+        let page = ErrorPage {
+            frame,
+            status: self.status.as_u16(),
+            title: self.title.clone(),
+            detail: self.detail.clone(),
+        };
+        respond(self.status, &page)
+    }
 }
 
 /// A page that says what went wrong. `detail` is a sentence for the person; it must hold no secret and no inner name.
 pub fn error_page(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
-    let page = ErrorPage {
-        frame: Frame::bare(title),
-        status: status.as_u16(),
-        title,
-        detail,
+    let said = Said {
+        status,
+        title: title.to_owned(),
+        detail: detail.to_owned(),
     };
-    respond(status, &page)
+    let mut response = said.page(Frame::bare(title));
+    response.extensions_mut().insert(said);
+    response
 }
 
 /// The one page for what is not there and for what is not yours, so that neither can be told from the other.
