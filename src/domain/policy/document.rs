@@ -15,6 +15,8 @@ pub const RULES_MAX: usize = 1000;
 pub const GLOBS_MAX: usize = 200;
 /// The longest `ttl_max`, in seconds: 30 days.
 pub const TTL_MAX: u64 = 2_592_000;
+/// The most admins that a change to a policy may need.
+pub const CHANGE_QUORUM_MAX: u64 = 10;
 /// The name of the obligation that comes from the default rule; no rule may bear it.
 pub const DEFAULT_RULE: &str = "default";
 
@@ -137,6 +139,7 @@ pub struct Document {
     sha256: Digest,
     rules: Vec<Rule>,
     default: Option<DefaultRule>,
+    change_quorum: u32,
 }
 
 /// One rule.
@@ -212,11 +215,16 @@ impl Document {
         let parts = check.document(&root);
         let Check { mut errors } = check;
         match parts {
-            Some((rules, default)) if errors.is_empty() => Ok(Document {
+            Some(Parts {
+                rules,
+                default,
+                change_quorum,
+            }) if errors.is_empty() => Ok(Document {
                 bytes: bytes.to_vec(),
                 sha256: Digest::of(bytes),
                 rules,
                 default,
+                change_quorum,
             }),
             _ => {
                 errors.sort();
@@ -246,6 +254,12 @@ impl Document {
         self.default.as_ref()
     }
 
+    /// How many admins a change to this policy needs: 1 where the document does not say. Whoever proposes the change
+    /// is one of them.
+    pub fn change_quorum(&self) -> u32 {
+        self.change_quorum
+    }
+
     /// Every group or person that the document names, with the name of the rule (`default` for the default rule) and
     /// its line. Whoever saves a document refuses those that do not exist.
     pub fn approvers(&self) -> impl Iterator<Item = (&str, u32, &Approver)> {
@@ -265,6 +279,13 @@ impl Document {
 
 struct Check {
     errors: Vec<ParseError>,
+}
+
+/// What a document is made of.
+struct Parts {
+    rules: Vec<Rule>,
+    default: Option<DefaultRule>,
+    change_quorum: u32,
 }
 
 /// An object whose keys were checked, and where it stands.
@@ -311,20 +332,26 @@ impl Check {
         self.error(field.line, &field.at, reason);
     }
 
-    fn document(&mut self, root: &Node) -> Option<(Vec<Rule>, Option<DefaultRule>)> {
+    fn document(&mut self, root: &Node) -> Option<Parts> {
         let whole = Field {
             node: root,
             at: String::new(),
             line: root.line,
         };
-        let fields = self.object(&whole, &["rules", "default"])?;
+        let fields = self.object(&whole, &["rules", "default", "change_quorum"])?;
         let rules = self.required(&fields, "rules").and_then(|f| self.rules(&f));
         let default = fields.get("default").map(|f| self.default(&f));
-        match default {
-            Some(None) => None,
-            Some(Some(default)) => Some((rules?, Some(default))),
-            None => Some((rules?, None)),
-        }
+        let change_quorum = fields
+            .get("change_quorum")
+            .map_or(Some(1), |f| self.integer(&f, 1, CHANGE_QUORUM_MAX));
+        Some(Parts {
+            rules: rules?,
+            default: match default {
+                Some(read) => Some(read?),
+                None => None,
+            },
+            change_quorum: u32::try_from(change_quorum?).ok()?,
+        })
     }
 
     fn rules(&mut self, field: &Field<'_>) -> Option<Vec<Rule>> {
