@@ -56,7 +56,7 @@ async function passkey(verb, options) {
 }
 
 // What gets signed must be what the page shows, and the challenge must be made from it.
-async function check(options, { request, subject }, answer) {
+async function check(options, expected) {
   const intent = plain(options.intent);
   const statement = new TextDecoder().decode(intent);
   one("[data-intent-text]").textContent = statement;
@@ -65,8 +65,8 @@ async function check(options, { request, subject }, answer) {
   const label = new TextEncoder().encode("signedapproval/webauthn-challenge/v1\0");
   const challenge = text64(await digest([...label, ...plain(options.nonce), ...(await digest(intent))]));
   const said = JSON.parse(statement);
-  const pairs = [said.request, request, said.subject_sha256, subject, said.decision, answer, challenge, options.publicKey.challenge];
-  if (pairs.some((it, at) => it !== pairs[at ^ 1])) {
+  const other = Object.keys(expected).some((it) => said[it] !== expected[it]);
+  if (other || challenge !== options.publicKey.challenge) {
     throw new Error("The server asks to sign something else than this page shows. Load it again.");
   }
 }
@@ -161,19 +161,18 @@ for (const button of all("[data-answer]")) {
   const { form, dataset: { answer: decision } } = button;
   button.onclick = () =>
     busy(form, async () => {
-      const page = form.closest("[data-request]").dataset;
-      const api = `/api/v1/approvals/${page.request}/decision`;
-      const { comment } = values(form);
-      if (decision === "reject" && !comment) {
+      const { to, then, expect } = form.dataset;
+      const body = { ...(decision && { decision }), ...values(form) };
+      if ((decision === "reject" || body.break_glass) && !body.comment) {
         form.elements.comment.focus();
-        throw new Error("Say why: a rejection needs a comment.");
+        throw new Error("Say why: this needs a comment.");
       }
-      const options = await call("POST", `${api}/options`, { decision, comment });
-      await check(options, page, decision);
+      const options = await call("POST", `${to}/options`, body);
+      await check(options, { ...JSON.parse(expect), ...(decision && { decision }) });
       const credential = await passkey("get", options.publicKey);
-      await call("POST", api, { ceremony: options.ceremony, credential });
+      await call("POST", to, { ceremony: options.ceremony, credential });
       form.dataset.done = "";
-      go("#receipt");
+      go(then);
     });
 }
 

@@ -1,6 +1,7 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
 use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{Integration, PolicyRecord, Project};
@@ -11,6 +12,7 @@ use crate::domain::request::{
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Where an event stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +79,28 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             )
         }
         Event::InstanceCreated { .. }
-        | Event::CeremonyRefused { .. }
-        | Event::ExceptionUnapprovedChange { .. } => Ok(()),
+        | Event::CeremonyRefused { .. } => Ok(()),
+        Event::ExceptionUnapprovedChange { .. } => except(event, Default::default(), at, state),
+        Event::ExceptionBreakGlass { request, approvers, .. } => {
+            let gate: Request = must(state, request.as_str())?;
+            let took_part = gate.involved.into_keys().chain(approvers.iter().cloned());
+            except(event, took_part.collect(), at, state)
+        }
+        Event::ExceptionReviewed {
+            exception,
+            person,
+            name,
+            note,
+        } => {
+            let mut record: Exception = must(state, &Exception::row(*exception))?;
+            record.review = Some(Review {
+                by: person.clone(),
+                name: name.clone(),
+                note: note.clone(),
+                at: at.time,
+            });
+            state.put(&record)
+        }
 
         Event::PersonCreated {
             person,
@@ -255,14 +277,97 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             name,
             version,
             sha256,
+            previous_sha256,
             reason,
-        } => state.put(&PolicyRecord {
-            name: name.clone(),
-            version: *version,
-            document: *sha256,
+            by,
+            proposal,
+        } => {
+            let record = PolicyRecord {
+                name: name.clone(),
+                version: *version,
+                document: *sha256,
+                previous: *previous_sha256,
+                reason: reason.clone(),
+                by: by.clone(),
+                proposal: proposal.clone(),
+                activated_at: at.time,
+            };
+            state.put_raw(Table::PolicyVersions, &record.version_row(), &encode(&record))?;
+            state.put(&record)
+        }
+        Event::ProposalMade {
+            proposal,
+            change,
+            base,
+            reason,
+            quorum,
+            person,
+            name,
+        } => state.put(&Proposal {
+            id: proposal.clone(),
+            change: change.clone(),
+            base: *base,
             reason: reason.clone(),
-            activated_at: at.time,
+            quorum: *quorum,
+            proposer: person.clone(),
+            proposer_name: name.clone(),
+            state: ProposalState::Open,
+            confirmations: Vec::new(),
+            created_at: at.time,
+            closed_at: None,
+            seq: at.seq,
         }),
+        Event::ProposalConfirmed {
+            proposal,
+            person,
+            name,
+            credential_id,
+            sign_count,
+            evidence_sha256,
+        } => {
+            let mut record: Proposal = must(state, proposal.as_str())?;
+            record.confirmations.push(Confirmation {
+                person: person.clone(),
+                name: name.clone(),
+                evidence: *evidence_sha256,
+                at: at.time,
+            });
+            state.put(&record)?;
+            raise_counter(state, person, credential_id, *sign_count)
+        }
+        Event::ProposalClosed {
+            proposal,
+            state: became,
+            ..
+        } => {
+            let mut record: Proposal = must(state, proposal.as_str())?;
+            record.state = *became;
+            record.closed_at = Some(at.time);
+            state.put(&record)
+        }
+        Event::DelegationMade {
+            delegation,
+            from,
+            to,
+            starts,
+            ends,
+            reason,
+            by,
+        } => state.put(&Delegation {
+            id: delegation.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            starts: *starts,
+            ends: *ends,
+            reason: reason.clone(),
+            by: by.clone(),
+            ended_at: None,
+        }),
+        Event::DelegationEnded { delegation } => {
+            let mut record: Delegation = must(state, delegation.as_str())?;
+            record.ended_at = Some(at.time);
+            state.put(&record)
+        }
 
         Event::HookReceived {
             integration,
@@ -319,6 +424,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             credential_id,
             sign_count,
             comment,
+            break_glass,
             ..
         } => {
             let mut record: Request = must(state, request.as_str())?;
@@ -330,6 +436,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 decided_at: at.time,
                 comment: comment.clone(),
                 credential: *credential_sha256,
+                break_glass: *break_glass,
                 passkey: credential_id.clone(),
                 seq: at.seq,
             });
@@ -469,6 +576,21 @@ pub fn deadline_row(deadline: Time, request: &RequestId) -> Vec<u8> {
 /// Key of a row in the table of open changes by status: all changes of one status share the prefix.
 pub fn head_prefix(project: &str, head: &str, target: &str) -> String {
     format!("{project}\0{head}\0{target}\0")
+}
+
+fn except(
+    event: &Event,
+    took_part: BTreeSet<PersonId>,
+    at: Place,
+    state: &mut impl Write,
+) -> Result<(), Fault> {
+    state.put(&Exception {
+        seq: at.seq,
+        at: at.time,
+        kind: event.type_name(),
+        took_part,
+        review: None,
+    })
 }
 
 fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fault> {
@@ -638,6 +760,7 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
         author,
         head,
         base,
+        target_sha,
         source,
         target,
         source_project_id,
@@ -673,6 +796,7 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
         author: author.clone(),
         head: head.clone(),
         base: base.clone(),
+        target_sha: target_sha.clone(),
         source: source.clone(),
         target: target.clone(),
         source_project_id: source_project_id.clone(),

@@ -2,8 +2,9 @@
 
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
+use crate::domain::governance::Governed;
 use crate::domain::ids::{
-    ApiKeyId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, RequestId,
+    ApiKeyId, DelegationId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
@@ -127,14 +128,21 @@ pub enum Command {
         integration: IntegrationId,
         account_id: String,
     },
-    SetGroup {
-        group: Option<GroupId>,
-        fresh: GroupId,
-        name: String,
-        members: BTreeSet<PersonId>,
+    /// Changes what decides who must approve: at once, or as a proposal where a policy asks for further admins.
+    Govern(Box<Govern>),
+    /// A further admin's passkey under a proposal.
+    ConfirmProposal(Box<ConfirmProposal>),
+    WithdrawProposal {
+        proposal: ProposalId,
+        reason: String,
     },
-    RemoveGroup {
-        group: GroupId,
+    EndDelegation {
+        delegation: DelegationId,
+    },
+    /// Somebody looked at an exception afterwards.
+    ReviewException {
+        exception: u64,
+        note: String,
     },
     CreateApiKey {
         key: ApiKeyId,
@@ -165,19 +173,6 @@ pub enum Command {
         path: String,
         web_url: String,
         settings: ProjectSettings,
-    },
-    ChangeProject {
-        project: ProjectId,
-        settings: ProjectSettings,
-    },
-    RemoveProject {
-        project: ProjectId,
-    },
-    /// A new version of a policy, or a first one.
-    ActivatePolicy {
-        name: String,
-        document: Vec<u8>,
-        reason: String,
     },
     /// A webhook came and verified. Its content is a hint only.
     ReceiveHook {
@@ -245,6 +240,29 @@ pub enum Command {
     },
 }
 
+/// A change to the rules, or to who is meant by them.
+#[derive(Clone, Debug)]
+pub struct Govern {
+    pub change: Governed,
+    /// The bytes of a policy's document.
+    pub document: Option<Vec<u8>>,
+    /// Digest of the document the caller started from; another one in force refuses the change.
+    pub expected: Option<Digest>,
+    pub reason: String,
+    /// Id of the proposal, should one be needed.
+    pub fresh: ProposalId,
+}
+
+/// One further admin's passkey, its ceremony checked.
+#[derive(Clone, Debug)]
+pub struct ConfirmProposal {
+    pub proposal: ProposalId,
+    pub person: PersonId,
+    pub proof: CeremonyProof,
+    /// What was signed and the signature, to be kept.
+    pub evidence: Vec<u8>,
+}
+
 /// A pipeline, or a person trying the gate out, asks.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
@@ -276,6 +294,8 @@ pub struct Decide {
     pub answer: Answer,
     pub method: Method,
     pub comment: String,
+    /// The person chose the emergency way (policy rule 21).
+    pub break_glass: bool,
     /// The intent's exact bytes and what they say of the time.
     pub intent: Vec<u8>,
     pub challenge_issued_at: Time,
@@ -304,8 +324,9 @@ pub enum Reply {
     Person {
         id: PersonId,
     },
-    Group {
-        id: GroupId,
+    /// The change waits for further admins.
+    Proposed {
+        id: ProposalId,
     },
     /// Nothing changed.
     Nothing,

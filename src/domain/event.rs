@@ -3,8 +3,10 @@
 //! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
 
 use crate::domain::facts::Account;
+use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
-    ApiKeyId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, RequestId,
+    ApiKeyId, DelegationId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId,
+    RequestId,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
@@ -198,8 +200,52 @@ pub enum Event {
         name: String,
         version: u64,
         sha256: Digest,
+        /// The document it takes the place of.
+        previous_sha256: Option<Digest>,
+        reason: String,
+        /// Names of the admins who made and confirmed it.
+        by: Vec<String>,
+        proposal: Option<ProposalId>,
+    },
+    /// A change to the rules waits for further admins.
+    #[serde(rename = "proposal.made")]
+    ProposalMade {
+        proposal: ProposalId,
+        change: Governed,
+        base: Option<Digest>,
+        reason: String,
+        quorum: u32,
+        person: Option<PersonId>,
+        name: String,
+    },
+    #[serde(rename = "proposal.confirmed")]
+    ProposalConfirmed {
+        proposal: ProposalId,
+        person: PersonId,
+        name: String,
+        credential_id: String,
+        sign_count: u32,
+        /// Blob with what was signed and the signature.
+        evidence_sha256: Digest,
+    },
+    #[serde(rename = "proposal.closed")]
+    ProposalClosed {
+        proposal: ProposalId,
+        state: ProposalState,
         reason: String,
     },
+    #[serde(rename = "delegation.made")]
+    DelegationMade {
+        delegation: DelegationId,
+        from: PersonId,
+        to: PersonId,
+        starts: Time,
+        ends: Time,
+        reason: String,
+        by: String,
+    },
+    #[serde(rename = "delegation.ended")]
+    DelegationEnded { delegation: DelegationId },
 
     #[serde(rename = "hook.received")]
     HookReceived {
@@ -220,6 +266,8 @@ pub enum Event {
         author: Account,
         head: String,
         base: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target_sha: Option<String>,
         source: String,
         target: String,
         source_project_id: String,
@@ -253,6 +301,9 @@ pub enum Event {
         credential_id: Option<String>,
         sign_count: Option<u32>,
         comment: String,
+        /// The person chose the emergency way (policy rule 21).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        break_glass: bool,
     },
     #[serde(rename = "request.approved")]
     RequestApproved {
@@ -315,6 +366,21 @@ pub enum Event {
         commit: Option<String>,
         refused: Option<String>,
     },
+    /// A request was approved the emergency way (policy rule 21); somebody else has to look it over.
+    #[serde(rename = "exception.break_glass")]
+    ExceptionBreakGlass {
+        request: RequestId,
+        rule: String,
+        approvers: Vec<PersonId>,
+    },
+    #[serde(rename = "exception.reviewed")]
+    ExceptionReviewed {
+        /// Journal position of the exception.
+        exception: u64,
+        person: PersonId,
+        name: String,
+        note: String,
+    },
     #[serde(rename = "exception.unapproved_change")]
     ExceptionUnapprovedChange {
         change: ChangeKey,
@@ -365,6 +431,14 @@ impl Event {
             | Event::ProjectChanged { project, .. }
             | Event::ProjectRemoved { project } => ("project", project.to_string()),
             Event::PolicyActivated { name, .. } => ("policy", name.clone()),
+            Event::ProposalMade { proposal, .. }
+            | Event::ProposalConfirmed { proposal, .. }
+            | Event::ProposalClosed { proposal, .. } => ("proposal", proposal.to_string()),
+            Event::DelegationMade { delegation, .. } | Event::DelegationEnded { delegation } => {
+                ("delegation", delegation.to_string())
+            }
+            Event::ExceptionBreakGlass { request, .. } => ("request", request.to_string()),
+            Event::ExceptionReviewed { exception, .. } => ("exception", exception.to_string()),
             Event::ChangeObserved { change, .. } | Event::ExceptionUnapprovedChange { change, .. } => {
                 ("change", format!("{}/{}", change.project, change.number))
             }

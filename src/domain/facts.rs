@@ -185,6 +185,9 @@ pub struct ChangeFacts {
     pub head: String,
     /// Merge base of head and target; empty while the forge has not computed it.
     pub base: String,
+    /// Head of the target branch, where the project binds approvals to it (policy rule 11).
+    #[serde(default)]
+    pub target_sha: Option<String>,
     pub files: FileList,
     /// Everyone who contributed, the author included.
     pub contributors: Vec<Contributor>,

@@ -61,6 +61,10 @@ ids! {
     InvitationId = "inv_";
     /// A group of people.
     GroupId = "grp_";
+    /// A change to the rules that waits for further admins.
+    ProposalId = "prp_";
+    /// One person standing in for another for a while.
+    DelegationId = "dlg_";
     /// One WebAuthn ceremony.
     CeremonyId = "cer_";
 }

@@ -1,8 +1,8 @@
 //! Connected forges and the repositories gated in them.
 
 use crate::domain::facts::Account;
-use crate::domain::ids::{Digest, IntegrationId, ProjectId};
-use crate::domain::policy::{Approver, Method};
+use crate::domain::ids::{Digest, IntegrationId, ProjectId, ProposalId};
+use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::state::{Record, Table};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,15 @@ pub struct ProjectSettings {
     pub approvers: Vec<Approver>,
     /// `None`: the default rule's methods.
     pub methods: Option<Vec<Method>>,
+    /// What a decision is bound to besides its head (policy rule 11).
+    #[serde(default)]
+    pub bind_base: BindBase,
+    /// What a commit that maps to nobody costs (policy rule 7).
+    #[serde(default)]
+    pub unattributed: Unattributed,
+    /// Globs of files that are never skipped, besides the built-in ones (policy rule 4).
+    #[serde(default)]
+    pub control_files: Vec<String>,
 }
 
 /// A gated repository.
@@ -95,14 +104,35 @@ impl Record for Project {
     }
 }
 
-/// The active version of a policy. The document itself is a blob.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A version of a policy. The document itself is a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRecord {
     pub name: String,
     pub version: u64,
     pub document: Digest,
+    /// The document it took the place of.
+    #[serde(default)]
+    pub previous: Option<Digest>,
     pub reason: String,
+    /// Names of the admins who made and confirmed it.
+    #[serde(default)]
+    pub by: Vec<String>,
+    /// The proposal that several admins carried, where one was needed.
+    #[serde(default)]
+    pub proposal: Option<ProposalId>,
     pub activated_at: Time,
+}
+
+impl PolicyRecord {
+    /// Row of this version among all versions of its policy.
+    pub fn version_row(&self) -> Vec<u8> {
+        [Self::versions_prefix(&self.name), self.version.to_be_bytes().to_vec()].concat()
+    }
+
+    /// What the rows of all versions of a policy begin with, oldest first.
+    pub fn versions_prefix(name: &str) -> Vec<u8> {
+        format!("{name}\0").into_bytes()
+    }
 }
 
 impl Record for PolicyRecord {

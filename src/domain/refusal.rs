@@ -45,6 +45,9 @@ pub enum Refusal {
     /// The last admin can't be removed, and the like.
     #[error("{why}")]
     NotAllowed { why: String },
+    /// What the caller started from has been changed by somebody else meanwhile.
+    #[error("{what}")]
+    Outdated { what: String },
     /// The caller has too many requests open.
     #[error("Too many requests of this key are waiting ({max}). Let some be decided or cancel them.")]
     TooManyWaiting { max: usize },

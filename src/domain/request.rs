@@ -152,6 +152,9 @@ pub struct Decision {
     pub comment: String,
     /// Digest of the credential file; its id is `crd_` and these digits.
     pub credential: Digest,
+    /// Chosen as the emergency way through (policy rule 21).
+    #[serde(default)]
+    pub break_glass: bool,
     /// The passkey it was made with: revoked, it takes the decision with it while the quorum is not met.
     #[serde(default)]
     pub passkey: Option<String>,
@@ -280,6 +283,8 @@ pub struct Change {
     pub author: Account,
     pub head: String,
     pub base: String,
+    #[serde(default)]
+    pub target_sha: Option<String>,
     pub source: String,
     pub target: String,
     pub source_project_id: String,

@@ -18,6 +18,14 @@ pub enum Table {
     Integrations,
     Projects,
     Policies,
+    /// `name NUL version` → every version a policy ever had.
+    PolicyVersions,
+    /// Changes to the rules that wait, or waited, for further admins.
+    Proposals,
+    /// Who stands in for whom, and when.
+    Delegations,
+    /// Journal position → what went around or through the gate, and who has looked it over since.
+    Exceptions,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -57,6 +65,10 @@ impl Table {
         Table::Integrations,
         Table::Projects,
         Table::Policies,
+        Table::PolicyVersions,
+        Table::Proposals,
+        Table::Delegations,
+        Table::Exceptions,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -84,6 +96,10 @@ impl Table {
             Table::Integrations => "integrations",
             Table::Projects => "projects",
             Table::Policies => "policies",
+            Table::PolicyVersions => "policy_versions",
+            Table::Proposals => "proposals",
+            Table::Delegations => "delegations",
+            Table::Exceptions => "exceptions",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",

@@ -5,6 +5,7 @@ use crate::domain::command::Command;
 use crate::domain::event::Actor;
 use crate::domain::facts::{ChangeFacts, ChangeState};
 use crate::domain::ids::{Digest, ProjectId, RequestId};
+use crate::domain::policy::BindBase;
 use crate::domain::request::ChangeKey;
 use crate::domain::state::{Read, Table};
 use crate::effects::pace::Pace;
@@ -98,12 +99,7 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
         forget(at, key, hint, "the project is no longer gated").await?;
         return Ok(Look::Done);
     };
-    let forge_project = &connected.project.settings.forge_project_id;
-    let facts = match connected
-        .forge
-        .change(&key.project, forge_project, key.number)
-        .await
-    {
+    let facts = match read(&connected, key).await {
         Ok(facts) => facts,
         Err(outbound::Error::Status { code: 404, .. }) => {
             forget(at, key, hint, "the forge shows no such change").await?;
@@ -146,6 +142,27 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
     Ok(Look::Done)
 }
 
+/// The change as the forge shows it, with the head of its target branch where the project binds approvals to that.
+async fn read(connected: &Connected, key: &ChangeKey) -> Result<ChangeFacts, outbound::Error> {
+    let settings = &connected.project.settings;
+    let forge_project = &settings.forge_project_id;
+    let facts = connected
+        .forge
+        .change(&key.project, forge_project, key.number)
+        .await?;
+    let bound = settings.bind_base == BindBase::TargetSha && facts.state == ChangeState::Open;
+    let target_sha = match bound {
+        true => Some(
+            connected
+                .forge
+                .branch_head(forge_project, &facts.target)
+                .await?,
+        ),
+        false => None,
+    };
+    Ok(ChangeFacts { target_sha, ..facts })
+}
+
 async fn forget(at: &Surroundings, key: &ChangeKey, hint: u64, reason: &str) -> Result<(), Trouble> {
     let command = Command::ForgetHint {
         change: key.clone(),
@@ -174,6 +191,11 @@ fn subject(connected: &Connected, facts: &ChangeFacts, files_sha256: Digest) -> 
         files_complete: facts.files.incomplete.is_none(),
         author: &facts.author.username,
         title_sha256: Digest::of(facts.title.as_bytes()),
+        bind_base: match connected.project.settings.bind_base {
+            BindBase::MergeBase => None,
+            bound => Some(bound.name()),
+        },
+        target_sha: facts.target_sha.as_deref(),
     };
     String::from_utf8(subject.to_bytes()).map_err(|_| Trouble::Forge("the subject is not text".into()))
 }

@@ -2,15 +2,15 @@
 
 use crate::domain::command::Command;
 use crate::domain::event::Actor;
-use crate::domain::policy::NamePattern;
+use crate::domain::policy::{BindBase, NamePattern};
 use crate::domain::project::Project;
 use crate::domain::request::{Change, ChangeKey};
 use crate::domain::state::{Read, Table, decode};
-use crate::effects::{Surroundings, Trouble};
+use crate::effects::{Connected, Surroundings, Trouble};
 use crate::forge::ChangeHead;
 use futures_util::StreamExt;
 use futures_util::stream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A lost webhook is made good within a minute; less than half of that leaves room for a slow forge.
@@ -71,6 +71,7 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
             .filter_map(|it| NamePattern::new(it).ok())
             .any(|it| it.matches_branch(&head.target))
     };
+    let target_heads = target_heads(&connected, &recorded).await?;
     let mut doubtful = Vec::new();
     for (number, head) in &listed {
         let same = match recorded.get(number) {
@@ -81,6 +82,7 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
                     && it.draft == head.draft
                     && it.title == head.title
                     && it.request.is_some() == gated(head)
+                    && target_heads.get(&head.target).is_none_or(|now| it.target_sha.as_ref() == Some(now))
             }
             None => !gated(head),
         };
@@ -104,6 +106,30 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
             .await?;
     }
     Ok(())
+}
+
+/// Where the branches that open changes aim at stand now, for a project that binds approvals to that (policy rule 11): a
+/// branch that moves on changes nothing in the list of open changes.
+async fn target_heads(
+    connected: &Connected,
+    recorded: &BTreeMap<u64, Change>,
+) -> Result<BTreeMap<String, String>, Trouble> {
+    let settings = &connected.project.settings;
+    if settings.bind_base != BindBase::TargetSha {
+        return Ok(BTreeMap::new());
+    }
+    let open = recorded.values().filter(|it| it.open && it.request.is_some());
+    let targets: BTreeSet<&String> = open.map(|it| &it.target).collect();
+    let mut heads = BTreeMap::new();
+    for target in targets {
+        let head = connected
+            .forge
+            .branch_head(&settings.forge_project_id, target)
+            .await
+            .map_err(|e| Trouble::Forge(connected.forge.explain(&e)))?;
+        heads.insert(target.clone(), head);
+    }
+    Ok(heads)
 }
 
 fn recorded(at: &Surroundings, project: &Project) -> Result<BTreeMap<u64, Change>, Trouble> {

@@ -306,6 +306,7 @@ fn recorded(draft: DecisionDraft, credential: Digest, state: &impl Read) -> Resu
         credential_id: Some(draft.proof.credential_id),
         sign_count: Some(draft.proof.sign_count),
         comment: draft.comment,
+        break_glass: draft.break_glass,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a person signs: the intent, and the challenge that binds a passkey's signature to it.
 //! It never writes a subject anew: the subject's own bytes stand in the intent verbatim.
 
+use crate::domain::governance::Governed;
 use crate::domain::ids::{Digest, PersonId, RequestId};
 use crate::domain::request::Answer;
 use crate::evidence::strict;
@@ -161,6 +162,43 @@ impl ParsedIntent {
             issued_at: intent.time("issued_at")?.0.to_owned(),
             expires_at: expires_at.map(str::to_owned),
         })
+    }
+}
+
+/// The `type` of what an admin signs to confirm a change to the rules. Being another type than an approval's, with other
+/// members, neither can ever stand for the other.
+pub const CHANGE_INTENT_TYPE: &str = "signedapproval/change-intent";
+
+/// What an admin signs to confirm a change to the rules.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangeIntent<'a> {
+    pub v: u32,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub proposal: &'a str,
+    /// The change itself, complete; a policy's document by its digest.
+    pub change: &'a Governed,
+    /// Digest of the change's own bytes.
+    pub change_sha256: Digest,
+    /// Digest of what it replaces.
+    pub base_sha256: Option<Digest>,
+    pub reason: &'a str,
+    pub proposed_by: &'a str,
+    pub person: &'a str,
+    pub person_name: &'a str,
+    /// RFC 3339, UTC: when the ceremony started.
+    pub issued_at: &'a str,
+}
+
+impl ChangeIntent<'_> {
+    /// The bytes of a change as they stand in the intent, and their digest.
+    pub fn change_sha256(change: &Governed) -> Digest {
+        Digest::of(&serde_json::to_vec(change).expect("ids, texts and numbers always serialise"))
+    }
+
+    /// The intent's bytes, made once.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("ids, texts and digests always serialise")
     }
 }
 

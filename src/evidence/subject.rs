@@ -76,6 +76,12 @@ pub struct ChangeSubject<'a> {
     pub files_complete: bool,
     pub author: &'a str,
     pub title_sha256: Digest,
+    /// What else voids the approval, where the project does not keep to the merge base: `target_sha` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_base: Option<&'a str>,
+    /// Head of the target branch, where the approval is bound to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_sha: Option<&'a str>,
 }
 
 impl ChangeSubject<'_> {
@@ -159,24 +165,37 @@ impl Subject {
     }
 
     fn parse_change(subject: &Object<'_, '_>, kind: String) -> Result<Subject, StrictError> {
-        subject.exactly(&[
-            "kind",
-            "forge",
-            "instance",
-            "project_id",
-            "project",
-            "change",
-            "source_project_id",
-            "source",
-            "target",
-            "head",
-            "base",
-            "files_sha256",
-            "files_count",
-            "files_complete",
-            "author",
-            "title_sha256",
-        ])?;
+        subject.exactly_with(
+            &[
+                "kind",
+                "forge",
+                "instance",
+                "project_id",
+                "project",
+                "change",
+                "source_project_id",
+                "source",
+                "target",
+                "head",
+                "base",
+                "files_sha256",
+                "files_count",
+                "files_complete",
+                "author",
+                "title_sha256",
+                "bind_base",
+                "target_sha",
+            ],
+            &["bind_base", "target_sha"],
+        )?;
+        match (subject.optional_text("bind_base")?, subject.optional("target_sha")) {
+            (Some("target_sha"), Some(_)) => drop(commit(subject, "target_sha")?),
+            (None | Some("none"), None) => {}
+            _ => {
+                let what = "subject.bind_base and subject.target_sha do not belong together";
+                return Err(StrictError::Shape(what.into()));
+            }
+        }
         for name in [
             "forge",
             "instance",

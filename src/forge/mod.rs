@@ -96,6 +96,16 @@ impl Forge {
         }
     }
 
+    /// The commit a branch, given as a full ref, stands on now.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `Status` 404 if there is no such branch.
+    pub async fn branch_head(&self, forge_project_id: &str, branch: &str) -> Result<String, Error> {
+        match self {
+            Forge::GitLab(it) => it.branch_head(forge_project_id, branch).await,
+        }
+    }
+
     /// All open changes of a repository, for reconciliation.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Ceremonies under way. Each is taken out before its answer is looked at, so a failed try burns it; all of them are
 //! gone after a restart, which only makes somebody tap again.
 
-use crate::domain::ids::{CeremonyId, Digest, PersonId, RequestId};
+use crate::domain::ids::{CeremonyId, Digest, PersonId, ProposalId, RequestId};
 use crate::domain::request::{Answer, Status};
 use crate::domain::time::Time;
 use crate::identity::tokens::random_id;
@@ -43,12 +43,22 @@ pub enum Purpose {
         request: RequestId,
         answer: Answer,
         comment: String,
+        break_glass: bool,
         intent: Vec<u8>,
         nonce: [u8; 32],
         challenge: [u8; 32],
         subject_sha256: Digest,
         policy_sha256: Digest,
         issued_at: Time,
+        state: Box<PasskeyAuthentication>,
+    },
+    /// A further admin confirms a change to the rules.
+    Confirm {
+        person: PersonId,
+        proposal: ProposalId,
+        intent: Vec<u8>,
+        nonce: [u8; 32],
+        challenge: [u8; 32],
         state: Box<PasskeyAuthentication>,
     },
 }

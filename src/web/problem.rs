@@ -61,6 +61,8 @@ problem_types! {
         "The request was decided, expired, cancelled or superseded before this call.";
     STALE_SUBJECT = "stale-subject", 409, "The change moved on",
         "New commits came, or the target changed, while you were deciding. Look at what it is now and decide anew.";
+    OUTDATED = "outdated", 409, "Somebody else changed it meanwhile",
+        "What you started from is no longer what holds. Look at it as it is now, and change that.";
     CEREMONY_SPENT = "ceremony-spent", 409, "This ceremony is used up",
         "A ceremony is used once and lives 120 seconds. Start again from the page.";
     LINK_SPENT = "link-spent", 409, "This link is used up",
@@ -320,6 +322,7 @@ impl From<Refusal> for Problem {
             Refusal::Duplicate { .. } => Problem::new(DUPLICATE, detail),
             Refusal::Invalid { field, reason } => Problem::invalid(&field, reason),
             Refusal::NotAllowed { .. } => Problem::new(NOT_ALLOWED, detail),
+            Refusal::Outdated { .. } => Problem::new(OUTDATED, detail),
             Refusal::TooManyWaiting { .. } => Problem::new(TOO_MANY, detail).after_seconds(60),
         }
     }

@@ -1,8 +1,8 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, credentials, decisions, enrolment, health, hooks, integrations, journal, local, me,
-    people, policies, session, well_known,
+    api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health, hooks,
+    integrations, journal, local, me, people, policies, policy_versions, session, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -235,7 +235,54 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(policies::get_policy), put(policies::put_policy)],
         ),
         ("/api/v1/journal", vec![get(journal::list_journal)]),
-        ("/api/v1/exceptions", vec![get(journal::list_exceptions)]),
+        (
+            "/api/v1/policies/{name}/versions",
+            vec![get(policy_versions::list_versions)],
+        ),
+        (
+            "/api/v1/policies/{name}/versions/{version}",
+            vec![get(policy_versions::get_version)],
+        ),
+        (
+            "/api/v1/policies/{name}/diff",
+            vec![get(policy_versions::diff_versions)],
+        ),
+        (
+            "/api/v1/policies/{name}/what-would-change",
+            vec![post(policy_versions::what_would_change)],
+        ),
+        ("/api/v1/proposals", vec![get(governance::list_proposals)]),
+        (
+            "/api/v1/proposals/{id}",
+            vec![
+                get(governance::get_proposal),
+                delete(governance::withdraw_proposal),
+            ],
+        ),
+        (
+            "/api/v1/proposals/{id}/confirmation/options",
+            vec![post(governance::start_confirmation)],
+        ),
+        (
+            "/api/v1/proposals/{id}/confirmation",
+            vec![post(governance::confirm_proposal)],
+        ),
+        (
+            "/api/v1/delegations",
+            vec![
+                get(delegations::list_delegations),
+                post(delegations::add_delegation),
+            ],
+        ),
+        (
+            "/api/v1/delegations/{id}",
+            vec![delete(delegations::end_delegation)],
+        ),
+        ("/api/v1/exceptions", vec![get(exceptions::list_exceptions)]),
+        (
+            "/api/v1/exceptions/{id}/review",
+            vec![post(exceptions::review_exception)],
+        ),
         ("/hooks/{kind}/{integration}", vec![post(hooks::receive_hook)]),
         // Pages
         ("/", vec![get(pages::go_home)]),

@@ -1,13 +1,13 @@
-//! Keys for machine callers, integrations, projects and policies.
+//! Keys for machine callers, integrations, and adding projects; what settings may say.
 
-use crate::domain::command::Reply;
+use crate::domain::decide::governance::removal_quorum;
 use crate::domain::decide::people::checked_name;
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
 use crate::domain::facts::Account;
 use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId};
 use crate::domain::people::{ApiKey, Group, Person, Scope};
-use crate::domain::policy::{Approver, Document, NamePattern};
+use crate::domain::policy::{Approver, ControlFiles, NamePattern};
 use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, ProjectSettings};
 use crate::domain::refusal::Refusal;
 use crate::domain::state::Read;
@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 
 /// Most branch patterns of one project: far above any real need, low enough to stay cheap for every webhook.
 pub const BRANCH_PATTERNS_MAX: usize = 100;
+/// Most globs of control files that a project adds.
+pub const CONTROL_FILES_MAX: usize = 100;
 /// Largest quorum: more people than any approval list that was seen.
 pub const QUORUM_MAX: u32 = 100;
 
@@ -98,12 +100,18 @@ pub(super) fn add_integration(
 
 pub(super) fn remove_integration(integration: IntegrationId, state: &impl Read) -> Decided {
     live_integration(&integration, state)?;
-    let mut steps: Vec<Step> = state
-        .all::<Project>()?
-        .into_iter()
-        .filter(|it| !it.removed && it.integration == integration)
-        .map(|it| Step::event(Event::ProjectRemoved { project: it.id }))
-        .collect();
+    let projects = state.all::<Project>()?.into_iter();
+    let mut steps = Vec::new();
+    for project in projects.filter(|it| !it.removed && it.integration == integration) {
+        if removal_quorum(&project.id, state)? > 1 {
+            let why = format!(
+                "The policy of {} asks for several admins to take its gate away. Remove that project first.",
+                project.path
+            );
+            return Err(Refusal::NotAllowed { why }.into());
+        }
+        steps.push(Step::event(Event::ProjectRemoved { project: project.id }));
+    }
     steps.push(Step::event(Event::IntegrationRemoved { integration }));
     Ok(Plan::done(steps))
 }
@@ -138,53 +146,8 @@ pub(super) fn add_project(
     })]))
 }
 
-pub(super) fn change_project(project: ProjectId, settings: ProjectSettings, state: &impl Read) -> Decided {
-    let record = live_project(&project, state)?;
-    if record.settings.forge_project_id != settings.forge_project_id {
-        let reason = "A project keeps its number on the forge; add another project instead.";
-        return Err(Refusal::invalid("project_id", reason).into());
-    }
-    checked_settings(&settings, state)?;
-    Ok(Plan::done(vec![Step::event(Event::ProjectChanged {
-        project,
-        settings,
-    })]))
-}
-
-pub(super) fn remove_project(project: ProjectId, state: &impl Read) -> Decided {
-    live_project(&project, state)?;
-    Ok(Plan::done(vec![Step::event(Event::ProjectRemoved { project })]))
-}
-
-pub(super) fn activate_policy(name: String, document: Vec<u8>, reason: String, state: &impl Read) -> Decided {
-    let name = checked_name(&name)?;
-    let parsed = Document::parse(&document).map_err(|errors| {
-        let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        Refusal::invalid("policy", first)
-    })?;
-    known_approvers(parsed.approvers().map(|(_, _, it)| it), "policy", state)?;
-    let before: Option<PolicyRecord> = state.get(&name)?;
-    let sha256 = Digest::of(&document);
-    if before.as_ref().is_some_and(|it| it.document == sha256) {
-        return Ok(Plan {
-            steps: Vec::new(),
-            reply: Ok(Reply::Nothing),
-        });
-    }
-    let version = before.map_or(1, |it| it.version + 1);
-    Ok(Plan::done(vec![
-        Step::Blob(document),
-        Step::event(Event::PolicyActivated {
-            name,
-            version,
-            sha256,
-            reason,
-        }),
-    ]))
-}
-
 /// Groups and people a policy or project names must exist: a name nobody bears is a quorum nobody fills.
-fn known_approvers<'a>(
+pub(super) fn known_approvers<'a>(
     approvers: impl Iterator<Item = &'a Approver>,
     field: &str,
     state: &impl Read,
@@ -204,7 +167,7 @@ fn known_approvers<'a>(
     Ok(())
 }
 
-fn checked_settings(settings: &ProjectSettings, state: &impl Read) -> Result<(), Stop> {
+pub(super) fn checked_settings(settings: &ProjectSettings, state: &impl Read) -> Result<(), Stop> {
     let patterns = &settings.branch_patterns;
     if patterns.is_empty() || patterns.len() > BRANCH_PATTERNS_MAX {
         let reason = format!("Give 1 to {BRANCH_PATTERNS_MAX} branch names or patterns, such as \"main\".");
@@ -221,6 +184,12 @@ fn checked_settings(settings: &ProjectSettings, state: &impl Read) -> Result<(),
     if settings.methods.as_ref().is_some_and(Vec::is_empty) {
         return Err(Refusal::invalid("methods", "Give at least one of passkey, biometric, totp.").into());
     }
+    if settings.control_files.len() > CONTROL_FILES_MAX {
+        let reason = format!("At most {CONTROL_FILES_MAX} globs.");
+        return Err(Refusal::invalid("control_files", reason).into());
+    }
+    ControlFiles::new(settings.control_files.iter().map(String::as_str))
+        .map_err(|(glob, bad)| Refusal::invalid("control_files", format!("{glob:?}: it {bad}")))?;
     if let Some(policy) = &settings.policy
         && state.get::<PolicyRecord>(policy)?.is_none()
     {

@@ -9,7 +9,7 @@ use crate::domain::facts::{ChangeFacts, ChangeState, Contributor, Part};
 use crate::domain::ids::{Digest, IntegrationId, PersonId, RequestId};
 use crate::domain::people::Person;
 use crate::domain::policy::{
-    Asked, BindBase, ControlFiles, Evaluation, NamePattern, Outcome, ProjectDefaults, Question, Unattributed,
+    Asked, BindBase, ControlFiles, Document, Evaluation, NamePattern, Outcome, ProjectDefaults, Question,
     evaluate,
 };
 use crate::domain::project::{Integration, Project};
@@ -96,7 +96,7 @@ pub(super) fn observe(
         ChangeState::Open => {
             let same = before
                 .as_ref()
-                .is_some_and(|it| same_subject(it, &facts, files_sha256));
+                .is_some_and(|it| same_subject(it, &facts, files_sha256, project.settings.bind_base));
             if same && gated == gate.is_some() {
                 let seen = before.as_ref().map(|it| (it.title.as_str(), it.draft));
                 if seen != Some((facts.title.as_str(), facts.draft)) {
@@ -180,9 +180,10 @@ fn is_gated(project: &Project, target: &str) -> Result<bool, Fault> {
 }
 
 /// Whether what is to be approved is still the same. A title is a claim, not content: changing it voids nothing.
-fn same_subject(before: &Change, facts: &ChangeFacts, files_sha256: Digest) -> bool {
-    let base_holds = match BindBase::default() {
-        BindBase::MergeBase | BindBase::TargetSha => before.base == facts.base,
+fn same_subject(before: &Change, facts: &ChangeFacts, files_sha256: Digest, bound: BindBase) -> bool {
+    let base_holds = match bound {
+        BindBase::MergeBase => before.base == facts.base,
+        BindBase::TargetSha => before.base == facts.base && before.target_sha == facts.target_sha,
         BindBase::None => true,
     };
     before.open
@@ -199,6 +200,7 @@ fn superseded_because(before: Option<&Change>, facts: &ChangeFacts) -> &'static 
         Some(it) if it.target != facts.target => "The merge request was pointed at another branch.",
         Some(it) if it.head != facts.head => "New commits were pushed.",
         Some(it) if it.base != facts.base => "The merge base moved.",
+        Some(it) if it.target_sha != facts.target_sha => "The target branch moved on.",
         _ => "The merge request is not what it was.",
     }
 }
@@ -230,6 +232,7 @@ fn observed(key: &ChangeKey, facts: &ChangeFacts, files_sha256: Digest, request:
         author: facts.author.clone(),
         head: facts.head.clone(),
         base: facts.base.clone(),
+        target_sha: facts.target_sha.clone(),
         source: facts.source.clone(),
         target: facts.target.clone(),
         source_project_id: facts.source_project_id.clone(),
@@ -292,17 +295,30 @@ pub(super) fn judge_change(
     facts: &ChangeFacts,
     state: &impl Read,
 ) -> Result<Judgement, Stop> {
+    let policy = policy_in_force(project.settings.policy.as_deref(), &defaults(project), state)?;
+    let people = state.all::<Person>()?;
+    let (evaluation, involved) = judge_change_by(policy.document.as_ref(), project, facts, &people)?;
+    Ok(Judgement {
+        evaluation,
+        policy,
+        involved,
+    })
+}
+
+/// Judges a change by a document.
+pub(super) fn judge_change_by(
+    document: Option<&Document>,
+    project: &Project,
+    facts: &ChangeFacts,
+    people: &[Person],
+) -> Result<(Evaluation, BTreeMap<PersonId, Involvement>), Fault> {
     let settings = &project.settings;
-    let defaults = ProjectDefaults {
-        methods: settings.methods.clone(),
-        quorum: settings.quorum,
-        approvers: settings.approvers.clone(),
-    };
-    let policy = policy_in_force(settings.policy.as_deref(), &defaults, state)?;
+    let control_files = ControlFiles::new(settings.control_files.iter().map(String::as_str))
+        .map_err(|(glob, bad)| Fault(format!("control files of {}: {glob:?}: it {bad}", project.id)))?;
     let mut evaluation = evaluate(&Question {
-        policy: policy.document.as_ref(),
-        defaults: &defaults,
-        control_files: &ControlFiles::default(),
+        policy: document,
+        defaults: &defaults(project),
+        control_files: &control_files,
         asked: Asked::Change {
             branch: &facts.target,
             project: Some(&project.path),
@@ -310,20 +326,25 @@ pub(super) fn judge_change(
             branch_patterns: None,
         },
     });
-    let people = state.all::<Person>()?;
-    let attribution = attribute(&project.integration, facts, &people);
+    let attribution = attribute(&project.integration, facts, people);
     // An unlinked author or pusher could be anybody's second account. Where several people are asked, that costs one
     // more; a commit that belongs to nobody always does (policy rule 7).
     let several = evaluation.obligations.iter().any(|it| it.quorum > 1);
     if attribution.unattributed_commit || (attribution.unknown_account && several) {
-        evaluation = evaluation.for_unattributed(Unattributed::default());
+        evaluation = evaluation.for_unattributed(settings.unattributed);
     }
     evaluation.reasons.extend(attribution.notes);
-    Ok(Judgement {
-        evaluation,
-        policy,
-        involved: attribution.involved,
-    })
+    Ok((evaluation, attribution.involved))
+}
+
+/// What a project asks where no rule says otherwise.
+fn defaults(project: &Project) -> ProjectDefaults {
+    let settings = &project.settings;
+    ProjectDefaults {
+        methods: settings.methods.clone(),
+        quorum: settings.quorum,
+        approvers: settings.approvers.clone(),
+    }
 }
 
 struct Attribution {

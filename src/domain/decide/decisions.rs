@@ -2,11 +2,12 @@
 
 use crate::domain::command::{Decide, Reply};
 use crate::domain::decide::judge::as_judged_now;
-use crate::domain::decide::requests::{candidate, method_of, strongest};
+use crate::domain::decide::roster::{Roster, method_of, strongest};
 use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
 use crate::domain::ids::PersonId;
-use crate::domain::people::{Group, Person, Role};
-use crate::domain::policy::{Candidate, Obligation, WhyNot, all_met, fill, may_fill};
+use crate::domain::people::{Person, Role};
+use crate::domain::event::Event;
+use crate::domain::policy::{Candidate, Filled, Obligation, Story, WhyNot, all_met, fill, may_fill, stories};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
@@ -22,7 +23,7 @@ pub struct Eligibility {
 }
 
 /// Whether, and for which rules, a person's decision would count now, with the strongest passkey they hold.
-pub fn eligibility(request: &Request, person: &Person, groups: &[Group], now: Time) -> Eligibility {
+pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Time) -> Eligibility {
     let no = |why_not| Eligibility {
         rules: Vec::new(),
         why_not: Some(why_not),
@@ -55,7 +56,7 @@ pub fn eligibility(request: &Request, person: &Person, groups: &[Group], now: Ti
         };
         return no(Refusal::NotEligible { why });
     };
-    match counts_for(request, &candidate(person, method, &request.involved, groups)) {
+    match counts_for(request, &roster.candidate(person, method, &request.involved, now)) {
         Ok(rules) => Eligibility { rules, why_not: None },
         Err(refusal) => no(refusal),
     }
@@ -90,7 +91,7 @@ fn counts_for(request: &Request, who: &Candidate) -> Result<Vec<String>, Refusal
 pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     let request: Request = state.get(it.request.as_str())?.ok_or(Refusal::Unknown)?;
     let person: Person = state.get(it.person.as_str())?.ok_or(Refusal::Unknown)?;
-    let groups = state.all::<Group>()?;
+    let roster = Roster::load(state)?;
     let request = as_judged_now(request, state)?;
     // A new head supersedes the request; whoever was shown the old one learns it here, in the same transaction.
     // The same holds for the rules: what was signed must name the policy that is in force.
@@ -100,7 +101,7 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     {
         return Err(Refusal::StaleSubject.into());
     }
-    if let Some(why) = eligibility(&request, &person, &groups, now).why_not {
+    if let Some(why) = eligibility(&request, &person, &roster, now).why_not {
         return Err(why.into());
     }
     let passkey = person
@@ -117,8 +118,11 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
         return Err(Refusal::NotEligible { why }.into());
     }
     let method = method_of(passkey);
-    let own = candidate(&person, method, &request.involved, &groups);
-    counts_for(&request, &own)?;
+    let own = roster.candidate(&person, method, &request.involved, now);
+    let rules = counts_for(&request, &own)?;
+    if it.break_glass {
+        emergency(&request, &rules, it.answer, &it.comment)?;
+    }
 
     let opening: Opening = {
         let blob = state.blob(&request.opening)?;
@@ -126,7 +130,7 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     };
     let outcome = match it.answer {
         Answer::Reject => Some(rejected(&request)),
-        Answer::Approve => approved(&request, own, !it.comment.trim().is_empty(), &groups, now, state)?,
+        Answer::Approve => approved(&request, own, it.break_glass, &roster, now),
     };
     let status = outcome.as_ref().map_or(Status::Pending, |it| it.status);
     let draft = DecisionDraft {
@@ -136,12 +140,15 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
         answer: it.answer,
         method,
         comment: it.comment,
+        break_glass: it.break_glass,
         intent: it.intent,
         challenge_issued_at: it.challenge_issued_at,
         proof: it.proof,
     };
+    let emergency = outcome.as_ref().and_then(|it| emergency_exception(it, &draft));
     let mut steps = vec![Step::Decision(Box::new(draft))];
     steps.extend(outcome.map(|it| Step::Outcome(Box::new(it))));
+    steps.extend(emergency);
     // The engine fills in the credential's digest, which exists only once it is signed.
     let reply = Reply::Decided {
         status,
@@ -165,46 +172,74 @@ fn rejected(request: &Request) -> OutcomeDraft {
     }
 }
 
+/// Whether a person may choose the emergency way for a request (policy rule 21).
+///
+/// # Errors
+/// When no break-glass rule names them, when they do not approve, or give no reason.
+pub fn emergency(request: &Request, rules: &[String], answer: Answer, comment: &str) -> Result<(), Refusal> {
+    if !request.break_glass.iter().any(|it| rules.contains(&it.rule)) {
+        let why = "No break-glass rule of this request counts your approval.".to_owned();
+        return Err(Refusal::NotEligible { why });
+    }
+    if answer != Answer::Approve {
+        return Err(Refusal::invalid("break_glass", "Only an approval goes the emergency way."));
+    }
+    if comment.trim().is_empty() {
+        return Err(Refusal::invalid("comment", "Say why this can't wait: break-glass needs a reason."));
+    }
+    Ok(())
+}
+
+/// The event that tells of an approval by break-glass, if it is one.
+fn emergency_exception(outcome: &OutcomeDraft, this: &DecisionDraft) -> Option<Step> {
+    let through = outcome.obligations.iter().find(|it| it.break_glass)?;
+    let earlier = this.request.decisions.iter();
+    let earlier = earlier.filter(|it| through.by.contains(&FilledBy::Earlier(it.credential)));
+    let approvers = earlier
+        .map(|it| it.person.clone())
+        .chain([this.person.clone()])
+        .collect();
+    Some(Step::event(Event::ExceptionBreakGlass {
+        request: outcome.request.clone(),
+        rule: through.rule.clone(),
+        approvers,
+    }))
+}
+
 /// Everyone who approved before and still may, judged anew: who lost the role, the group or the passkey since counts no
-/// more.
-fn approvers(
-    request: &Request,
-    groups: &[Group],
-    state: &impl Read,
-) -> Result<Vec<(Candidate, bool)>, Fault> {
+/// more. With each, whether they chose the emergency way.
+fn approvers(request: &Request, roster: &Roster, now: Time) -> Vec<(Candidate, bool)> {
     let mut candidates = Vec::new();
     for decision in request.decisions.iter().filter(|it| it.answer == Answer::Approve) {
-        let Some(person) = state.get::<Person>(decision.person.as_str())? else {
+        let Some(person) = roster.person(&decision.person) else {
             continue;
         };
         let passkey_lives = decision
             .passkey
             .as_ref()
             .is_none_or(|id| person.live_passkeys().any(|it| it.credential_id == *id));
-        if person.has(Role::Approver) && passkey_lives {
-            let reasoned = !decision.comment.trim().is_empty();
-            candidates.push((
-                candidate(&person, decision.method, &request.involved, groups),
-                reasoned,
-            ));
+        // What happened to somebody after the end takes nothing back.
+        let counts = request.status != Status::Pending || (person.has(Role::Approver) && passkey_lives);
+        if counts {
+            let candidate = roster.candidate(person, decision.method, &request.involved, now);
+            candidates.push((candidate, decision.break_glass));
         }
     }
-    Ok(candidates)
+    candidates
 }
 
 /// The outcome, if this approval is the one that was missing.
 fn approved(
     request: &Request,
     own: Candidate,
-    reasoned: bool,
-    groups: &[Group],
+    break_glass: bool,
+    roster: &Roster,
     now: Time,
-    state: &impl Read,
-) -> Result<Option<OutcomeDraft>, Fault> {
+) -> Option<OutcomeDraft> {
     let this = own.person.clone();
-    let mut candidates = approvers(request, groups, state)?;
-    candidates.push((own, reasoned));
-    let with_reason: Vec<Candidate> = candidates
+    let mut candidates = approvers(request, roster, now);
+    candidates.push((own, break_glass));
+    let in_emergency: Vec<Candidate> = candidates
         .iter()
         .filter(|(_, it)| *it)
         .map(|(it, _)| it.clone())
@@ -235,14 +270,14 @@ fn approved(
     } else {
         named(&request.obligations, &candidates)
     };
-    // Break-glass counts only those who said why (policy rule 21).
+    // Break-glass counts only those who chose it and said why (policy rule 21).
     let through = ordinary.or_else(|| {
         request
             .break_glass
             .iter()
-            .find_map(|it| named(std::slice::from_ref(it), &with_reason))
+            .find_map(|it| named(std::slice::from_ref(it), &in_emergency))
     });
-    Ok(through.map(|obligations| OutcomeDraft {
+    through.map(|obligations| OutcomeDraft {
         request: request.id.clone(),
         opening: request.opening,
         status: Status::Approved,
@@ -250,7 +285,7 @@ fn approved(
         expires_at: request.ttl_seconds.map(|it| now.plus_seconds(it)),
         reason: String::new(),
         skipped_by: Vec::new(),
-    }))
+    })
 }
 
 fn filled_by(request: &Request, person: &PersonId, this: &PersonId) -> Option<FilledBy> {
@@ -261,18 +296,33 @@ fn filled_by(request: &Request, person: &PersonId, this: &PersonId) -> Option<Fi
     earlier.map(|it| FilledBy::Earlier(it.credential))
 }
 
-/// How many people fill each obligation so far, in the order of the request's obligations.
-///
-/// # Errors
-/// When the recorded state can't be read.
-pub fn progress(request: &Request, state: &impl Read) -> Result<Vec<usize>, Fault> {
-    let groups = state.all::<Group>()?;
-    let candidates: Vec<Candidate> = approvers(request, &groups, state)?
-        .into_iter()
-        .map(|(it, _)| it)
-        .collect();
-    Ok(fill(&request.obligations, &candidates)
+/// How each obligation of a request stands, in their order, and what became of every approval.
+pub struct Standing {
+    pub filled: Vec<Filled>,
+    /// Why each decision counts, or does not.
+    pub stories: Vec<Story>,
+    /// The same of the emergency ways through.
+    pub break_glass: Vec<Story>,
+}
+
+/// How far a request is; of one that has ended, how it stood then.
+pub fn standing(request: &Request, roster: &Roster, now: Time) -> Standing {
+    let now = request.decided_at.unwrap_or(now);
+    let approvals = approvers(request, roster, now);
+    let in_emergency: Vec<Candidate> = approvals
         .iter()
-        .map(|it| it.persons.len())
-        .collect())
+        .filter(|(_, it)| *it)
+        .map(|(it, _)| it.clone())
+        .collect();
+    let candidates: Vec<Candidate> = approvals.into_iter().map(|(it, _)| it).collect();
+    let filled = fill(&request.obligations, &candidates);
+    let each = request.break_glass.iter().flat_map(|it| {
+        let it = std::slice::from_ref(it);
+        stories(it, &fill(it, &in_emergency), &in_emergency)
+    });
+    Standing {
+        stories: stories(&request.obligations, &filled, &candidates),
+        break_glass: each.collect(),
+        filled,
+    }
 }

@@ -6,14 +6,21 @@
 mod administration;
 mod changes;
 mod decisions;
+mod exceptions;
+mod governance;
+mod impact;
 mod judge;
 mod people;
 mod requests;
+mod roster;
 
 pub use changes::{WantedStatus, wanted_status};
-pub use decisions::{Eligibility, eligibility, progress};
+pub use decisions::{Eligibility, Standing, eligibility, emergency, standing};
+pub use governance::{REASON_CHARS_MAX, may_confirm};
+pub use impact::{Difference, Impact, impact};
 pub use judge::as_judged_now;
 pub use requests::may_see;
+pub use roster::Roster;
 
 use crate::domain::command::{CeremonyProof, Command, Reply};
 use crate::domain::event::{Actor, Event};
@@ -89,6 +96,7 @@ pub struct DecisionDraft {
     pub answer: Answer,
     pub method: Method,
     pub comment: String,
+    pub break_glass: bool,
     pub intent: Vec<u8>,
     pub challenge_issued_at: Time,
     pub proof: CeremonyProof,
@@ -175,13 +183,6 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             integration,
             account_id,
         } => people::link_account(person, integration, account_id, state),
-        Command::SetGroup {
-            group,
-            fresh,
-            name,
-            members,
-        } => people::set_group(group, fresh, name, members, state),
-        Command::RemoveGroup { group } => people::remove_group(group, state),
         Command::CreateApiKey {
             key,
             name,
@@ -218,15 +219,11 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             web_url,
             settings,
         } => administration::add_project(project, integration, path, web_url, settings, state),
-        Command::ChangeProject { project, settings } => {
-            administration::change_project(project, settings, state)
-        }
-        Command::RemoveProject { project } => administration::remove_project(project, state),
-        Command::ActivatePolicy {
-            name,
-            document,
-            reason,
-        } => administration::activate_policy(name, document, reason, state),
+        Command::Govern(it) => governance::govern(*it, actor, now, state),
+        Command::ConfirmProposal(it) => governance::confirm(*it, now, state),
+        Command::WithdrawProposal { proposal, reason } => governance::withdraw(proposal, reason, state),
+        Command::EndDelegation { delegation } => governance::end_delegation(delegation, actor, now, state),
+        Command::ReviewException { exception, note } => exceptions::review(exception, note, actor, state),
         Command::ReceiveHook {
             integration,
             delivery,
@@ -283,7 +280,6 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
-    let _ = actor;
     match plan {
         Ok(plan) => Ok(plan),
         Err(Stop::Refused(refusal)) => Ok(Plan::refuse(refusal)),

@@ -3,8 +3,8 @@
 use crate::domain::command::{NewInvitation, NewPasskey, NewSession, Reply};
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::{EnrolledPasskey, Event};
-use crate::domain::ids::{Digest, GroupId, IntegrationId, PersonId};
-use crate::domain::people::{Group, Invitation, Person, Role, Session};
+use crate::domain::ids::{Digest, IntegrationId, PersonId};
+use crate::domain::people::{Invitation, Person, Role, Session};
 use crate::domain::project::Integration;
 use crate::domain::refusal::Refusal;
 use crate::domain::state::{Read, Table};
@@ -301,53 +301,6 @@ pub(super) fn link_account(
         account_id,
         proven: false,
     })]))
-}
-
-pub(super) fn set_group(
-    group: Option<GroupId>,
-    fresh: GroupId,
-    name: String,
-    members: BTreeSet<PersonId>,
-    state: &impl Read,
-) -> Decided {
-    let name = checked_name(&name)?;
-    let groups = state.all::<Group>()?;
-    if let Some(id) = &group
-        && !groups.iter().any(|it| it.id == *id)
-    {
-        return Err(Refusal::Unknown.into());
-    }
-    if groups
-        .iter()
-        .any(|it| it.name == name && Some(&it.id) != group.as_ref())
-    {
-        return Err(Refusal::Duplicate {
-            what: format!("A group named {name} exists."),
-        }
-        .into());
-    }
-    for member in &members {
-        if state.get::<Person>(member.as_str())?.is_none() {
-            return Err(Refusal::invalid("members", format!("There is no person {member}.")).into());
-        }
-    }
-    let id = group.unwrap_or(fresh);
-    let steps = vec![Step::event(Event::GroupSet {
-        group: id.clone(),
-        name,
-        members,
-    })];
-    Ok(Plan {
-        steps,
-        reply: Ok(Reply::Group { id }),
-    })
-}
-
-pub(super) fn remove_group(group: GroupId, state: &impl Read) -> Decided {
-    if state.get::<Group>(group.as_str())?.is_none() {
-        return Err(Refusal::Unknown.into());
-    }
-    Ok(Plan::done(vec![Step::event(Event::GroupRemoved { group })]))
 }
 
 /// A name for people: one line, something visible in it, not too long.

@@ -4,10 +4,11 @@ use crate::domain::apply::waiting_row;
 use crate::domain::command::{OpenRequest, Reply};
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
 use crate::domain::event::{Event, ObligationLine};
-use crate::domain::ids::{Digest, PersonId, RequestId};
-use crate::domain::people::{ApiKey, Group, Person, Role, Scope};
+use crate::domain::ids::{Digest, RequestId};
+use crate::domain::decide::roster::Roster;
+use crate::domain::people::{ApiKey, Scope};
 use crate::domain::policy::{
-    Approver, Asked, Candidate, ControlFiles, Document, Evaluation, Method, Obligation, Outcome,
+    Approver, Asked, ControlFiles, Document, Evaluation, Method, Obligation, Outcome,
     ProjectDefaults, Question, evaluate, unsatisfiable,
 };
 use crate::domain::project::PolicyRecord;
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 pub const WAITING_PER_KEY_MAX: usize = 1_000;
 
 /// The policy that governs what names none.
-const DEFAULT_POLICY: &str = "default";
+pub(super) const DEFAULT_POLICY: &str = "default";
 
 /// The policy in force: its name and version, its document (none for the built-in default rule), and the bytes to keep
 /// with the request so that its digest always leads to something.
@@ -181,17 +182,27 @@ pub(super) fn judge_action(
 ) -> Result<(Evaluation, InForce), Stop> {
     let defaults = ProjectDefaults::default();
     let policy = policy_in_force(None, &defaults, state)?;
-    let evaluation = evaluate(&Question {
-        policy: policy.document.as_ref(),
-        defaults: &defaults,
+    let evaluation = judge_action_by(policy.document.as_ref(), environment, project, ttl_seconds);
+    Ok((evaluation, policy))
+}
+
+/// Judges a deployment or action by a document.
+pub(super) fn judge_action_by(
+    document: Option<&Document>,
+    environment: Option<&str>,
+    project: Option<&str>,
+    ttl_seconds: Option<u64>,
+) -> Evaluation {
+    evaluate(&Question {
+        policy: document,
+        defaults: &ProjectDefaults::default(),
         control_files: &ControlFiles::default(),
         asked: Asked::Action {
             environment,
             project,
             ttl_seconds,
         },
-    });
-    Ok((evaluation, policy))
+    })
 }
 
 /// The steps that open a request and, where rules skip it, end it at once.
@@ -206,7 +217,7 @@ pub(super) fn opened(
     let skipped_by = opening.skipped_by.clone();
     if skipped_by.is_empty() && !opening.blocked {
         // Said at once (policy rule 6), so that nobody waits for what can't happen.
-        let people = candidates(&opening.involved, now, state)?;
+        let people = Roster::load(state)?.candidates(&opening.involved, now);
         let hopeless = unsatisfiable(&opening.obligations, &people);
         opening.notes.extend(hopeless.into_iter().map(|it| it.reason));
     }
@@ -279,65 +290,6 @@ fn trial(open: &OpenRequest) -> Evaluation {
         skipped_by: Vec::new(),
         reasons: vec!["A test request: its sender decides it alone, which no real request allows.".into()],
         policy_sha256: None,
-    }
-}
-
-/// Everyone who could decide, with the strongest method they hold.
-pub(super) fn candidates(
-    involved: &BTreeMap<PersonId, Involvement>,
-    now: Time,
-    state: &impl Read,
-) -> Result<Vec<Candidate>, Stop> {
-    let groups = state.all::<Group>()?;
-    let people = state.all::<Person>()?;
-    Ok(people
-        .iter()
-        .filter(|it| it.has(Role::Approver))
-        .filter_map(|it| {
-            let method = strongest(it, now)?;
-            Some(candidate(it, method, involved, &groups))
-        })
-        .collect())
-}
-
-/// The strongest method of a person's passkeys that may decide by now.
-pub(super) fn strongest(person: &Person, now: Time) -> Option<Method> {
-    person
-        .live_passkeys()
-        .filter(|it| it.decides_from <= now)
-        .map(method_of)
-        .max()
-}
-
-/// A platform passkey counts as `biometric`, any other as `passkey`; both verify the user.
-pub(super) fn method_of(passkey: &crate::domain::people::Passkey) -> Method {
-    if passkey.platform {
-        Method::Biometric
-    } else {
-        Method::Passkey
-    }
-}
-
-/// A person as the obligations see them.
-pub(super) fn candidate(
-    person: &Person,
-    method: Method,
-    involved: &BTreeMap<PersonId, Involvement>,
-    groups: &[Group],
-) -> Candidate {
-    let involvement = involved.get(&person.id);
-    Candidate {
-        person: person.id.clone(),
-        emails: vec![person.email.clone()],
-        method,
-        groups: groups
-            .iter()
-            .filter(|it| it.members.contains(&person.id))
-            .map(|it| it.name.clone())
-            .collect(),
-        author: involvement.is_some_and(|it| it.author),
-        contributor: involvement.is_some_and(|it| !it.author),
-        barred: None,
     }
 }
 

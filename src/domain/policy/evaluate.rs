@@ -93,6 +93,20 @@ pub enum BindBase {
     None,
 }
 
+impl BindBase {
+    /// All, the default first.
+    pub const ALL: [BindBase; 3] = [BindBase::MergeBase, BindBase::TargetSha, BindBase::None];
+
+    /// The word for it in settings and in evidence.
+    pub fn name(self) -> &'static str {
+        match self {
+            BindBase::MergeBase => "merge_base",
+            BindBase::TargetSha => "target_sha",
+            BindBase::None => "none",
+        }
+    }
+}
+
 /// What happens to a change with a commit that maps to nobody (rule 7). A setting of the project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

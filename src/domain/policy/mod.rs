@@ -21,7 +21,7 @@ pub use crate::domain::policy::evaluate::{
     Asked, BindBase, ControlFiles, Evaluation, Obligation, Outcome, ProjectDefaults, Question, Unattributed,
     combine, evaluate,
 };
-pub use crate::domain::policy::explain::{Doubt, Effect, TraceEntry};
+pub use crate::domain::policy::explain::{Doubt, Effect, Story, TraceEntry, stories};
 pub use crate::domain::policy::fill::{
     Candidate, Filled, Unsatisfiable, WhyNot, all_met, fill, may_fill, unsatisfiable,
 };

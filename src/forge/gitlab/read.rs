@@ -257,6 +257,16 @@ struct PushData {
 }
 
 #[derive(Deserialize)]
+struct Branch {
+    commit: BranchTip,
+}
+
+#[derive(Deserialize)]
+struct BranchTip {
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct TokenInfo {
     #[serde(default)]
     scopes: Vec<String>,
@@ -457,6 +467,16 @@ impl GitLab {
         Ok(heads)
     }
 
+    /// The commit a branch stands on (`GET /projects/:id/repository/branches/:branch`).
+    pub(crate) async fn branch_head(&self, forge_project_id: &str, branch: &str) -> Result<String, Error> {
+        let project = project_number(forge_project_id)?;
+        let name = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        let found: Branch = self
+            .get(&["projects", project, "repository", "branches", name], &[])
+            .await?;
+        Ok(commit_id(&found.commit.id)?.to_owned())
+    }
+
     /// A change with everything the rules may ask.
     pub(crate) async fn change(
         &self,
@@ -624,6 +644,7 @@ fn facts(
         target: full_ref(&change.target_branch),
         head,
         base,
+        target_sha: None,
         files,
         merged,
     })

@@ -1,7 +1,7 @@
 //! Requests: pipelines open them, wait for them, cancel and use them; people and auditors list them.
 
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::{as_judged_now, may_see, progress};
+use crate::domain::decide::{Roster, as_judged_now, may_see, standing};
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::request::{Opening, Request, Requester, Status};
@@ -310,12 +310,13 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
     let opening = opening_of(snapshot, request)?;
     let raw =
         |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
-    let approved = progress(request, snapshot)?;
+    let standing = standing(request, &Roster::load(snapshot)?, app.now());
     let obligations: Vec<Value> = request
         .obligations
         .iter()
-        .zip(approved)
-        .map(|(it, approved)| {
+        .zip(&standing.filled)
+        .map(|(it, filled)| {
+            let approved = filled.persons.len();
             json!({ "rule": it.rule, "methods": it.methods, "quorum": it.quorum, "approved": approved })
         })
         .collect();

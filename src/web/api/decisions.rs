@@ -1,10 +1,10 @@
 //! A person's decision: the ceremony over exactly what was shown, then the answer.
 
 use crate::domain::command::{Command, Decide, Reply};
-use crate::domain::decide::eligibility;
+use crate::domain::decide::{Roster, eligibility, emergency};
 use crate::domain::event::Actor;
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
-use crate::domain::people::{Group, Passkey, Person};
+use crate::domain::people::{Passkey, Person};
 use crate::domain::policy::Method;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Request};
@@ -33,6 +33,9 @@ const COMMENT_CHARS_MAX: usize = 2_000;
 struct OptionsBody {
     decision: String,
     comment: Option<String>,
+    /// The emergency way through, by a break-glass rule.
+    #[serde(default)]
+    break_glass: bool,
 }
 
 /// `POST /api/v1/approvals/{id}/decision/options`: whoever may decide the request.
@@ -57,9 +60,15 @@ pub async fn start_decision(
     let now = app.now();
     let snapshot = app.snapshot()?;
     let record = visible_request(&snapshot, &Caller::Person(person.clone()), &id)?;
-    may_decide(&snapshot, &record, person, answer, now)?;
+    let counts_for = may_decide(&snapshot, &record, person, answer, body.break_glass, now)?;
     let opening = opening_of(&snapshot, &record)?;
-    let rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
+    let mut rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
+    if body.break_glass {
+        emergency(&record, &counts_for, answer, &comment)?;
+        // What is signed says that it is the emergency way.
+        let ways = record.break_glass.iter().map(|it| it.rule.clone());
+        rules.extend(ways.filter(|it| counts_for.contains(it)));
+    }
     let issued_at = now;
     let issued = issued_at.to_string();
     let expires = record.expires_at.map(|it| it.to_string());
@@ -90,6 +99,7 @@ pub async fn start_decision(
         request: record.id,
         answer,
         comment,
+        break_glass: body.break_glass,
         intent,
         nonce,
         challenge,
@@ -113,24 +123,20 @@ fn may_decide(
     request: &Request,
     person: &Person,
     answer: Answer,
+    break_glass: bool,
     now: Time,
-) -> Result<(), Problem> {
-    let groups: Vec<Group> = snapshot.all()?;
-    let eligibility = eligibility(request, person, &groups, now);
+) -> Result<Vec<String>, Problem> {
+    let eligibility = eligibility(request, person, &Roster::load(snapshot)?, now);
     if let Some(refusal) = eligibility.why_not {
         return Err(Problem::from(refusal));
     }
-    let way_through = request
-        .break_glass
-        .iter()
-        .any(|it| eligibility.rules.contains(&it.rule));
-    if request.blocked && answer == Answer::Approve && !way_through {
+    if request.blocked && answer == Answer::Approve && !break_glass {
         return Err(Refusal::Blocked.into());
     }
-    Ok(())
+    Ok(eligibility.rules)
 }
 
-fn deciding_passkeys(
+pub(super) fn deciding_passkeys(
     snapshot: &Snapshot,
     person: &Person,
     now: Time,
@@ -197,6 +203,7 @@ pub async fn give_decision(
         request: asked,
         answer,
         comment,
+        break_glass,
         intent,
         nonce,
         challenge,
@@ -246,6 +253,7 @@ pub async fn give_decision(
         answer,
         method,
         comment,
+        break_glass,
         intent,
         challenge_issued_at: issued_at,
         subject_sha256,

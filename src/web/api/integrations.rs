@@ -1,8 +1,9 @@
 //! Connected forges and gated projects, for admins.
 
 use crate::domain::command::Command;
+use crate::domain::governance::Governed;
 use crate::domain::ids::{IntegrationId, ProjectId};
-use crate::domain::policy::{Approver, Method};
+use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::project::{ForgeKind, Integration, Project, ProjectSettings};
 use crate::domain::state::Read;
 use crate::forge::{Connection, Forge, HookSecret, hook_secret_name, token_name};
@@ -10,6 +11,7 @@ use crate::identity::random_id;
 use crate::outbound;
 use crate::outbound::Secret;
 use crate::web::api::bounded;
+use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -160,6 +162,15 @@ struct ProjectBody {
     approvers: Vec<String>,
     methods: Option<Vec<String>>,
     enforcement: Option<String>,
+    #[serde(default)]
+    bind_base: BindBase,
+    #[serde(default)]
+    unattributed: Unattributed,
+    #[serde(default)]
+    control_files: Vec<String>,
+    /// Why, for the journal.
+    #[serde(default)]
+    reason: String,
 }
 
 impl ProjectBody {
@@ -215,6 +226,9 @@ impl ProjectBody {
             policy: self.policy,
             approvers,
             methods,
+            bind_base: self.bind_base,
+            unattributed: self.unattributed,
+            control_files: self.control_files,
         })
     }
 }
@@ -262,6 +276,9 @@ fn project_shown(it: &Project) -> Value {
         "policy": it.settings.policy,
         "approvers": it.settings.approvers,
         "methods": it.settings.methods,
+        "bind_base": it.settings.bind_base,
+        "unattributed": it.settings.unattributed,
+        "control_files": it.settings.control_files,
         "enforcement": "commit_status",
         "gate": gate(it),
     })
@@ -343,15 +360,13 @@ pub async fn change_project(
         Some(value) => forge_project_id(Some(value))?,
         None => before.settings.forge_project_id.clone(),
     };
+    let reason = body.reason.clone();
     let settings = body.settings(forge_project_id)?;
-    app.submit(
-        caller.actor(),
-        Command::ChangeProject {
-            project: before.id,
-            settings,
-        },
-    )
-    .await?;
+    let project = before.id;
+    let change = Governed::Project { project, settings };
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason)).await? {
+        return Ok(waits.answer());
+    }
     Ok(HttpResponse::Ok().json(project_shown(&find_project(&app, &ids.0, &ids.1)?)))
 }
 
@@ -363,8 +378,10 @@ pub async fn remove_project(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let project = find_project(&app, &ids.0, &ids.1)?.id;
-    app.submit(caller.actor(), Command::RemoveProject { project })
-        .await?;
+    let change = Governed::ProjectRemoval { project };
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, String::new())).await? {
+        return Ok(waits.answer());
+    }
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -58,27 +58,3 @@ pub async fn list_journal(
     let next = (more && next_seq > from).then(|| (next_seq - 1).to_string());
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
-
-/// `GET /api/v1/exceptions`: admins and auditors. What went around the gate.
-pub async fn list_exceptions(app: Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    caller.audits()?;
-    let mut items = Vec::new();
-    let snapshot = app.snapshot()?;
-    let (mut from, mut entries) = (0, snapshot.leaves(0, CHUNK)?);
-    while let Some((last, _)) = entries.last() {
-        from = from.max(last + 1);
-        for (_, leaf) in &entries {
-            let entry: Value = serde_json::from_slice(leaf).map_err(Problem::internal)?;
-            if entry["type"]
-                .as_str()
-                .is_some_and(|it| it.starts_with("exception."))
-            {
-                items.push(entry);
-            }
-        }
-        entries = snapshot.leaves(from, CHUNK)?;
-    }
-    items.reverse();
-    items.truncate(1_000);
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
-}

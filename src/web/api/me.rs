@@ -1,9 +1,9 @@
 //! What a person sees and does for themself: the queue, passkeys, a test request.
 
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::{as_judged_now, eligibility};
+use crate::domain::decide::{Roster, as_judged_now, eligibility};
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
-use crate::domain::people::{Group, Passkey, Person, Role};
+use crate::domain::people::{Passkey, Person, Role};
 use crate::domain::request::{Request, Requester};
 use crate::domain::state::{Read, Table};
 use crate::evidence::subject::{ActionKind, ActionSubject};
@@ -61,7 +61,7 @@ pub async fn list_inbox(app: Data<App>, who: SignedIn) -> Result<HttpResponse, P
 
 fn decidable(app: &App, person: &Person) -> Result<Vec<Request>, Problem> {
     let snapshot = app.snapshot()?;
-    let groups: Vec<Group> = snapshot.all()?;
+    let roster = Roster::load(&snapshot)?;
     let now = app.now();
     let mut requests = Vec::new();
     for (id, _) in snapshot.scan_raw(Table::Waiting, &[], &[0xff], QUEUE_MAX, false)? {
@@ -70,7 +70,7 @@ fn decidable(app: &App, person: &Person) -> Result<Vec<Request>, Problem> {
             continue;
         };
         let request = as_judged_now(request, &snapshot)?;
-        if eligibility(&request, person, &groups, now).why_not.is_none() {
+        if eligibility(&request, person, &roster, now).why_not.is_none() {
             requests.push(request);
         }
     }

@@ -5,7 +5,10 @@ pub mod api_keys;
 pub mod approvals;
 pub mod credentials;
 pub mod decisions;
+pub mod delegations;
 pub mod enrolment;
+pub mod exceptions;
+pub mod governance;
 pub mod health;
 pub mod hooks;
 pub mod integrations;
@@ -14,6 +17,7 @@ pub mod local;
 pub mod me;
 pub mod people;
 pub mod policies;
+pub mod policy_versions;
 pub mod session;
 pub mod well_known;
 

@@ -1,10 +1,12 @@
 //! People, their linked accounts and groups, for admins.
 
 use crate::domain::command::{Command, NewInvitation, Reply};
+use crate::domain::governance::Governed;
 use crate::domain::ids::{GroupId, IntegrationId, InvitationId, PersonId};
 use crate::domain::people::{Group, Person, Role};
 use crate::domain::state::Read;
 use crate::identity::{Token, new_token, random_id};
+use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -195,6 +197,9 @@ struct GroupBody {
     name: String,
     #[serde(default)]
     members: Vec<String>,
+    /// Why, for the journal.
+    #[serde(default)]
+    reason: String,
 }
 
 /// `POST /api/v1/groups`: admins.
@@ -206,8 +211,8 @@ pub async fn add_group(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
-    let group = set_group(&app, &caller, None, body).await?;
-    Ok(HttpResponse::Created().json(group))
+    let group = GroupId::from_random(random_id());
+    set_group(&app, &caller, group, true, body).await
 }
 
 /// `PUT /api/v1/groups/{id}`: admins.
@@ -221,16 +226,16 @@ pub async fn change_group(
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
     let id = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
-    let group = set_group(&app, &caller, Some(id), body).await?;
-    Ok(HttpResponse::Ok().json(group))
+    set_group(&app, &caller, id, false, body).await
 }
 
 async fn set_group(
     app: &App,
     caller: &Caller,
-    group: Option<GroupId>,
+    group: GroupId,
+    new: bool,
     body: GroupBody,
-) -> Result<Group, Problem> {
+) -> Result<HttpResponse, Problem> {
     let members = body
         .members
         .iter()
@@ -239,25 +244,30 @@ async fn set_group(
                 .ok_or_else(|| Problem::invalid("members", format!("There is no person {it}.")))
         })
         .collect::<Result<_, _>>()?;
-    let fresh = GroupId::from_random(random_id());
-    let command = Command::SetGroup {
-        group,
-        fresh,
+    let change = Governed::Group {
+        group: group.clone(),
+        new,
         name: body.name,
         members,
     };
-    let Reply::Group { id } = app.submit(caller.actor(), command).await? else {
-        return Err(Problem::internal("a group without an id"));
-    };
-    app.snapshot()?
-        .get(id.as_str())?
-        .ok_or_else(|| Problem::internal("a group is missing"))
+    if let Some(waits) = govern(app, caller.actor(), Change::of(change, body.reason)).await? {
+        return Ok(waits.answer());
+    }
+    let record: Group = app
+        .snapshot()?
+        .get(group.as_str())?
+        .ok_or_else(|| Problem::internal("a group is missing"))?;
+    let mut answer = if new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(answer.json(record))
 }
 
 /// `DELETE /api/v1/groups/{id}`: admins.
 pub async fn remove_group(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let group = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
-    app.submit(caller.actor(), Command::RemoveGroup { group }).await?;
+    let change = Governed::GroupRemoval { group };
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, String::new())).await? {
+        return Ok(waits.answer());
+    }
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,10 +1,12 @@
 //! Policies: documents, versioned, checked before they count.
 
-use crate::domain::command::{Command, Reply};
+use crate::domain::governance::Governed;
+use crate::domain::ids::Digest;
 use crate::domain::policy::{Document, ParseError};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
 use crate::web::api::bounded;
+use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_bytes;
 use crate::web::problem::Problem;
@@ -14,9 +16,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 /// Largest policy document, in bytes; the parser's own limit.
-const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
-fn parsed(bytes: &[u8]) -> Result<Document, Problem> {
+pub(super) fn parsed(bytes: &[u8]) -> Result<Document, Problem> {
     Document::parse(bytes).map_err(|errors| {
         let listed: Vec<Value> = errors.iter().map(error_json).collect();
         let first = errors.first().map(ToString::to_string).unwrap_or_default();
@@ -35,10 +37,10 @@ pub async fn list_policies(app: Data<App>, caller: Caller) -> Result<HttpRespons
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
 }
 
-fn shown(it: &PolicyRecord) -> Value {
+pub(super) fn shown(it: &PolicyRecord) -> Value {
     json!({
-        "name": it.name, "version": it.version, "sha256": it.document, "reason": it.reason,
-        "activated_at": it.activated_at,
+        "name": it.name, "version": it.version, "sha256": it.document, "previous_sha256": it.previous,
+        "reason": it.reason, "by": it.by, "proposal": it.proposal, "activated_at": it.activated_at,
     })
 }
 
@@ -71,19 +73,37 @@ pub async fn put_policy(
         .and_then(|it| it.to_str().ok())
         .unwrap_or_default();
     let reason = crate::domain::text::shortened(reason, 500);
-    let command = Command::ActivatePolicy {
-        name: name.clone(),
-        document,
+    let before: Option<PolicyRecord> = app.snapshot()?.get(&name)?;
+    let change = Change {
+        change: Governed::Policy {
+            name: name.clone(),
+            document: Digest::of(&document),
+        },
+        document: Some(document),
+        expected: expected_version(&request)?,
         reason,
     };
-    let reply = app.submit(caller.actor(), command).await?;
+    if let Some(waits) = govern(&app, caller.actor(), change).await? {
+        return Ok(waits.answer());
+    }
     let record: PolicyRecord = app
         .snapshot()?
         .get(&name)?
         .ok_or_else(|| Problem::internal("a policy is missing"))?;
     let mut body = shown(&record);
-    body["changed"] = json!(reply != Reply::Nothing);
+    body["changed"] = json!(before.is_none_or(|it| it.version != record.version));
     Ok(HttpResponse::Ok().json(body))
+}
+
+/// The document the caller started from, where `If-Match` names one by its digest.
+fn expected_version(request: &HttpRequest) -> Result<Option<Digest>, Problem> {
+    let Some(value) = request.headers().get("if-match") else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim_matches('"');
+    let digest = Digest::parse(text)
+        .ok_or_else(|| Problem::bad_field("If-Match", "the sha256 of a version, in quotes"))?;
+    Ok(Some(digest))
 }
 
 /// `POST /api/v1/policies/validate`: admins and auditors. The body is the raw document.

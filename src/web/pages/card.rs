@@ -185,7 +185,7 @@ impl Card {
             asked: Moment::of(request.created_at),
             asked_ago: ago(now, request.created_at),
             expires: request.expires_at.filter(|_| waits).map(Moment::of),
-            progress: people.progress(request),
+            progress: people.progress(request, now),
             badge: Badge::of(request),
             ended: request.decided_at.map(Moment::of),
         }

@@ -69,7 +69,7 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
         .filter(|it| !it.removed)
         .collect();
     let mut groups: Vec<(String, String)> = Vec::new();
-    for group in &everybody.groups {
+    for group in everybody.groups() {
         let members = group
             .members
             .iter()

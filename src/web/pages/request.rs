@@ -3,9 +3,9 @@
 
 use crate::domain::decide::as_judged_now;
 use crate::domain::facts::{Account, ChangeFacts, Part};
-use crate::domain::ids::RequestId;
+use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Effect, Obligation};
+use crate::domain::policy::{Effect, Obligation, Story};
 use crate::domain::project::{ForgeKind, Project};
 use crate::domain::request::{
     Change, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester, Status, StatusKey,
@@ -62,6 +62,9 @@ struct RequestPage {
     policy: String,
     may_not: Vec<(String, &'static str)>,
     may: Vec<String>,
+    /// It waits, and nobody at all may decide it.
+    nobody: bool,
+    blocked: bool,
     claims: Vec<(String, String)>,
     claimed: Option<String>,
     trace: Vec<TraceLine>,
@@ -126,6 +129,8 @@ struct RuleView {
     met: bool,
     /// The names behind the count.
     by: Vec<String>,
+    /// Whose approval does not count here, and why.
+    not_counted: Vec<(String, String)>,
 }
 
 /// One line of the policy's trace.
@@ -138,8 +143,11 @@ struct TraceLine {
 
 /// What this reader may do now.
 enum Turn {
-    /// Decide, for these rules.
-    Decide(String),
+    /// Decide: for these rules, and by these emergency ways if chosen.
+    Decide {
+        names: String,
+        emergency: Option<String>,
+    },
     /// Nothing, for this reason.
     Cannot(String),
     /// Nothing more: it is over.
@@ -197,15 +205,26 @@ fn page(
     let turn = match chance.why_not {
         _ if !pending => Turn::Over,
         Some(why) => Turn::Cannot(why),
-        None => Turn::Decide(
-            chance
-                .rules
-                .iter()
-                .map(|it| rule_name(it))
-                .collect::<Vec<_>>()
-                .join(" and "),
-        ),
+        None => {
+            let emergency = |rule: &String| request.break_glass.iter().any(|it| it.rule == *rule);
+            let (glass, plain): (Vec<&String>, Vec<&String>) =
+                chance.rules.iter().partition(|it| emergency(it));
+            let words = |rules: Vec<&String>| {
+                let names: Vec<String> = rules.into_iter().map(|it| rule_name(it)).collect();
+                names.join(" and ")
+            };
+            Turn::Decide {
+                names: words(plain),
+                emergency: (!glass.is_empty()).then(|| words(glass)),
+            }
+        }
     };
+    let may = if pending {
+        people.who_may_decide(request, &person.id, now)
+    } else {
+        Vec::new()
+    };
+    let standing = people.standing(request, now);
     let kind = places.forge(request).map_or(ForgeKind::Gitlab, |it| it.kind);
     let claimed = opening.claimed.as_deref();
     Ok(RequestPage {
@@ -223,15 +242,13 @@ fn page(
             .as_ref()
             .map(|it| change_view(it, &opening, project, kind, &what)),
         notes: opening.notes.iter().map(|it| shown(it, CLAIM_MAX)).collect(),
-        rules: rules(&request.obligations, request, &people),
-        break_glass: rules(&request.break_glass, request, &people),
+        rules: rules(&request.obligations, &standing.stories, request, &people),
+        break_glass: rules(&request.break_glass, &standing.break_glass, request, &people),
         policy: policy_words(request),
         may_not: may_not(request, &people),
-        may: if pending {
-            people.who_may_decide(request, &person.id, now)
-        } else {
-            Vec::new()
-        },
+        nobody: pending && may.is_empty() && !matches!(turn, Turn::Decide { .. }),
+        blocked: request.blocked,
+        may,
         claims: claimed.map(claims).unwrap_or_default(),
         claimed: claimed.map(|it| shown(it, ACTION_MAX)),
         trace: trace(&opening),
@@ -386,17 +403,18 @@ fn rule_name(rule: &str) -> String {
     }
 }
 
-fn rules(obligations: &[Obligation], request: &Request, people: &People) -> Vec<RuleView> {
-    let filled = people.filled(request);
+fn rules(obligations: &[Obligation], stories: &[Story], request: &Request, people: &People) -> Vec<RuleView> {
     obligations
         .iter()
-        .map(|it| {
-            let by = filled
+        .zip(stories)
+        .map(|(it, story)| {
+            let names: Vec<String> = story
+                .counted
                 .iter()
-                .find(|filled| filled.rule == it.rule && !it.break_glass);
-            let names: Vec<String> = by.map_or_else(Vec::new, |by| {
-                by.persons.iter().map(|it| people.name(it)).collect()
-            });
+                .map(|id| approver_name(id, request, people))
+                .collect();
+            let not_counted = story.not_counted.iter();
+            let not_counted = not_counted.map(|(id, why)| (people.name(id), shown(why, CLAIM_MAX)));
             let extras = [
                 (it.independent, "by other people than the other rules"),
                 (it.allow_author, "the author may approve"),
@@ -424,9 +442,22 @@ fn rules(obligations: &[Obligation], request: &Request, people: &People) -> Vec<
                     .collect(),
                 met: names.len() >= it.quorum as usize,
                 by: names,
+                not_counted: not_counted.collect(),
             }
         })
         .collect()
+}
+
+/// A person's name, with whom they stood in for when they decided.
+fn approver_name(id: &PersonId, request: &Request, people: &People) -> String {
+    let name = people.name(id);
+    let at = request.decisions.iter().find(|it| it.person == *id);
+    let absent = at.map_or_else(Vec::new, |it| people.stood_in_for(id, it.decided_at));
+    if absent.is_empty() {
+        name
+    } else {
+        format!("{name} (standing in for {})", absent.join(" and "))
+    }
 }
 
 fn policy_words(request: &Request) -> String {

@@ -1,24 +1,21 @@
 //! How a request stands with the people: who may decide it, whose approvals count so far. Reads the same rules as the
 //! gate; decides nothing.
 
-use crate::domain::decide::eligibility;
+use crate::domain::decide::{Roster, Standing, eligibility, standing};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
-use crate::domain::policy::Approver;
-use crate::domain::policy::{Candidate, Filled, Method, Obligation, fill};
-use crate::domain::request::{Answer, Request, Status};
+use crate::domain::policy::{Approver, Method, Obligation};
+use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 use crate::web::pages::shown;
-use std::collections::BTreeMap;
 
 /// Longest name of a person on a page, in characters.
 const NAME_MAX: usize = 80;
 
 /// Everybody, with their groups.
 pub struct People {
-    by_id: BTreeMap<PersonId, Person>,
-    pub groups: Vec<Group>,
+    roster: Roster,
 }
 
 /// Whether a person's decision would count.
@@ -32,28 +29,27 @@ pub struct Chance {
 impl People {
     /// Reads everybody. People and groups stay few.
     pub fn load(state: &impl Read) -> Result<Self, Fault> {
-        let by_id = state
-            .all::<Person>()?
-            .into_iter()
-            .map(|it| (it.id.clone(), it))
-            .collect();
         Ok(People {
-            by_id,
-            groups: state.all()?,
+            roster: Roster::load(state)?,
         })
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> &[Group] {
+        self.roster.groups()
     }
 
     /// In the order of their names.
     pub fn sorted(&self) -> Vec<&Person> {
-        let mut people: Vec<&Person> = self.by_id.values().collect();
+        let mut people: Vec<&Person> = self.roster.people().collect();
         people.sort_by_key(|it| it.name.to_lowercase());
         people
     }
 
     /// A person's name as pages show it.
     pub fn name(&self, id: &PersonId) -> String {
-        self.by_id
-            .get(id)
+        self.roster
+            .person(id)
             .map_or_else(|| id.to_string(), |it| shown(&it.name, NAME_MAX))
     }
 
@@ -63,8 +59,8 @@ impl People {
             Approver::Group(name) => format!("group {}", shown(name, NAME_MAX)),
             Approver::Person(who) => {
                 let person = self
-                    .by_id
-                    .values()
+                    .roster
+                    .people()
                     .find(|it| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who));
                 person.map_or_else(|| shown(who, NAME_MAX), |it| shown(&it.name, NAME_MAX))
             }
@@ -73,7 +69,7 @@ impl People {
 
     /// Whether this person's decision would count now.
     pub fn chance(&self, request: &Request, person: &Person, now: Time) -> Chance {
-        let told = eligibility(request, person, &self.groups, now);
+        let told = eligibility(request, person, &self.roster, now);
         Chance {
             rules: told.rules,
             why_not: told.why_not.map(|it| it.to_string()),
@@ -92,34 +88,23 @@ impl People {
             .collect()
     }
 
-    /// Whose approvals fill which obligation so far.
-    pub fn filled(&self, request: &Request) -> Vec<Filled> {
-        let approvals = request.decisions.iter().filter(|it| it.answer == Answer::Approve);
-        let candidates: Vec<Candidate> = approvals
-            .filter_map(|decision| {
-                let person = self.by_id.get(&decision.person)?;
-                let involved = request.involved.get(&person.id);
-                let groups = self.groups.iter().filter(|it| it.members.contains(&person.id));
-                Some(Candidate {
-                    person: person.id.clone(),
-                    emails: vec![person.email.clone()],
-                    method: decision.method,
-                    groups: groups.map(|it| it.name.clone()).collect(),
-                    author: involved.is_some_and(|it| it.author),
-                    contributor: involved.is_some_and(|it| !it.author),
-                    barred: None,
-                })
-            })
-            .collect();
-        fill(&request.obligations, &candidates)
+    /// Whose approvals fill which obligation so far, and why the others do not.
+    pub fn standing(&self, request: &Request, now: Time) -> Standing {
+        standing(request, &self.roster, now)
+    }
+
+    /// Whom a person stood in for at that time, by name.
+    pub fn stood_in_for(&self, person: &PersonId, at: Time) -> Vec<String> {
+        let absent = self.roster.stands_in_for(person, at);
+        absent.map(|it| shown(&it.name, NAME_MAX)).collect()
     }
 
     /// How far a waiting request is, as `1 of 2 approvals`; the rule that lacks most speaks for all.
-    pub fn progress(&self, request: &Request) -> Option<String> {
+    pub fn progress(&self, request: &Request, now: Time) -> Option<String> {
         if request.status != Status::Pending {
             return None;
         }
-        let filled = self.filled(request);
+        let filled = self.standing(request, now).filled;
         let slowest = filled
             .iter()
             .max_by_key(|it| (it.quorum as usize).saturating_sub(it.persons.len()))?;
