@@ -78,10 +78,11 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&record),
             )
         }
-        Event::InstanceCreated { .. }
-        | Event::CeremonyRefused { .. } => Ok(()),
+        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } => Ok(()),
         Event::ExceptionUnapprovedChange { .. } => except(event, Default::default(), at, state),
-        Event::ExceptionBreakGlass { request, approvers, .. } => {
+        Event::ExceptionBreakGlass {
+            request, approvers, ..
+        } => {
             let gate: Request = must(state, request.as_str())?;
             let took_part = gate.involved.into_keys().chain(approvers.iter().cloned());
             except(event, took_part.collect(), at, state)

@@ -13,14 +13,19 @@ use std::collections::BTreeSet;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Governed {
     /// A new version of a policy, or a first one.
-    Policy { name: String, document: Digest },
+    Policy {
+        name: String,
+        document: Digest,
+    },
     /// Other settings of a gated project.
     Project {
         project: ProjectId,
         settings: ProjectSettings,
     },
     /// A project is gated no more.
-    ProjectRemoval { project: ProjectId },
+    ProjectRemoval {
+        project: ProjectId,
+    },
     /// A new group, or another name or other members of one.
     Group {
         group: GroupId,
@@ -28,7 +33,9 @@ pub enum Governed {
         name: String,
         members: BTreeSet<PersonId>,
     },
-    GroupRemoval { group: GroupId },
+    GroupRemoval {
+        group: GroupId,
+    },
     /// An admin lets somebody stand in for somebody else.
     Delegation {
         delegation: DelegationId,

@@ -126,7 +126,11 @@ pub struct PolicyRecord {
 impl PolicyRecord {
     /// Row of this version among all versions of its policy.
     pub fn version_row(&self) -> Vec<u8> {
-        [Self::versions_prefix(&self.name), self.version.to_be_bytes().to_vec()].concat()
+        [
+            Self::versions_prefix(&self.name),
+            self.version.to_be_bytes().to_vec(),
+        ]
+        .concat()
     }
 
     /// What the rows of all versions of a policy begin with, oldest first.

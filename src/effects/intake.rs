@@ -152,12 +152,7 @@ async fn read(connected: &Connected, key: &ChangeKey) -> Result<ChangeFacts, out
         .await?;
     let bound = settings.bind_base == BindBase::TargetSha && facts.state == ChangeState::Open;
     let target_sha = match bound {
-        true => Some(
-            connected
-                .forge
-                .branch_head(forge_project, &facts.target)
-                .await?,
-        ),
+        true => Some(connected.forge.branch_head(forge_project, &facts.target).await?),
         false => None,
     };
     Ok(ChangeFacts { target_sha, ..facts })

@@ -82,7 +82,9 @@ async fn reconcile(at: &Surroundings, project: &Project) -> Result<(), Trouble> 
                     && it.draft == head.draft
                     && it.title == head.title
                     && it.request.is_some() == gated(head)
-                    && target_heads.get(&head.target).is_none_or(|now| it.target_sha.as_ref() == Some(now))
+                    && target_heads
+                        .get(&head.target)
+                        .is_none_or(|now| it.target_sha.as_ref() == Some(now))
             }
             None => !gated(head),
         };

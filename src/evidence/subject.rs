@@ -188,7 +188,10 @@ impl Subject {
             ],
             &["bind_base", "target_sha"],
         )?;
-        match (subject.optional_text("bind_base")?, subject.optional("target_sha")) {
+        match (
+            subject.optional_text("bind_base")?,
+            subject.optional("target_sha"),
+        ) {
             (Some("target_sha"), Some(_)) => drop(commit(subject, "target_sha")?),
             (None | Some("none"), None) => {}
             _ => {

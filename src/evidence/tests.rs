@@ -179,6 +179,8 @@ impl Material {
             files_complete: true,
             author: "77",
             title_sha256: Digest::of("Zahlung \u{202e}fix".as_bytes()),
+            bind_base: None,
+            target_sha: None,
         }
         .to_bytes()
     }

@@ -1,8 +1,8 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health, hooks,
-    integrations, journal, local, me, people, policies, policy_versions, session, well_known,
+    api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
+    hooks, integrations, journal, local, me, people, policies, policy_versions, session, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};

@@ -10,6 +10,7 @@ use signedapproval::domain::command::{Command, Decide, Reply};
 use signedapproval::domain::decide::wanted_status;
 use signedapproval::domain::event::{Actor, Event};
 use signedapproval::domain::facts::{ChangeFacts, ChangeState};
+use signedapproval::domain::governance::Governed;
 use signedapproval::domain::ids::{Digest, PersonId, ProjectId, RequestId};
 use signedapproval::domain::people::Person;
 use signedapproval::domain::policy::Method;
@@ -433,6 +434,7 @@ impl Sim {
             answer,
             method: Method::Passkey,
             comment: comment.into(),
+            break_glass: false,
             challenge_issued_at: now,
             subject_sha256: record.subject_sha256,
             policy_sha256: record.policy.sha256,
@@ -870,7 +872,11 @@ fn promise(command: &Command) -> Option<&'static str> {
         Command::CreateApiKey { .. } => "api_key.created",
         Command::AddIntegration { .. } => "integration.added",
         Command::AddProject { .. } => "project.added",
-        Command::ActivatePolicy { .. } => "policy.activated",
+        Command::Govern(it) => match &it.change {
+            Governed::Policy { .. } => "policy.activated",
+            Governed::Project { .. } => "project.changed",
+            _ => return None,
+        },
         Command::ReceiveHook { .. } => "hook.received",
         Command::OpenRequest(_) => "request.opened",
         Command::Decide(_) => "decision.recorded",
@@ -932,6 +938,8 @@ fn subject(
         files_complete: facts.files.incomplete.is_none(),
         author: &facts.author.username,
         title_sha256: Digest::of(facts.title.as_bytes()),
+        bind_base: None,
+        target_sha: None,
     };
     String::from_utf8(subject.to_bytes()).expect("a subject is text")
 }

@@ -4,13 +4,15 @@
 use crate::appliance::{Down, Sim, at};
 use crate::forge::{MergeRequest, Number, account, commit};
 use crate::passkey::Passkey;
-use signedapproval::domain::command::{Command, NewInvitation, NewSession, OpenRequest, Reply};
+use signedapproval::domain::command::{Command, Govern, NewInvitation, NewSession, OpenRequest, Reply};
 use signedapproval::domain::event::Actor;
 use signedapproval::domain::facts::{ChangeState, Merged};
+use signedapproval::domain::governance::Governed;
 use signedapproval::domain::ids::{
-    ApiKeyId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, RequestId,
+    ApiKeyId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId,
 };
 use signedapproval::domain::people::{Person, Role, Scope};
+use signedapproval::domain::policy::{BindBase, Unattributed};
 use signedapproval::domain::project::{ForgeKind, ProjectSettings};
 use signedapproval::domain::refusal::Refusal;
 use signedapproval::domain::request::{Answer, GateState, Request, Requester, Status};
@@ -266,6 +268,9 @@ fn settings(number: &str) -> ProjectSettings {
         policy: None,
         approvers: Vec::new(),
         methods: None,
+        bind_base: BindBase::default(),
+        unattributed: Unattributed::default(),
+        control_files: Vec::new(),
     }
 }
 
@@ -340,12 +345,11 @@ pub fn link(sim: &mut Sim) -> Result<(), Down> {
 
 pub fn activate(sim: &mut Sim) -> Result<(), Down> {
     for (name, document) in [("default", DEFAULT_POLICY), ("strict", STRICT_POLICY)] {
-        let command = Command::ActivatePolicy {
+        let change = Governed::Policy {
             name: name.into(),
-            document: document.as_bytes().to_vec(),
-            reason: "first version".into(),
+            document: Digest::of(document.as_bytes()),
         };
-        once(sim.give(by("Ada"), command)?);
+        once(sim.give(by("Ada"), govern(change, Some(document), name))?);
     }
     let project = ProjectId::from_random(digits(INFRA));
     let settings = ProjectSettings {
@@ -353,9 +357,20 @@ pub fn activate(sim: &mut Sim) -> Result<(), Down> {
         ..settings(INFRA)
     };
     if sim.project(INFRA).1.settings != settings {
-        once(sim.give(by("Ada"), Command::ChangeProject { project, settings })?);
+        let change = Governed::Project { project, settings };
+        once(sim.give(by("Ada"), govern(change, None, INFRA))?);
     }
     Ok(())
+}
+
+fn govern(change: Governed, document: Option<&str>, name: &str) -> Command {
+    Command::Govern(Box::new(Govern {
+        change,
+        document: document.map(|it| it.as_bytes().to_vec()),
+        expected: None,
+        reason: "first version".into(),
+        fresh: ProposalId::from_random(digits(name)),
+    }))
 }
 
 /// A head appears on the forge, and a webhook says so.

@@ -141,6 +141,7 @@ impl Forge {
             target: change.target.clone(),
             head: change.head.clone(),
             base: commit("base"),
+            target_sha: None,
             files: FileList {
                 files,
                 incomplete: None,

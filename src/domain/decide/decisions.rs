@@ -4,9 +4,9 @@ use crate::domain::command::{Decide, Reply};
 use crate::domain::decide::judge::as_judged_now;
 use crate::domain::decide::roster::{Roster, method_of, strongest};
 use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
+use crate::domain::event::Event;
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Person, Role};
-use crate::domain::event::Event;
 use crate::domain::policy::{Candidate, Filled, Obligation, Story, WhyNot, all_met, fill, may_fill, stories};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
@@ -182,10 +182,16 @@ pub fn emergency(request: &Request, rules: &[String], answer: Answer, comment: &
         return Err(Refusal::NotEligible { why });
     }
     if answer != Answer::Approve {
-        return Err(Refusal::invalid("break_glass", "Only an approval goes the emergency way."));
+        return Err(Refusal::invalid(
+            "break_glass",
+            "Only an approval goes the emergency way.",
+        ));
     }
     if comment.trim().is_empty() {
-        return Err(Refusal::invalid("comment", "Say why this can't wait: break-glass needs a reason."));
+        return Err(Refusal::invalid(
+            "comment",
+            "Say why this can't wait: break-glass needs a reason.",
+        ));
     }
     Ok(())
 }

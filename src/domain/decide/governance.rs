@@ -35,7 +35,8 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
     }
     let base = base(&it.change, state)?;
     if it.expected.is_some() && it.expected != base {
-        let what = "Somebody else changed this meanwhile. Look at what holds now, and change that.".to_owned();
+        let what =
+            "Somebody else changed this meanwhile. Look at what holds now, and change that.".to_owned();
         return Err(Refusal::Outdated { what }.into());
     }
     let (proposer, name) = match actor {
@@ -88,12 +89,7 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
 ///
 /// # Errors
 /// A refusal says why not.
-pub fn may_confirm(
-    proposal: &Proposal,
-    person: &Person,
-    now: Time,
-    state: &impl Read,
-) -> Result<(), Stop> {
+pub fn may_confirm(proposal: &Proposal, person: &Person, now: Time, state: &impl Read) -> Result<(), Stop> {
     let no = |why: &str| Err(Refusal::NotEligible { why: why.into() }.into());
     if proposal.state != ProposalState::Open {
         return Err(Refusal::Outdated {
@@ -114,7 +110,8 @@ pub fn may_confirm(
         return no("You have no passkey that may decide yet.");
     }
     if base(&proposal.change, state)? != proposal.base {
-        let what = "What this proposal would replace has been changed meanwhile. Withdraw it and propose anew.";
+        let what =
+            "What this proposal would replace has been changed meanwhile. Withdraw it and propose anew.";
         return Err(Refusal::Outdated { what: what.into() }.into());
     }
     Ok(())
@@ -160,9 +157,11 @@ pub(super) fn confirm(it: ConfirmProposal, now: Time, state: &impl Read) -> Deci
     }
     if standing >= proposal.quorum {
         let document = match &proposal.change {
-            Governed::Policy { document, .. } => Some(state.blob(document)?.ok_or_else(|| {
-                Fault(format!("the document of proposal {} is missing", proposal.id))
-            })?),
+            Governed::Policy { document, .. } => Some(
+                state
+                    .blob(document)?
+                    .ok_or_else(|| Fault(format!("the document of proposal {} is missing", proposal.id)))?,
+            ),
             _ => None,
         };
         let behind = Behind {
@@ -221,7 +220,9 @@ pub(super) fn end_delegation(
     if now >= record.until() {
         return Ok(Plan::nothing());
     }
-    Ok(Plan::done(vec![Step::event(Event::DelegationEnded { delegation })]))
+    Ok(Plan::done(vec![Step::event(Event::DelegationEnded {
+        delegation,
+    })]))
 }
 
 /// The steps that make a change true, checked against what is recorded now. Empty: it changes nothing.
@@ -284,7 +285,9 @@ fn carried(
         Governed::GroupRemoval { group } => {
             let record: Group = state.get(group.as_str())?.ok_or(Refusal::Unknown)?;
             if let Some(user) = named_by(&record.name, state)? {
-                let why = format!("{user} names this group. Take it out there first, or nobody could fill the rule.");
+                let why = format!(
+                    "{user} names this group. Take it out there first, or nobody could fill the rule."
+                );
                 return Err(Refusal::NotAllowed { why }.into());
             }
             let group = group.clone();
@@ -366,13 +369,19 @@ fn checked_delegation(
         return invalid("ends", "Later than the start, and not in the past.");
     }
     if starts.seconds_until(ends) > DELEGATION_SECONDS_MAX {
-        return invalid("ends", "At most 92 days after the start; for longer, change the groups.");
+        return invalid(
+            "ends",
+            "At most 92 days after the start; for longer, change the groups.",
+        );
     }
     let begins = starts.max(now);
     let overlaps = |it: &Delegation| begins < it.until() && it.starts < ends;
     for other in state.all::<Delegation>()? {
         if other.from == *from && overlaps(&other) {
-            return invalid("starts", "Somebody stands in for this person in that time already; end that first.");
+            return invalid(
+                "starts",
+                "Somebody stands in for this person in that time already; end that first.",
+            );
         }
         if other.from == *to && overlaps(&other) {
             return invalid("to", "This person is away themselves in that time.");
@@ -384,9 +393,7 @@ fn checked_delegation(
 /// Digest of what a change replaces; `None` where there is nothing yet.
 fn base(change: &Governed, state: &impl Read) -> Result<Option<Digest>, Fault> {
     Ok(match change {
-        Governed::Policy { name, .. } => state
-            .get::<PolicyRecord>(name.trim())?
-            .map(|it| it.document),
+        Governed::Policy { name, .. } => state.get::<PolicyRecord>(name.trim())?.map(|it| it.document),
         Governed::Project { project, .. } | Governed::ProjectRemoval { project } => state
             .get::<Project>(project.as_str())?
             .map(|it| Digest::of(&encode(&it.settings))),
@@ -417,7 +424,10 @@ pub(super) fn change_quorum(change: &Governed, state: &impl Read) -> Result<u32,
         }
         Governed::Group { group, name, .. } => {
             let before: Option<Group> = state.get(group.as_str())?;
-            let names = before.map(|it| it.name).into_iter().chain([name.trim().to_owned()]);
+            let names = before
+                .map(|it| it.name)
+                .into_iter()
+                .chain([name.trim().to_owned()]);
             let names = names.map(Approver::Group).collect();
             of(&|_, document| names_one_of(document, &names))
         }

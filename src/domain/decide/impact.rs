@@ -87,7 +87,8 @@ pub fn impact(
                 match (&opening.facts, &opening.change) {
                     (Some(facts), Some(change)) => {
                         let project = projects.get(&change.project);
-                        let governed = project.filter(|it| it.settings.policy.as_deref().unwrap_or(DEFAULT_POLICY) == name);
+                        let governed = project
+                            .filter(|it| it.settings.policy.as_deref().unwrap_or(DEFAULT_POLICY) == name);
                         let Some(project) = governed else { return Ok(None) };
                         Ok(Some(judge_change_by(by, project, facts, &people)?.0))
                     }

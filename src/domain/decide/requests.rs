@@ -2,14 +2,14 @@
 
 use crate::domain::apply::waiting_row;
 use crate::domain::command::{OpenRequest, Reply};
+use crate::domain::decide::roster::Roster;
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
 use crate::domain::event::{Event, ObligationLine};
 use crate::domain::ids::{Digest, RequestId};
-use crate::domain::decide::roster::Roster;
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::policy::{
-    Approver, Asked, ControlFiles, Document, Evaluation, Method, Obligation, Outcome,
-    ProjectDefaults, Question, evaluate, unsatisfiable,
+    Approver, Asked, ControlFiles, Document, Evaluation, Method, Obligation, Outcome, ProjectDefaults,
+    Question, evaluate, unsatisfiable,
 };
 use crate::domain::project::PolicyRecord;
 use crate::domain::refusal::Refusal;

@@ -77,9 +77,7 @@ impl Roster {
             .filter(|it| !involved.contains_key(&it.id))
             .collect();
         let places = |member: &PersonId| *member == person.id || absent.iter().any(|it| it.id == *member);
-        let named = absent
-            .iter()
-            .flat_map(|it| [it.email.clone(), it.id.to_string()]);
+        let named = absent.iter().flat_map(|it| [it.email.clone(), it.id.to_string()]);
         Candidate {
             person: person.id.clone(),
             emails: std::iter::once(person.email.clone()).chain(named).collect(),
@@ -93,7 +91,10 @@ impl Roster {
             author: involvement.is_some_and(|it| it.author),
             contributor: involvement.is_some_and(|it| !it.author),
             barred: self.away(&person.id, now).map(|it| {
-                let deputy = self.people.get(&it.to).map_or("somebody else", |it| it.name.as_str());
+                let deputy = self
+                    .people
+                    .get(&it.to)
+                    .map_or("somebody else", |it| it.name.as_str());
                 format!(
                     "{deputy} stands in for you until {}. End that to decide yourself.",
                     it.until().to_the_second()

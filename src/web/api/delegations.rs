@@ -99,6 +99,7 @@ pub async fn end_delegation(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let delegation = DelegationId::parse(&id).ok_or_else(Problem::not_found)?;
-    app.submit(who.actor(), Command::EndDelegation { delegation }).await?;
+    app.submit(who.actor(), Command::EndDelegation { delegation })
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -221,17 +221,16 @@ pub async fn confirm_proposal(
     }
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
     let credential = &body.credential;
-    let proof =
-        match app
-            .relying_party
-            .finish_assertion(&state, credential, &challenge, nonce, &person, &held)
-        {
-            Ok(proof) => proof,
-            Err(error) => {
-                refused(&app, &who, error.to_string()).await?;
-                return Err(Problem::ceremony_failed());
-            }
-        };
+    let proof = match app
+        .relying_party
+        .finish_assertion(&state, credential, &challenge, nonce, &person, &held)
+    {
+        Ok(proof) => proof,
+        Err(error) => {
+            refused(&app, &who, error.to_string()).await?;
+            return Err(Problem::ceremony_failed());
+        }
+    };
     let evidence = json!({
         "v": 1,
         "intent": STANDARD.encode(&intent),

@@ -257,7 +257,11 @@ async fn set_group(
         .snapshot()?
         .get(group.as_str())?
         .ok_or_else(|| Problem::internal("a group is missing"))?;
-    let mut answer = if new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    let mut answer = if new {
+        HttpResponse::Created()
+    } else {
+        HttpResponse::Ok()
+    };
     Ok(answer.json(record))
 }
 

@@ -95,9 +95,14 @@ pub async fn diff_versions(
     let (from, to) = (text(&query.from)?, text(&query.to)?);
     let diff = similar::TextDiff::from_lines(&from, &to)
         .unified_diff()
-        .header(&format!("version {}", query.from), &format!("version {}", query.to))
+        .header(
+            &format!("version {}", query.from),
+            &format!("version {}", query.to),
+        )
         .to_string();
-    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(diff))
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(diff))
 }
 
 /// `POST /api/v1/policies/{name}/what-would-change`: admins and auditors. The body is the raw document; nothing of it

@@ -1,17 +1,23 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
+mod emergency;
+mod governance;
+mod people;
+mod rules;
+
 use crate::domain::apply::{Place, apply};
 use crate::domain::command::{
-    CeremonyProof, Command, Decide, NewInvitation, NewPasskey, NewSession, OpenRequest, Reply,
+    CeremonyProof, Command, Decide, Govern, NewInvitation, NewPasskey, NewSession, OpenRequest, Reply,
 };
 use crate::domain::decide::{Plan, Step, decide};
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::{
     Account, ChangeFacts, ChangeState, Contributor, FileChange, FileList, FileMode, FileStatus, Part,
 };
-use crate::domain::ids::{Digest, IntegrationId, InvitationId, PersonId, ProjectId, RequestId};
+use crate::domain::governance::Governed;
+use crate::domain::ids::{Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId};
 use crate::domain::people::Role;
-use crate::domain::policy::Method;
+use crate::domain::policy::{BindBase, Method, Unattributed};
 use crate::domain::project::{ForgeKind, ProjectSettings};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, GateState, Request, Requester, Status, StatusKey};
@@ -70,8 +76,21 @@ impl Write for World {
 
 impl World {
     fn give(&mut self, command: Command) -> Result<Reply, Refusal> {
+        self.give_as(&Actor::System, command)
+    }
+
+    /// The command as a person's own.
+    fn give_by(&mut self, person: u8, command: Command) -> Result<Reply, Refusal> {
+        let actor = Actor::Person {
+            id: PersonId::from_random([person; 16]),
+            name: format!("Person {person}"),
+        };
+        self.give_as(&actor, command)
+    }
+
+    fn give_as(&mut self, actor: &Actor, command: Command) -> Result<Reply, Refusal> {
         self.now += 1;
-        let Plan { steps, reply } = decide(command, &Actor::System, Time(self.now), self).unwrap();
+        let Plan { steps, reply } = decide(command, actor, Time(self.now), self).unwrap();
         for step in steps {
             let event = match step {
                 Step::Blob(bytes) => {
@@ -92,6 +111,7 @@ impl World {
                     credential_id: Some(it.proof.credential_id),
                     sign_count: Some(0),
                     comment: it.comment,
+                    break_glass: it.break_glass,
                 },
                 Step::Outcome(it) => {
                     let (request, outcome_sha256) = (it.request.clone(), Digest([7; 32]));
@@ -197,6 +217,9 @@ impl World {
             policy: None,
             approvers: Vec::new(),
             methods: None,
+            bind_base: BindBase::default(),
+            unattributed: Unattributed::default(),
+            control_files: Vec::new(),
         };
         // Whoever opens merge requests in these tests is person 1.
         let person = PersonId::from_random([1; 16]);
@@ -250,6 +273,17 @@ impl World {
     }
 
     fn decision(&mut self, id: &RequestId, person: u8, answer: Answer) -> Result<Reply, Refusal> {
+        self.decision_with(id, person, answer, "", false)
+    }
+
+    fn decision_with(
+        &mut self,
+        id: &RequestId,
+        person: u8,
+        answer: Answer,
+        comment: &str,
+        break_glass: bool,
+    ) -> Result<Reply, Refusal> {
         let request = self.request(id);
         let (subject_sha256, policy_sha256) = (request.subject_sha256, request.policy.sha256);
         self.give(Command::Decide(Box::new(Decide {
@@ -257,25 +291,41 @@ impl World {
             person: PersonId::from_random([person; 16]),
             answer,
             method: Method::Passkey,
-            comment: String::new(),
+            comment: comment.into(),
+            break_glass,
             intent: Vec::new(),
             challenge_issued_at: Time(self.now),
             subject_sha256,
             policy_sha256,
-            proof: CeremonyProof {
-                credential_id: format!("credential-{person}"),
-                nonce: [0; 32],
-                authenticator_data: Vec::new(),
-                client_data_json: Vec::new(),
-                signature: Vec::new(),
-                rp_id: String::new(),
-                origin: String::new(),
-                sign_count: 0,
-                backup_eligible: false,
-                backup_state: false,
-            },
+            proof: proof(person),
         })))
     }
+}
+
+fn proof(person: u8) -> CeremonyProof {
+    CeremonyProof {
+        credential_id: format!("credential-{person}"),
+        nonce: [0; 32],
+        authenticator_data: Vec::new(),
+        client_data_json: Vec::new(),
+        signature: Vec::new(),
+        rp_id: String::new(),
+        origin: String::new(),
+        sign_count: 0,
+        backup_eligible: false,
+        backup_state: false,
+    }
+}
+
+/// A change to the rules, as a handler sends it.
+fn govern(change: Governed, document: Option<&str>) -> Command {
+    Command::Govern(Box::new(Govern {
+        change,
+        document: document.map(|it| it.as_bytes().to_vec()),
+        expected: None,
+        reason: "as agreed".into(),
+        fresh: ProposalId::from_random([5; 16]),
+    }))
 }
 
 fn passkey(number: u8) -> NewPasskey {
@@ -317,6 +367,7 @@ fn facts(project: &ProjectId, head: &str, target: &str) -> ChangeFacts {
         target: target.into(),
         head: head.into(),
         base: "b".repeat(40),
+        target_sha: None,
         files: FileList {
             files: vec![FileChange {
                 status: FileStatus::Modified,
@@ -416,10 +467,13 @@ fn a_stricter_rule_binds_what_waits_and_a_looser_one_does_not() {
     };
     let settings = with_quorum(&world, 2);
     world
-        .give(Command::ChangeProject {
-            project: project.clone(),
-            settings,
-        })
+        .give(govern(
+            Governed::Project {
+                project: project.clone(),
+                settings,
+            },
+            None,
+        ))
         .unwrap();
     let judged = super::as_judged_now(world.request(&id), &world).unwrap();
     assert_eq!(judged.obligations[0].quorum, 2);
@@ -430,10 +484,13 @@ fn a_stricter_rule_binds_what_waits_and_a_looser_one_does_not() {
     );
     let settings = with_quorum(&world, 1);
     world
-        .give(Command::ChangeProject {
-            project: project.clone(),
-            settings,
-        })
+        .give(govern(
+            Governed::Project {
+                project: project.clone(),
+                settings,
+            },
+            None,
+        ))
         .unwrap();
     assert!(world.decision(&id, 2, Answer::Approve).is_ok());
     assert_eq!(world.request(&id).status, Status::Approved);

@@ -1,0 +1,203 @@
+//! The numbered rules of the policy that show only over time: one test or more each, named after it.
+
+use super::*;
+
+fn configure(world: &mut World, project: &ProjectId, edit: impl FnOnce(&mut ProjectSettings)) {
+    let record: crate::domain::project::Project = world.get(project.as_str()).unwrap().unwrap();
+    let mut settings = record.settings;
+    edit(&mut settings);
+    let change = Governed::Project {
+        project: project.clone(),
+        settings,
+    };
+    world.give(govern(change, None)).unwrap();
+}
+
+fn default_policy(world: &mut World, document: &str) {
+    let change = Governed::Policy {
+        name: "default".into(),
+        document: Digest::of(document.as_bytes()),
+    };
+    world.give(govern(change, Some(document))).unwrap();
+}
+
+#[test]
+fn rule_07_every_contributor_is_refused_and_a_stranger_costs_one_more_or_blocks() {
+    for part in [Part::CommitAuthor, Part::Committer, Part::CoAuthor, Part::Pusher] {
+        let (mut world, project) = world_with(1, 4, true);
+        let mut change = facts(&project, &"1".repeat(40), MAIN);
+        change.contributors.push(Contributor {
+            part,
+            account: None,
+            name: "Three".into(),
+            email: Some("P3@corp.example".into()),
+        });
+        world.observe(change);
+        let id = world.current(&project).unwrap();
+        let own = world.decision(&id, 3, Answer::Approve);
+        assert!(matches!(own, Err(Refusal::SelfApproval { .. })), "{part:?}");
+    }
+    for (setting, quorum, blocked) in [(Unattributed::OneMore, 2, false), (Unattributed::Block, 1, true)] {
+        let (mut world, project) = world_with(1, 4, true);
+        configure(&mut world, &project, |it| it.unattributed = setting);
+        let mut change = facts(&project, &"1".repeat(40), MAIN);
+        change.contributors[0].email = Some("stranger@elsewhere.example".into());
+        world.observe(change);
+        let request = world.request(&world.current(&project).unwrap());
+        assert_eq!(
+            (request.obligations[0].quorum, request.blocked),
+            (quorum, blocked),
+            "{setting:?}"
+        );
+    }
+}
+
+#[test]
+fn rule_04_a_project_adds_control_files_that_no_rule_skips() {
+    let (mut world, project) = world_with(1, 3, true);
+    default_policy(
+        &mut world,
+        r#"{"rules":[{"name":"Docs","match":{"paths":["src/**"]},"action":"skip"}]}"#,
+    );
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    // The engine ends a skipped request at once; to these tests a skip is the absence of obligations.
+    assert!(
+        world
+            .request(&world.current(&project).unwrap())
+            .obligations
+            .is_empty()
+    );
+    configure(&mut world, &project, |it| {
+        it.control_files = vec!["src/a.rs".into()]
+    });
+    world.observe(facts(&project, &"2".repeat(40), MAIN));
+    assert_eq!(
+        world.request(&world.current(&project).unwrap()).obligations[0].rule,
+        "default"
+    );
+    let record: crate::domain::project::Project = world.get(project.as_str()).unwrap().unwrap();
+    let settings = ProjectSettings {
+        control_files: vec!["!bad".into()],
+        ..record.settings
+    };
+    let change = Governed::Project { project, settings };
+    assert!(matches!(
+        world.give(govern(change, None)),
+        Err(Refusal::Invalid { .. })
+    ));
+}
+
+#[test]
+fn rule_09_what_waits_too_long_expires_and_an_unused_approval_lapses() {
+    let (mut world, project) = world_with(1, 3, true);
+    let rule = r#"{"rules":[{"name":"Quick","match":{"branch":"main"},"require":{"method":["passkey"],"ttl_max":10}}]}"#;
+    default_policy(&mut world, rule);
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    let waits = world.current(&project).unwrap();
+    let deadline = world.request(&waits).expires_at.unwrap();
+    let expire = |request: &RequestId| Command::Expire {
+        request: request.clone(),
+    };
+    assert_eq!(world.give(expire(&waits)), Ok(Reply::Nothing), "not yet");
+    world.now = deadline.0;
+    world.give(expire(&waits)).unwrap();
+    assert_eq!(world.request(&waits).status, Status::Expired);
+    world.observe(facts(&project, &"2".repeat(40), MAIN));
+    let granted = world.current(&project).unwrap();
+    world.decision(&granted, 2, Answer::Approve).unwrap();
+    world.now = world.request(&granted).expires_at.unwrap().0;
+    world.give(expire(&granted)).unwrap();
+    assert!(world.request(&granted).lapsed);
+    let key = StatusKey {
+        project,
+        head: "2".repeat(40),
+        target: MAIN.into(),
+    };
+    let status = super::super::wanted_status(&key, false, &world).unwrap().unwrap();
+    assert_eq!(status.state, GateState::Failed, "the status turns back");
+}
+
+#[test]
+fn rule_10_one_rejection_sticks_to_the_head() {
+    let (mut world, project) = world_with(1, 3, true);
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    let id = world.current(&project).unwrap();
+    world.decision(&id, 2, Answer::Reject).unwrap();
+    assert_eq!(world.request(&id).status, Status::Rejected);
+    assert!(matches!(
+        world.decision(&id, 3, Answer::Approve),
+        Err(Refusal::AlreadyEnded { .. })
+    ));
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    assert_eq!(
+        world.current(&project),
+        Some(id.clone()),
+        "the same head asks nobody again"
+    );
+    world.observe(facts(&project, &"2".repeat(40), MAIN));
+    let fresh = world.current(&project).unwrap();
+    assert_ne!(fresh, id);
+    assert!(world.decision(&fresh, 3, Answer::Approve).is_ok());
+}
+
+#[test]
+fn rule_11_bind_base_says_what_else_voids_an_approval() {
+    let cases = [
+        // Setting, merge base moves, target moves: is it still the same request?
+        (BindBase::MergeBase, true, false, false),
+        (BindBase::MergeBase, false, true, true),
+        (BindBase::TargetSha, true, false, false),
+        (BindBase::TargetSha, false, true, false),
+        (BindBase::None, true, true, true),
+    ];
+    for (setting, base, target, same) in cases {
+        let (mut world, project) = world_with(1, 3, true);
+        configure(&mut world, &project, |it| it.bind_base = setting);
+        let mut change = facts(&project, &"1".repeat(40), MAIN);
+        change.target_sha = (setting == BindBase::TargetSha).then(|| "d".repeat(40));
+        world.observe(change.clone());
+        let id = world.current(&project).unwrap();
+        world.decision(&id, 2, Answer::Approve).unwrap();
+        if base {
+            change.base = "c".repeat(40);
+        }
+        if target && setting == BindBase::TargetSha {
+            change.target_sha = Some("e".repeat(40));
+        }
+        world.observe(change);
+        assert_eq!(
+            world.current(&project).as_ref() == Some(&id),
+            same,
+            "{setting:?} {base} {target}"
+        );
+        assert_eq!(world.request(&id).lapsed, !same);
+    }
+}
+
+#[test]
+fn rule_12_closing_cancels_and_reopening_asks_anew() {
+    let (mut world, project) = world_with(1, 3, true);
+    let change = facts(&project, &"1".repeat(40), MAIN);
+    world.observe(change.clone());
+    let id = world.current(&project).unwrap();
+    world.observe(ChangeFacts {
+        state: ChangeState::Closed,
+        ..change.clone()
+    });
+    assert_eq!(world.request(&id).status, Status::Cancelled);
+    world.observe(change);
+    assert_ne!(world.current(&project), Some(id));
+}
+
+#[test]
+fn rule_20_a_branch_outside_the_patterns_is_not_gated() {
+    let (mut world, project) = world_with(1, 3, true);
+    world.observe(facts(&project, &"1".repeat(40), "refs/heads/dev"));
+    assert_eq!(world.current(&project), None);
+    let key = StatusKey {
+        project,
+        head: "1".repeat(40),
+        target: "refs/heads/dev".into(),
+    };
+    assert_eq!(super::super::wanted_status(&key, false, &world).unwrap(), None);
+}
