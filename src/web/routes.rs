@@ -92,6 +92,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ),
         ("/api/v1/approvals", vec![get(approvals::list_approvals)]),
         ("/api/v1/approvals/{id}", vec![get(approvals::get_approval)]),
+        ("/api/v1/approvals/{id}/trace", vec![get(approvals::get_trace)]),
         (
             "/api/v1/approvals/{id}/cancel",
             vec![post(approvals::cancel_approval)],

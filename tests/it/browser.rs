@@ -211,7 +211,7 @@ async fn an_invited_approver_signs_in_and_rejects() {
         .await;
 
     browser.click("[data-answer=reject]").await;
-    browser.wait_for_text("a rejection needs a comment").await;
+    browser.wait_for_text("this needs a comment").await;
     browser.fill("[name=comment]", "Not on a Friday").await;
     browser.click("[data-answer=reject]").await;
     browser.wait_until("document.querySelector('#receipt')").await;

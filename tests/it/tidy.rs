@@ -94,7 +94,8 @@ fn sources(below: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.starts_with("tests") || path.ends_with("tests.rs")
+    let in_a_folder = path.components().any(|it| it.as_os_str() == "tests");
+    in_a_folder || path.ends_with("tests.rs")
 }
 
 fn assert_tidy(untidy: &[String]) {

@@ -117,7 +117,7 @@ pub(super) fn observe(
             }
             steps.push(observed(&key, &facts, files_sha256, Some(fresh.clone())));
             let opening = opening(&project, &key, facts, subject, state)?;
-            steps.extend(opened(&fresh, opening.0, opening.1, None, now, state)?);
+            steps.extend(opened(&fresh, opening.0, opening.1, None, now));
         }
         ChangeState::Closed | ChangeState::Merged => {
             if before.is_none() && facts.state == ChangeState::Merged && gated {

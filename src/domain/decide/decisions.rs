@@ -7,7 +7,10 @@ use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, 
 use crate::domain::event::Event;
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Candidate, Filled, Obligation, Story, WhyNot, all_met, fill, may_fill, stories};
+use crate::domain::policy::{
+    Candidate, Filled, Obligation, Story, Unsatisfiable, WhyNot, all_met, fill, may_fill, stories,
+    unsatisfiable,
+};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
@@ -331,4 +334,13 @@ pub fn standing(request: &Request, roster: &Roster, now: Time) -> Standing {
         break_glass: each.collect(),
         filled,
     }
+}
+
+/// Which obligations of a waiting request the people there are can't fill (policy rule 6), so that nobody waits for what
+/// can't happen.
+pub fn hopeless(request: &Request, roster: &Roster, now: Time) -> Vec<Unsatisfiable> {
+    if request.status != Status::Pending || request.blocked {
+        return Vec::new();
+    }
+    unsatisfiable(&request.obligations, &roster.candidates(&request.involved, now))
 }

@@ -15,7 +15,7 @@ mod requests;
 mod roster;
 
 pub use changes::{WantedStatus, wanted_status};
-pub use decisions::{Eligibility, Standing, eligibility, emergency, standing};
+pub use decisions::{Eligibility, Standing, eligibility, emergency, hopeless, standing};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
 pub use judge::as_judged_now;

@@ -2,14 +2,13 @@
 
 use crate::domain::apply::waiting_row;
 use crate::domain::command::{OpenRequest, Reply};
-use crate::domain::decide::roster::Roster;
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
 use crate::domain::event::{Event, ObligationLine};
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::policy::{
     Approver, Asked, ControlFiles, Document, Evaluation, Method, Obligation, Outcome, ProjectDefaults,
-    Question, evaluate, unsatisfiable,
+    Question, evaluate,
 };
 use crate::domain::project::PolicyRecord;
 use crate::domain::refusal::Refusal;
@@ -166,7 +165,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         expires_at,
         created: true,
     };
-    let steps = opened(&open.id, opening, policy.bytes, open.idempotency, now, state)?;
+    let steps = opened(&open.id, opening, policy.bytes, open.idempotency, now);
     Ok(Plan {
         steps,
         reply: Ok(reply),
@@ -208,19 +207,12 @@ pub(super) fn judge_action_by(
 /// The steps that open a request and, where rules skip it, end it at once.
 pub(super) fn opened(
     id: &RequestId,
-    mut opening: Opening,
+    opening: Opening,
     policy_bytes: Vec<u8>,
     idempotency: Option<(Digest, Digest)>,
     now: Time,
-    state: &impl Read,
-) -> Result<Vec<Step>, Stop> {
+) -> Vec<Step> {
     let skipped_by = opening.skipped_by.clone();
-    if skipped_by.is_empty() && !opening.blocked {
-        // Said at once (policy rule 6), so that nobody waits for what can't happen.
-        let people = Roster::load(state)?.candidates(&opening.involved, now);
-        let hopeless = unsatisfiable(&opening.obligations, &people);
-        opening.notes.extend(hopeless.into_iter().map(|it| it.reason));
-    }
     let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
     let subject_sha256 = Digest::of(opening.subject.as_bytes());
     let policy_sha256 = opening.policy.sha256;
@@ -261,7 +253,7 @@ pub(super) fn opened(
             skipped_by,
         })));
     }
-    Ok(steps)
+    steps
 }
 
 /// A person's own trial: that person alone decides it.

@@ -1,7 +1,7 @@
 //! Requests: pipelines open them, wait for them, cancel and use them; people and auditors list them.
 
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::{Roster, as_judged_now, may_see, standing};
+use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, standing};
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::request::{Opening, Request, Requester, Status};
@@ -310,7 +310,8 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
     let opening = opening_of(snapshot, request)?;
     let raw =
         |text: &str| -> Result<Value, Problem> { serde_json::from_str(text).map_err(Problem::internal) };
-    let standing = standing(request, &Roster::load(snapshot)?, app.now());
+    let (roster, now) = (Roster::load(snapshot)?, app.now());
+    let standing = standing(request, &roster, now);
     let obligations: Vec<Value> = request
         .obligations
         .iter()
@@ -357,10 +358,46 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
     if let Some(why) = &request.ended_because {
         shown["ended_because"] = json!(why);
     }
+    let hopeless = hopeless(request, &roster, now);
+    if !hopeless.is_empty() {
+        shown["unsatisfiable"] = json!(hopeless);
+    }
     if !opening.notes.is_empty() {
         shown["notes"] = json!(opening.notes);
     }
     Ok(shown)
+}
+
+/// `GET /api/v1/approvals/{id}/trace`: whoever may see the request. Path → rules → obligation → which decision counted, or
+/// why not.
+pub async fn get_trace(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let snapshot = app.snapshot()?;
+    let request = visible_request(&snapshot, &caller, &id)?;
+    let opening = opening_of(&snapshot, &request)?;
+    let standing = standing(&request, &Roster::load(&snapshot)?, app.now());
+    let stories: Vec<Value> = standing
+        .stories
+        .iter()
+        .chain(&standing.break_glass)
+        .map(|it| {
+            let not_counted = it.not_counted.iter();
+            let not_counted: Vec<Value> = not_counted
+                .map(|(person, why)| json!({ "person": person, "why": why }))
+                .collect();
+            json!({ "rule": it.rule, "sentence": it.sentence, "counted": it.counted, "not_counted": not_counted })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "policy": request.policy,
+        "obligations": request.obligations,
+        "break_glass": request.break_glass,
+        "ttl": request.ttl_seconds,
+        "blocked": request.blocked,
+        "skipped_by": opening.skipped_by,
+        "trace": opening.trace,
+        "reasons": opening.notes,
+        "decisions": stories,
+    })))
 }
 
 #[derive(Deserialize)]

@@ -241,7 +241,12 @@ fn page(
             .facts
             .as_ref()
             .map(|it| change_view(it, &opening, project, kind, &what)),
-        notes: opening.notes.iter().map(|it| shown(it, CLAIM_MAX)).collect(),
+        notes: opening
+            .notes
+            .iter()
+            .map(|it| shown(it, CLAIM_MAX))
+            .chain(people.hopeless(request, now))
+            .collect(),
         rules: rules(&request.obligations, &standing.stories, request, &people),
         break_glass: rules(&request.break_glass, &standing.break_glass, request, &people),
         policy: policy_words(request),

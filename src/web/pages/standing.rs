@@ -1,7 +1,7 @@
 //! How a request stands with the people: who may decide it, whose approvals count so far. Reads the same rules as the
 //! gate; decides nothing.
 
-use crate::domain::decide::{Roster, Standing, eligibility, standing};
+use crate::domain::decide::{Roster, Standing, eligibility, hopeless, standing};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
 use crate::domain::policy::{Approver, Method, Obligation};
@@ -91,6 +91,12 @@ impl People {
     /// Whose approvals fill which obligation so far, and why the others do not.
     pub fn standing(&self, request: &Request, now: Time) -> Standing {
         standing(request, &self.roster, now)
+    }
+
+    /// Which rules of a waiting request nobody can fill, in sentences.
+    pub fn hopeless(&self, request: &Request, now: Time) -> Vec<String> {
+        let rules = hopeless(request, &self.roster, now);
+        rules.iter().map(|it| shown(&it.reason, 500)).collect()
     }
 
     /// Whom a person stood in for at that time, by name.

@@ -426,7 +426,9 @@ fn a_new_head_voids_what_was_approved_and_the_old_head_does_not_revive() {
         head: "1".repeat(40),
         target: MAIN.into(),
     };
-    let wanted = super::wanted_status(&key, false, &world).unwrap().unwrap();
+    let wanted = crate::domain::decide::wanted_status(&key, false, &world)
+        .unwrap()
+        .unwrap();
     assert_eq!((wanted.state, wanted.request), (GateState::Pending, Some(third)));
 }
 
@@ -475,7 +477,7 @@ fn a_stricter_rule_binds_what_waits_and_a_looser_one_does_not() {
             None,
         ))
         .unwrap();
-    let judged = super::as_judged_now(world.request(&id), &world).unwrap();
+    let judged = crate::domain::decide::as_judged_now(world.request(&id), &world).unwrap();
     assert_eq!(judged.obligations[0].quorum, 2);
     // What was signed under the old rules names the old policy.
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The numbered rules of the policy that show only over time: one test or more each, named after it.
 
 use super::*;
+use crate::domain::decide::wanted_status;
 
 fn configure(world: &mut World, project: &ProjectId, edit: impl FnOnce(&mut ProjectSettings)) {
     let record: crate::domain::project::Project = world.get(project.as_str()).unwrap().unwrap();
@@ -113,7 +114,7 @@ fn rule_09_what_waits_too_long_expires_and_an_unused_approval_lapses() {
         head: "2".repeat(40),
         target: MAIN.into(),
     };
-    let status = super::super::wanted_status(&key, false, &world).unwrap().unwrap();
+    let status = wanted_status(&key, false, &world).unwrap().unwrap();
     assert_eq!(status.state, GateState::Failed, "the status turns back");
 }
 
@@ -199,5 +200,5 @@ fn rule_20_a_branch_outside_the_patterns_is_not_gated() {
         head: "1".repeat(40),
         target: "refs/heads/dev".into(),
     };
-    assert_eq!(super::super::wanted_status(&key, false, &world).unwrap(), None);
+    assert_eq!(wanted_status(&key, false, &world).unwrap(), None);
 }
