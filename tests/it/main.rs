@@ -13,6 +13,7 @@ mod crash;
 mod fake_gitlab;
 mod flow_gitlab;
 mod flow_pipeline;
+mod governance;
 mod proofs;
 mod support;
 mod support_selftest;

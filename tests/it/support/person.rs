@@ -289,6 +289,18 @@ impl Person {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
+        self.send_bytes(method, path, headers, body.map(|it| it.to_string().into_bytes()))
+            .await
+    }
+
+    /// As [`Self::send_with`], with a body as it is.
+    pub async fn send_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Answer {
         let cookie = self.session_cookie();
         let mut all = headers.to_vec();
         if let Some(cookie) = &cookie {
@@ -301,10 +313,7 @@ impl Person {
         {
             all.push(("content-type", "application/json"));
         }
-        let answer = self
-            .api
-            .send(method, path, &all, body.map(|it| it.to_string().into_bytes()))
-            .await;
+        let answer = self.api.send(method, path, &all, body).await;
         self.keep_cookies(&answer);
         answer
     }
