@@ -5,6 +5,7 @@ mod config;
 mod host;
 mod instance;
 mod keys;
+mod policy;
 mod serve;
 mod verify;
 
@@ -44,6 +45,9 @@ enum Command {
     /// Show the signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Check and explain policy documents, offline.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Check and show settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -69,6 +73,7 @@ pub fn run(arguments: Arguments) -> u8 {
         Command::Verify(args) => verify::run(&args),
         Command::Admin(command) => admin::run(&command),
         Command::Keys(command) => keys::run(&command),
+        Command::Policy(command) => policy::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Healthcheck(place) => host::healthcheck(&place),
     }

@@ -57,3 +57,17 @@ impl<'de> Deserialize<'de> for Time {
         Time::parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
     }
 }
+
+/// A span in its largest fitting unit, with a second one where it matters: `9 min`, `1 h 5 min`, `3 days`.
+pub fn span(seconds: u64) -> String {
+    let minutes = seconds / 60;
+    let hours = minutes / 60;
+    match (hours / 24, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) if minutes.is_multiple_of(60) => format!("{hours} h"),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        (1, ..) => "1 day".to_owned(),
+        (days, ..) => format!("{days} days"),
+    }
+}

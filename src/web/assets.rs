@@ -33,6 +33,11 @@ pub async fn serve_asset(request: HttpRequest, name: web::Path<String>) -> HttpR
     answer(&request, &name)
 }
 
+/// `GET /schema/policy.json`: anybody. The form of a policy document, for editors.
+pub async fn serve_policy_schema(request: HttpRequest) -> HttpResponse {
+    answer(&request, "policy.schema.json")
+}
+
 /// `GET /manifest.webmanifest`: anybody. At the root, so that its scope covers the whole site.
 pub async fn serve_manifest(request: HttpRequest) -> HttpResponse {
     answer(&request, "manifest.webmanifest")
@@ -100,6 +105,7 @@ fn content_type(name: &str) -> &'static str {
         Some("js") => "text/javascript; charset=utf-8",
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
+        Some("json") => "application/schema+json",
         Some("webmanifest") => "application/manifest+json",
         _ => "application/octet-stream",
     }

@@ -313,8 +313,7 @@ pub(super) fn judge_change_by(
     people: &[Person],
 ) -> Result<(Evaluation, BTreeMap<PersonId, Involvement>), Fault> {
     let settings = &project.settings;
-    let control_files = ControlFiles::new(settings.control_files.iter().map(String::as_str))
-        .map_err(|(glob, bad)| Fault(format!("control files of {}: {glob:?}: it {bad}", project.id)))?;
+    let control_files = control_files(project)?;
     let mut evaluation = evaluate(&Question {
         policy: document,
         defaults: &defaults(project),
@@ -337,8 +336,14 @@ pub(super) fn judge_change_by(
     Ok((evaluation, attribution.involved))
 }
 
+/// The files of a project that no rule skips.
+pub(super) fn control_files(project: &Project) -> Result<ControlFiles, Fault> {
+    ControlFiles::new(project.settings.control_files.iter().map(String::as_str))
+        .map_err(|(glob, bad)| Fault(format!("control files of {}: {glob:?}: it {bad}", project.id)))
+}
+
 /// What a project asks where no rule says otherwise.
-fn defaults(project: &Project) -> ProjectDefaults {
+pub(super) fn defaults(project: &Project) -> ProjectDefaults {
     let settings = &project.settings;
     ProjectDefaults {
         methods: settings.methods.clone(),

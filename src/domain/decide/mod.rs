@@ -11,6 +11,7 @@ mod governance;
 mod impact;
 mod judge;
 mod people;
+mod questions;
 mod requests;
 mod roster;
 
@@ -19,6 +20,7 @@ pub use decisions::{Eligibility, Standing, eligibility, emergency, hopeless, sta
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
 pub use judge::as_judged_now;
+pub use questions::{lint_facts, simulate};
 pub use requests::may_see;
 pub use roster::Roster;
 

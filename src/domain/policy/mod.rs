@@ -11,8 +11,10 @@ pub mod fold;
 pub mod glob;
 mod json;
 pub mod lint;
+pub mod question;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 pub use crate::domain::policy::document::{
     Approver, DefaultRule, Document, Match, Method, ParseError, Require, Rule, RuleEffect,
@@ -27,3 +29,4 @@ pub use crate::domain::policy::fill::{
 };
 pub use crate::domain::policy::glob::{NamePattern, PathGlob};
 pub use crate::domain::policy::lint::{LintFacts, Warning, lint};
+pub use crate::domain::policy::question::{BadQuestion, Hypothesis};

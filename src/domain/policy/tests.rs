@@ -14,7 +14,7 @@ use crate::domain::policy::fill::{Candidate, WhyNot, all_met, fill, may_fill, un
 use crate::domain::policy::fold::nfkc_casefold;
 use crate::domain::policy::glob::{Effort, NamePattern, PathGlob, PathView};
 use crate::domain::policy::lint::{LintFacts, lint};
-use base64::Engine as _;
+use crate::domain::policy::question::Hypothesis;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -143,47 +143,6 @@ fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
-fn mode(value: &Value) -> FileMode {
-    match value.as_str() {
-        Some(octal) => FileMode::Known(u32::from_str_radix(octal, 8).expect("an octal mode")),
-        None => FileMode::UNKNOWN,
-    }
-}
-
-fn path(file: &Value, key: &str) -> Option<RepoPath> {
-    match (file[key].as_str(), file[format!("{key}_b64")].as_str()) {
-        (Some(text), _) => Some(text.into()),
-        (None, Some(coded)) => Some(RepoPath(
-            base64::engine::general_purpose::STANDARD
-                .decode(coded)
-                .expect("base64"),
-        )),
-        (None, None) => None,
-    }
-}
-
-fn file_list(change: &Value) -> FileList {
-    let short = change["paths"].as_array().into_iter().flatten();
-    let short = short.map(|p| modified(p.as_str().expect("a path")));
-    let long = change["files"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|file| FileChange {
-            status: serde_json::from_value(file["status"].clone()).expect("a status"),
-            old_path: path(file, "old_path"),
-            new_path: path(file, "new_path"),
-            old_mode: mode(&file["old_mode"]),
-            new_mode: mode(&file["new_mode"]),
-            lines: None,
-        });
-    let complete = change["complete"].as_bool().expect("complete");
-    FileList {
-        files: short.chain(long).collect(),
-        incomplete: (!complete).then(|| "a page of it failed".to_owned()),
-    }
-}
-
 fn answer_to(vectors: &Value, case: &Value) -> Evaluation {
     let own = case["policy"]
         .as_str()
@@ -192,46 +151,15 @@ fn answer_to(vectors: &Value, case: &Value) -> Evaluation {
         Value::Null => ProjectDefaults::default(),
         given => serde_json::from_value(given.clone()).expect("project defaults"),
     };
-    let change = &case["change"];
-    let project = change["project"].as_str();
-    let control_files = &ControlFiles::default();
+    let mut change = case["change"].clone();
     if change.get("environment").is_some() {
-        let asked = Asked::Action {
-            environment: change["environment"].as_str(),
-            project,
-            ttl_seconds: case["ttl_seconds"].as_u64(),
-        };
-        return evaluate(&Question {
-            policy: own.as_ref(),
-            defaults: &defaults,
-            control_files,
-            asked,
-        });
+        change["ttl_seconds"] = case["ttl_seconds"].clone();
+        if let Some(members) = change.as_object_mut() {
+            members.retain(|name, _| ["environment", "project", "ttl_seconds"].contains(&name.as_str()));
+        }
     }
-    let branch = change["branch"].as_str().expect("a branch");
-    let branch = if branch.starts_with("refs/") {
-        branch.to_owned()
-    } else {
-        format!("refs/heads/{branch}")
-    };
-    let patterns: Option<Vec<NamePattern>> = change["branch_patterns"].as_array().map(|list| {
-        list.iter()
-            .map(|p| NamePattern::new(p.as_str().expect("a pattern")).expect("a good pattern"))
-            .collect()
-    });
-    let files = file_list(change);
-    let asked = Asked::Change {
-        branch: &branch,
-        project,
-        files: &files,
-        branch_patterns: patterns.as_deref(),
-    };
-    evaluate(&Question {
-        policy: own.as_ref(),
-        defaults: &defaults,
-        control_files,
-        asked,
-    })
+    let asked = Hypothesis::parse(change.to_string().as_bytes()).unwrap_or_else(|e| panic!("{e}: {case}"));
+    asked.judged_by(own.as_ref(), &defaults, &ControlFiles::default())
 }
 
 fn includes(whole: &Value, part: &Value) -> bool {

@@ -17,8 +17,10 @@ pub enum Place {
     History,
     Overview,
     Requests,
+    Policies,
     Integrations,
     People,
+    Groups,
     ApiKeys,
     Audit,
     Help,
@@ -100,8 +102,10 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
     let all = [
         ("/dashboard", "Overview", Place::Overview),
         ("/dashboard/requests", "Requests", Place::Requests),
+        ("/dashboard/policies", "Policies", Place::Policies),
         ("/dashboard/integrations", "Integrations", Place::Integrations),
         ("/dashboard/people", "People", Place::People),
+        ("/dashboard/groups", "Groups", Place::Groups),
         ("/dashboard/api-keys", "API keys", Place::ApiKeys),
         ("/dashboard/audit", "Audit", Place::Audit),
     ];

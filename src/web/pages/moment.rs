@@ -1,6 +1,6 @@
 //! Instants and spans of time as a page shows them. The browser turns them into the reader's own time zone.
 
-use crate::domain::time::Time;
+use crate::domain::time::{Time, span};
 
 /// An instant.
 #[derive(Clone, Debug)]
@@ -31,20 +31,6 @@ fn worded(iso: &str) -> Option<String> {
     let month = MONTHS.get(parts.next()?.parse::<usize>().ok()?.checked_sub(1)?)?;
     let year = parts.next()?;
     Some(format!("{day} {month} {year}, {} UTC", time.get(..5)?))
-}
-
-/// A span in its largest fitting unit, with a second one where it matters: `9 min`, `1 h 5 min`, `3 days`.
-pub fn span(seconds: u64) -> String {
-    let minutes = seconds / 60;
-    let hours = minutes / 60;
-    match (hours / 24, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min"),
-        (0, _, _) if minutes.is_multiple_of(60) => format!("{hours} h"),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        (1, ..) => "1 day".to_owned(),
-        (days, ..) => format!("{days} days"),
-    }
 }
 
 /// How long ago something was.

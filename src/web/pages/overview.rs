@@ -1,19 +1,18 @@
 //! The dashboard's first page: what is still to set up, what waits, what was decided, what went past the gate.
 
-use crate::domain::event::Event;
 use crate::domain::people::{Person, Role};
 use crate::domain::project::{Integration, Project};
-use crate::domain::request::{Change, Request, Requester, Status, change_row};
+use crate::domain::request::{Request, Requester, Status};
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::store::Snapshot;
 use crate::web::app::App;
-use crate::web::pages::card::{Card, Places, branch};
+use crate::web::pages::card::{Card, Places};
+use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
-use crate::web::pages::moment::Moment;
+use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::{read_newest, read_waiting};
 use crate::web::pages::standing::People;
-use crate::web::pages::{PageError, html, only_dashboard, shown};
+use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -25,8 +24,6 @@ const WAITING_COUNT_MAX: usize = 1000;
 const CARDS_MAX: usize = 6;
 /// Newest requests that are looked at for what was decided of late.
 const RECENT_MAX: usize = 500;
-/// Newest journal entries that are looked at for exceptions.
-const JOURNAL_READ_MAX: u64 = 2000;
 /// A day in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
@@ -46,8 +43,8 @@ struct OverviewPage {
     skipped_count: usize,
     /// The counts are of the newest requests only.
     at_least: bool,
-    exceptions: Vec<Exception>,
-    entries_read: u64,
+    exceptions: Vec<ExceptionView>,
+    proposals: Vec<Line>,
 }
 
 /// One step of the checklist.
@@ -57,14 +54,6 @@ struct Step {
     why: &'static str,
     href: &'static str,
     action: &'static str,
-}
-
-/// Something that went past the gate.
-struct Exception {
-    what: String,
-    place: String,
-    href: Option<String>,
-    at: Moment,
 }
 
 /// `GET /dashboard`: administrators and auditors.
@@ -88,7 +77,6 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         .collect();
     ended.sort_by_key(|it| std::cmp::Reverse(it.decided_at));
     let count = |status| ended.iter().filter(|it| it.status == status).count();
-    let entries_read = state.size()?.min(JOURNAL_READ_MAX);
     let card = |it: &Request| Card::of(it, &places, &people, now);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
@@ -106,8 +94,8 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         skipped_count: count(Status::Skipped),
         decided: ended.iter().take(CARDS_MAX).map(|it| card(it)).collect(),
         at_least: recent.len() == RECENT_MAX && recent.last().is_some_and(|it| it.created_at > since),
-        exceptions: exceptions(&state, &places)?,
-        entries_read,
+        exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
+        proposals: waiting_proposals(&state, &people)?,
     }))
 }
 
@@ -163,37 +151,4 @@ fn steps(
             action: "Invite",
         },
     ])
-}
-
-fn exceptions(state: &Snapshot, places: &Places) -> Result<Vec<Exception>, PageError> {
-    let size = state.size()?;
-    let from = size.saturating_sub(JOURNAL_READ_MAX);
-    let mut found = Vec::new();
-    for (_, leaf) in state.leaves(from, usize::try_from(size - from).unwrap_or(usize::MAX))? {
-        // Few entries are exceptions, so most are passed over without being read; the event itself decides.
-        if !leaf.windows(12).any(|it| it == b"\"exception.u") {
-            continue;
-        }
-        let Event::ExceptionUnapprovedChange {
-            change, target, by, ..
-        } = Snapshot::event(&leaf)?
-        else {
-            continue;
-        };
-        let seen: Option<Change> = state.get(&change_row(&change))?;
-        let merged_by = by.map_or_else(|| "somebody".to_owned(), |it| shown(&it.name, 100));
-        let leaf = crate::evidence::leaf::parse(&leaf).ok();
-        found.push(Exception {
-            what: format!(
-                "{merged_by} merged !{} into {} without an approval",
-                change.number,
-                branch(&target)
-            ),
-            place: places.path_of(&change.project),
-            href: seen.and_then(|it| it.request).map(|it| format!("/a/{it}")),
-            at: Moment::of(leaf.and_then(|it| Time::parse(&it.time)).unwrap_or(Time(0))),
-        });
-    }
-    found.reverse();
-    Ok(found)
 }

@@ -5,19 +5,19 @@ use crate::domain::decide::as_judged_now;
 use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Effect, Obligation, Story};
+use crate::domain::policy::{Obligation, Story, words};
 use crate::domain::project::{ForgeKind, Project};
 use crate::domain::request::{
     Change, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester, Status, StatusKey,
     change_row,
 };
 use crate::domain::state::{Fault, Read, decode};
-use crate::domain::time::Time;
+use crate::domain::time::{Time, span};
 use crate::web::app::App;
 use crate::web::pages::card::{Badge, Band, Places, branch};
 use crate::web::pages::files::{Area, Lines, areas, total};
 use crate::web::pages::frame::{Frame, Place};
-use crate::web::pages::moment::{Moment, span};
+use crate::web::pages::moment::Moment;
 use crate::web::pages::receipt::Receipt;
 use crate::web::pages::standing::{People, methods_taken};
 use crate::web::pages::{PageError, html, shown};
@@ -210,7 +210,7 @@ fn page(
             let (glass, plain): (Vec<&String>, Vec<&String>) =
                 chance.rules.iter().partition(|it| emergency(it));
             let words = |rules: Vec<&String>| {
-                let names: Vec<String> = rules.into_iter().map(|it| rule_name(it)).collect();
+                let names: Vec<String> = rules.into_iter().map(|it| words::rule_name(it)).collect();
                 names.join(" and ")
             };
             Turn::Decide {
@@ -399,15 +399,6 @@ fn account_words(account: &Account) -> String {
     )
 }
 
-/// A rule's name for people; the built-in one has none of its own.
-fn rule_name(rule: &str) -> String {
-    if rule == "default" {
-        "the default rule".to_owned()
-    } else {
-        format!("“{}”", shown(rule, NAME_MAX))
-    }
-}
-
 fn rules(obligations: &[Obligation], stories: &[Story], request: &Request, people: &People) -> Vec<RuleView> {
     obligations
         .iter()
@@ -529,15 +520,10 @@ fn trace(opening: &Opening) -> Vec<TraceLine> {
             rules: it
                 .matched
                 .iter()
-                .map(|it| rule_name(it))
+                .map(|it| words::rule_name(it))
                 .collect::<Vec<_>>()
                 .join(", "),
-            effect: match it.effect {
-                Effect::Require => "needs approval",
-                Effect::Skip => "skipped",
-                Effect::Default => "default rule",
-                Effect::Block => "blocked",
-            },
+            effect: words::effect(it.effect),
             reason: it.reason.as_deref().map(|it| shown(it, CLAIM_MAX)),
         })
         .collect()
