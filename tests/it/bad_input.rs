@@ -124,6 +124,12 @@ impl Scene {
             call("POST", "/api/v1/me/test-request", Who::Person, json!({})),
             call(
                 "POST",
+                "/api/v1/delegations",
+                Who::Person,
+                json!({"to": person, "ends": "2099-01-01T00:00:00Z"}),
+            ),
+            call(
+                "POST",
                 "/api/v1/integrations",
                 Who::Admin,
                 json!({"kind": "gitlab", "name": "G", "base_url": "http://127.0.0.1:1", "token": "t"}),

@@ -64,7 +64,7 @@ async fn active(who: &Person) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_to_a_guarded_policy_waits_for_a_second_admins_passkey() {
-    let (appliance, ada, dora, bea) = company().await;
+    let (_appliance, ada, dora, bea) = company().await;
     let before = active(&ada).await;
     let loose = json!({ "rules": [], "default": { "method": ["passkey"] } });
     let waits = ada.put("/api/v1/policies/default", &loose).await.expect(202);

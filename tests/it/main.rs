@@ -14,6 +14,7 @@ mod fake_gitlab;
 mod flow_gitlab;
 mod flow_pipeline;
 mod governance;
+mod policies;
 mod proofs;
 mod support;
 mod support_selftest;
