@@ -125,7 +125,8 @@ onSubmit("[data-form]", async (form) => {
   const { to, then, show, method = "POST" } = form.dataset;
   const body = values(form);
   const path = filled(to, body);
-  const answer = await call(method, path, method === "POST" ? body : undefined);
+  const answer = await call(method, path, method === "DELETE" ? undefined : body);
+  if (answer.proposal) return go(answer.url);
   if (then) return go(filled(then, answer));
   const panel = document.getElementById(show);
   all("[data-out]", panel).forEach((it) => (it.textContent = answer[it.dataset.out]));

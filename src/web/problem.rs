@@ -125,6 +125,15 @@ struct Occurrence {
 }
 
 impl Problem {
+    /// What went wrong, as a sentence for the page that asked.
+    pub fn told(&self) -> String {
+        let sentence = crate::domain::text::visible(&self.0.detail);
+        match sentence.is_empty() {
+            true => "The server refused it.".to_owned(),
+            false => sentence,
+        }
+    }
+
     fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         Problem(Box::new(Occurrence {
             kind,

@@ -15,6 +15,7 @@ pub enum Place {
     Elsewhere,
     Queue,
     History,
+    Away,
     Overview,
     Requests,
     Policies,
@@ -90,6 +91,7 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
     let mut entries = vec![
         entry("/a/", "Queue", place == Place::Queue),
         entry("/a/history", "History", place == Place::History),
+        entry("/a/away", "Away", place == Place::Away),
     ];
     if person.has(Role::Admin) || person.has(Role::Auditor) {
         entries.push(entry("/dashboard", "Dashboard", !dashboard.is_empty()));

@@ -1,14 +1,16 @@
-//! The pages people see: rendered on the server, whole, from one snapshot. They never change anything: every form and
-//! button goes through the same API as anybody else's program.
+//! The pages people see: rendered on the server, whole, from one snapshot. Forms and buttons go through the same API as
+//! anybody else's program, or submit the same commands.
 
 mod api_keys;
 mod audit;
+mod away;
 mod card;
 mod diff;
 mod enter;
 mod exceptions;
 mod files;
 mod frame;
+mod groups;
 mod help;
 mod history;
 mod impact;
@@ -16,6 +18,8 @@ mod integrations;
 mod moment;
 mod overview;
 mod people;
+mod policies;
+mod policy_editor;
 mod proposals;
 mod queue;
 pub mod receipt;
@@ -25,13 +29,17 @@ mod standing;
 
 pub use api_keys::show_api_keys;
 pub use audit::show_audit;
+pub use away::show_away;
 pub use enter::{go_home, show_enrolment, show_login, show_setup};
 pub use exceptions::show_exceptions;
+pub use groups::show_groups;
 pub use help::{show_help, show_problem};
 pub use history::show_history;
 pub use integrations::{show_gitlab, show_integrations};
 pub use overview::show_overview;
 pub use people::show_people;
+pub use policies::{show_policies, show_policy};
+pub use policy_editor::{edit_policy, explain_draft, new_policy, show_editor};
 pub use proposals::{show_proposal, show_proposals};
 pub use queue::show_queue;
 pub use request::show_request;
