@@ -178,6 +178,9 @@ fn check_origin(request: &HttpRequest) -> Result<(), Problem> {
         .ok_or_else(|| Problem::internal("no app"))?;
     let value = |name: &str| request.headers().get(name).map(|it| it.to_str().unwrap_or("?"));
     let own = match (value("origin"), value("sec-fetch-site")) {
+        // A plain form of a page that sends no referrer says "null" (Fetch, "append a request Origin header"); where it
+        // comes from then stands in the header that no page can write.
+        (Some("null"), Some(site)) => site == "same-origin",
         (Some(origin), _) => origin == app.relying_party.origin(),
         (None, Some(site)) => site == "same-origin",
         (None, None) => false,

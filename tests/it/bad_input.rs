@@ -428,6 +428,7 @@ async fn a_call_from_another_site_is_refused() {
             &[][..],
             &[("sec-fetch-site", "cross-site")][..],
             &[("sec-fetch-site", "same-site")][..],
+            &[("origin", "null"), ("sec-fetch-site", "cross-site")][..],
         ] {
             let answer = it
                 .ada

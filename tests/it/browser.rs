@@ -15,7 +15,7 @@ use crate::support::person::Person;
 use crate::support::person::text;
 
 /// Whether to go on; says so where not.
-fn can_run(test: &str) -> bool {
+pub fn can_run(test: &str) -> bool {
     if !Browser::available() {
         eprintln!("SKIPPED {test}: chromium and chromedriver are not installed");
     }
@@ -29,7 +29,7 @@ fn directory() -> PathBuf {
 }
 
 /// The page as it is now, wide and narrow, light and dark; it never scrolls sideways.
-async fn shoot(browser: &Browser, name: &str) {
+pub async fn shoot(browser: &Browser, name: &str) {
     for (width, height, mobile) in [(1280, 900, false), (390, 844, true)] {
         browser.device(width, height, 1, mobile).await;
         for scheme in ["light", "dark"] {
@@ -64,7 +64,7 @@ async fn shoot(browser: &Browser, name: &str) {
 }
 
 /// What must be true of every page that was seen.
-async fn assert_clean(browser: &Browser, appliance: &Appliance) {
+pub async fn assert_clean(browser: &Browser, appliance: &Appliance) {
     let violations = browser.csp_violations().await;
     assert!(violations.is_empty(), "{violations:#?}");
     let mut errors = browser.console_errors().await;

@@ -15,6 +15,7 @@ mod flow_gitlab;
 mod flow_pipeline;
 mod governance;
 mod policies;
+mod policy_pages;
 mod proofs;
 mod support;
 mod support_selftest;
