@@ -66,7 +66,7 @@ async fn a_policy_is_written_mended_tried_and_saved_in_the_editor() {
     let good = serde_json::to_string_pretty(&good).expect("JSON");
     let broken = good.replace("\"quorum\": 2", "\"quorum\": 0");
     set(&browser, "#document", &broken).await;
-    browser.wait_for_text("must be from 1 to").await;
+    browser.wait_for_text("must be 1 or more").await;
     set(&browser, "#reason", "first version").await;
     browser.click("button[value=save]").await;
     browser.wait_for_text("This is not a valid policy").await;

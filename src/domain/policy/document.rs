@@ -22,6 +22,8 @@ pub const DEFAULT_RULE: &str = "default";
 
 /// The longest name of a rule, in bytes.
 const NAME_BYTES_MAX: usize = 200;
+/// As large as a number of people can be written.
+const UNBOUNDED: u64 = u32::MAX as u64;
 /// More errors than this help nobody.
 const ERRORS_MAX: usize = 100;
 
@@ -586,7 +588,7 @@ impl Check {
             .unwrap_or_default();
         let quorum = fields
             .get("quorum")
-            .map_or(Some(1), |f| self.integer(&f, 1, u32::MAX.into()));
+            .map_or(Some(1), |f| self.integer(&f, 1, UNBOUNDED));
         let ttl_max = fields.get("ttl_max").and_then(|f| self.integer(&f, 1, TTL_MAX));
         let approvers = fields
             .get("approvers")
@@ -723,7 +725,11 @@ impl Check {
             Value::Integer(number) => {
                 let fits = u64::try_from(number).ok().filter(|n| (min..=max).contains(n));
                 if fits.is_none() {
-                    self.error(field.line, &field.at, format!("must be from {min} to {max}"));
+                    let reason = match max {
+                        UNBOUNDED => format!("must be {min} or more"),
+                        _ => format!("must be from {min} to {max}"),
+                    };
+                    self.error(field.line, &field.at, reason);
                 }
                 fits
             }
