@@ -3,6 +3,7 @@
 
 use crate::domain::ids::Digest;
 use crate::domain::policy::glob::{NamePattern, PathGlob};
+use crate::domain::policy::index::{Index, Place, Sense};
 use crate::domain::policy::json::{self, Member, Node, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -142,6 +143,49 @@ pub struct Document {
     rules: Vec<Rule>,
     default: Option<DefaultRule>,
     change_quorum: u32,
+    index: RuleIndex,
+}
+
+/// The globs of all rules, by what they spell out.
+#[derive(Clone, Debug)]
+pub(crate) struct RuleIndex {
+    /// Of the rules that ask.
+    pub demands: Index,
+    /// Of the rules that skip, and of break-glass.
+    pub grants: Index,
+    /// Rules about all paths.
+    pub everywhere: Vec<u32>,
+    /// Some rule leaves paths out.
+    pub leaves_out: bool,
+}
+
+impl RuleIndex {
+    fn new(rules: &[Rule]) -> Self {
+        let mut index = RuleIndex {
+            demands: Index::new(Sense::Demand),
+            grants: Index::new(Sense::Grant),
+            everywhere: Vec::new(),
+            leaves_out: rules.iter().any(|it| !it.match_.exclude_paths.is_empty()),
+        };
+        for (owner, rule) in rules.iter().enumerate() {
+            let owner = u32::try_from(owner).expect("few rules");
+            let Some(globs) = &rule.match_.paths else {
+                index.everywhere.push(owner);
+                continue;
+            };
+            let demand = matches!(&rule.effect, RuleEffect::Require(it) if !it.break_glass);
+            let into = if demand {
+                &mut index.demands
+            } else {
+                &mut index.grants
+            };
+            for (glob, it) in globs.iter().enumerate() {
+                let glob = u32::try_from(glob).expect("few globs");
+                into.add(Place { owner, glob }, it);
+            }
+        }
+        index
+    }
 }
 
 /// One rule.
@@ -224,6 +268,7 @@ impl Document {
             }) if errors.is_empty() => Ok(Document {
                 bytes: bytes.to_vec(),
                 sha256: Digest::of(bytes),
+                index: RuleIndex::new(&rules),
                 rules,
                 default,
                 change_quorum,
@@ -244,6 +289,11 @@ impl Document {
     /// The digest of those bytes.
     pub fn sha256(&self) -> Digest {
         self.sha256
+    }
+
+    /// How the rules are found by path.
+    pub(crate) fn index(&self) -> &RuleIndex {
+        &self.index
     }
 
     /// The rules, in the order of the document.

@@ -4,12 +4,13 @@
 use crate::domain::facts::{FileChange, FileList, FileMode, FileStatus, RepoPath};
 use crate::domain::ids::Digest;
 use crate::domain::policy::document::{
-    Approver, DEFAULT_RULE, DefaultRule, Document, Match, Method, Require, Rule, RuleEffect,
+    Approver, DEFAULT_RULE, DefaultRule, Document, Match, Method, Require, Rule, RuleEffect, RuleIndex,
 };
-use crate::domain::policy::explain::{self, Doubt, Effect, TraceEntry};
+use crate::domain::policy::explain::{self, Doubt, Effect, Names, TraceEntry};
 use crate::domain::policy::glob::{BadGlob, Effort, NamePattern, PathGlob, PathView};
+use crate::domain::policy::index::{Cut, Index, Place, Sense};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// How long a deployment or action waits when neither its policy nor its caller says, in seconds.
 pub const ACTION_TTL: u64 = 600;
@@ -35,19 +36,34 @@ pub const CONTROL_FILES: [&str; 15] = [
 
 /// The globs of control files, compiled.
 #[derive(Clone, Debug)]
-pub struct ControlFiles(Vec<PathGlob>);
+pub struct ControlFiles {
+    globs: Vec<PathGlob>,
+    index: Index,
+}
 
 impl ControlFiles {
     /// The built-in globs and those that settings add. An error names the glob that is bad.
     pub fn new<'a>(added: impl IntoIterator<Item = &'a str>) -> Result<Self, (String, BadGlob)> {
         let all = CONTROL_FILES.into_iter().chain(added);
         let compiled = all.map(|text| PathGlob::new(text).map_err(|bad| (text.to_owned(), bad)));
-        compiled.collect::<Result<_, _>>().map(ControlFiles)
+        let globs: Vec<PathGlob> = compiled.collect::<Result<_, _>>()?;
+        let mut index = Index::new(Sense::Demand);
+        for (at, glob) in globs.iter().enumerate() {
+            let glob_at = u32::try_from(at).expect("few globs");
+            index.add(
+                Place {
+                    owner: 0,
+                    glob: glob_at,
+                },
+                glob,
+            );
+        }
+        Ok(ControlFiles { globs, index })
     }
 
     /// A control file, or a file below a directory of that name; by exact bytes or in the folded form.
     pub(crate) fn hold(&self, path: &PathView, effort: &mut Effort) -> bool {
-        self.0.iter().any(|glob| glob.demands(path, effort))
+        self.globs.iter().any(|glob| glob.demands(path, effort))
     }
 }
 
@@ -372,6 +388,196 @@ fn shorter(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     a.into_iter().chain(b).min()
 }
 
+/// Steps of glob matching after which a change is judged by every rule of its branch instead: a policy at its limits over
+/// a change at its limits would hold up everybody else for many seconds. An ordinary policy stays a hundred times below.
+const EFFORT_MAX: u64 = 20_000_000;
+
+/// A set of doubts, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Doubts(u16);
+
+impl Doubts {
+    fn insert(&mut self, doubt: Doubt) -> bool {
+        self.0 |= 1 << doubt as u16;
+        true
+    }
+
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn set(self) -> BTreeSet<Doubt> {
+        Doubt::ALL
+            .into_iter()
+            .filter(|it| self.0 & (1 << *it as u16) != 0)
+            .collect()
+    }
+}
+
+impl std::ops::BitOrAssign for Doubts {
+    fn bitor_assign(&mut self, other: Doubts) {
+        self.0 |= other.0;
+    }
+}
+
+/// Finds the rules that match a path, and what is doubtful about it. Keeps its memory from path to path.
+struct Finder<'j, 'a> {
+    judge: &'j Judge<'a>,
+    here: &'j [usize],
+    /// By position: the rule judges this change.
+    active: Vec<bool>,
+    /// By position: the last path that the rule was found for.
+    marks: Vec<u32>,
+    round: u32,
+    cut: Cut,
+    folded: Vec<u8>,
+    folded_cut: Cut,
+    found: Vec<u32>,
+    effort: Effort,
+}
+
+impl<'j, 'a> Finder<'j, 'a> {
+    fn new(judge: &'j Judge<'a>, here: &'j [usize]) -> Self {
+        let mut active = vec![false; judge.rules.len()];
+        for i in here {
+            active[*i] = true;
+        }
+        Finder {
+            judge,
+            here,
+            marks: vec![0; active.len()],
+            active,
+            round: 0,
+            cut: Cut::default(),
+            folded: Vec::new(),
+            folded_cut: Cut::default(),
+            found: Vec::new(),
+            effort: Effort::default(),
+        }
+    }
+
+    /// Leaves in `found` the rules that match a path, by their positions in order (rules 1 and 18); answers what is doubtful
+    /// about the path itself (rule 4).
+    fn look(&mut self, path: &RepoPath) -> Doubts {
+        self.cut.at(&path.0);
+        self.found.clear();
+        if !self.cut.is_ascii() {
+            return self.look_slowly(path);
+        }
+        let mut doubts = Doubts::default();
+        if self.cut.is_odd() {
+            doubts.insert(Doubt::SuspiciousPath);
+        }
+        let (folded, folded_cut): (&[u8], &Cut) = if self.cut.has_upper() {
+            self.folded.clear();
+            self.folded.extend(path.0.iter().map(u8::to_ascii_lowercase));
+            self.folded_cut.at(&self.folded);
+            (&self.folded, &self.folded_cut)
+        } else {
+            (&path.0, &self.cut)
+        };
+        let judge = self.judge;
+        let mut view: Option<PathView> = None;
+        let mut asked: Vec<Place> = Vec::new();
+        let mut control = false;
+        let files = &judge.control_files;
+        files
+            .index
+            .find(folded, folded_cut, &mut self.effort, |place, ask| match ask {
+                true => asked.push(place),
+                false => control = true,
+            });
+        for place in asked.drain(..) {
+            let view = view.get_or_insert_with(|| PathView::new(path));
+            control = control || files.globs[place.glob as usize].demands(view, &mut self.effort);
+        }
+        if control {
+            doubts.insert(Doubt::ControlFile);
+        }
+        let Some(index) = judge.index else {
+            return doubts;
+        };
+        self.round += 1;
+        let (active, marks, round, found) = (&self.active, &mut self.marks, self.round, &mut self.found);
+        let mut mark = |owner: u32| {
+            let at = owner as usize;
+            if active[at] && marks[at] != round {
+                marks[at] = round;
+                found.push(owner);
+            }
+        };
+        index.everywhere.iter().for_each(|it| mark(*it));
+        let both = [
+            (&index.demands, folded, folded_cut),
+            (&index.grants, &path.0[..], &self.cut),
+        ];
+        for (senses, text, cut) in both {
+            senses.find(text, cut, &mut self.effort, |place, ask| match ask {
+                true if active[place.owner as usize] => asked.push(place),
+                true => {}
+                false => mark(place.owner),
+            });
+            let widely = std::ptr::eq(senses, &raw const index.demands);
+            for place in asked.drain(..) {
+                let view = view.get_or_insert_with(|| PathView::new(path));
+                let globs = judge.rules[place.owner as usize].match_.paths.as_ref();
+                let glob = &globs.expect("a rule in the index has globs")[place.glob as usize];
+                let matches = match widely {
+                    true => glob.demands(view, &mut self.effort),
+                    false => glob.grants(view, &mut self.effort),
+                };
+                if matches {
+                    mark(place.owner);
+                }
+            }
+        }
+        if index.leaves_out {
+            let effort = &mut self.effort;
+            self.found.retain(|owner| {
+                let left_out = &judge.rules[*owner as usize].match_.exclude_paths;
+                left_out.is_empty() || {
+                    let view = view.get_or_insert_with(|| PathView::new(path));
+                    !judge.leaves_out(*owner as usize, view, effort)
+                }
+            });
+        }
+        self.found.sort_unstable();
+        doubts
+    }
+
+    /// Every glob is asked: folding may change how many characters a name has, which no index foresees.
+    fn look_slowly(&mut self, path: &RepoPath) -> Doubts {
+        let mut doubts = Doubts::default();
+        match path.as_str() {
+            None => drop(doubts.insert(Doubt::NotUtf8)),
+            Some(text) => {
+                let bad_segment = |s: &str| s.is_empty() || s.ends_with([' ', '.']);
+                if text.contains(|c: char| c == '\\' || c.is_control()) || text.split('/').any(bad_segment) {
+                    doubts.insert(Doubt::SuspiciousPath);
+                }
+            }
+        }
+        let view = PathView::new(path);
+        if self.judge.control_files.hold(&view, &mut self.effort) {
+            doubts.insert(Doubt::ControlFile);
+        }
+        for i in self.here {
+            if self.judge.holds_for(*i, &view, &mut self.effort) {
+                self.found.push(u32::try_from(*i).expect("few rules"));
+            }
+        }
+        doubts
+    }
+
+    /// The path for people.
+    fn shown(&self, path: &RepoPath) -> String {
+        match path.as_str() {
+            Some(text) if self.cut.is_printable() => text.to_owned(),
+            _ => path.shown(),
+        }
+    }
+}
+
 /// What was found so far, by positions in the document.
 #[derive(Default)]
 struct Tally {
@@ -385,6 +591,7 @@ struct Tally {
 
 struct Judge<'a> {
     rules: &'a [Rule],
+    index: Option<&'a RuleIndex>,
     /// `None`: block.
     default: Option<Obligation>,
     control_files: &'a ControlFiles,
@@ -409,6 +616,7 @@ impl<'a> Judge<'a> {
         };
         Judge {
             rules: question.policy.map_or(&[], Document::rules),
+            index: question.policy.map(Document::index),
             default,
             control_files: question.control_files,
             policy_sha256: question.policy.map(Document::sha256),
@@ -421,21 +629,10 @@ impl<'a> Judge<'a> {
             .collect();
         let demands: Vec<usize> = here.iter().copied().filter(|i| self.demand(*i)).collect();
         let mut tally = Tally::default();
-        let mut paths: BTreeMap<&RepoPath, BTreeSet<Doubt>> = BTreeMap::new();
         let mut gaps: Vec<String> = files.incomplete.iter().cloned().collect();
-        for file in &files.files {
-            match judged_paths(file) {
-                Some(judged) => {
-                    for path in judged {
-                        paths.entry(path).or_default().extend(mode_doubts(file));
-                    }
-                }
-                None => gaps.push("a file is listed without its path".to_owned()),
-            }
-        }
+        let paths = paths_of(files, &mut gaps);
         gaps.dedup();
         let complete = gaps.is_empty();
-        let mut effort = Effort::default();
         let mut glass: BTreeSet<usize> = here.iter().copied().filter(|i| self.is_break_glass(*i)).collect();
         if paths.is_empty() || !complete {
             glass.retain(|i| {
@@ -463,19 +660,57 @@ impl<'a> Judge<'a> {
             entry.reason = Some(format!("{}.", Doubt::EmptyChange.sentence()));
             tally.trace.push(entry);
         }
-        for (path, mut doubts) in paths {
-            let view = PathView::new(path);
-            doubts.extend(path_doubts(path));
-            if self.control_files.hold(&view, &mut effort) {
-                doubts.insert(Doubt::ControlFile);
+        let mut finder = Finder::new(self, &here);
+        let mut seen: HashMap<Vec<u32>, (Names, Names, Effect)> = HashMap::new();
+        let mut last: Option<(Vec<u32>, (Names, Names, Effect))> = None;
+        tally.trace.reserve(paths.len());
+        for (path, modes) in paths {
+            let mut doubts = finder.look(path);
+            if finder.effort.steps > EFFORT_MAX {
+                // Nobody can know any more what the rest matches: everything that can be asked is.
+                let list = FileList {
+                    files: Vec::new(),
+                    incomplete: Some("the policy’s globs take too many steps over this change".to_owned()),
+                };
+                return self.change(branch, project, &list);
             }
-            let matched: Vec<usize> = here
-                .iter()
-                .copied()
-                .filter(|i| self.holds_for(*i, &view, &mut effort))
-                .collect();
-            glass.retain(|i| matched.contains(i));
-            self.judge_path(path, &matched, &demands, doubts, complete, &mut tally);
+            doubts |= modes;
+            let matched: &[u32] = &finder.found;
+            if complete && doubts.is_empty() {
+                // What follows depends on the rules alone, and most paths match the same ones as the path before.
+                let verdict = match &last {
+                    Some((rules, verdict)) if rules[..] == *matched => verdict.clone(),
+                    _ => match seen.get(matched) {
+                        Some(verdict) => verdict.clone(),
+                        None => {
+                            let rules: Vec<usize> = matched.iter().map(|it| *it as usize).collect();
+                            glass.retain(|i| rules.contains(i));
+                            self.judge_path(path, &rules, &demands, BTreeSet::new(), true, &mut tally);
+                            let entry = tally.trace.last().expect("a path has an entry");
+                            let verdict = (entry.matched.clone(), entry.obligations.clone(), entry.effect);
+                            seen.insert(matched.to_vec(), verdict.clone());
+                            last = Some((matched.to_vec(), verdict));
+                            continue;
+                        }
+                    },
+                };
+                if last.as_ref().is_none_or(|(rules, _)| rules[..] != *matched) {
+                    last = Some((matched.to_vec(), verdict.clone()));
+                }
+                let (names, obligations, effect) = verdict;
+                tally.trace.push(TraceEntry {
+                    path: finder.shown(path),
+                    matched: names,
+                    effect,
+                    obligations,
+                    doubts: Vec::new(),
+                    reason: None,
+                });
+                continue;
+            }
+            let rules: Vec<usize> = matched.iter().map(|it| *it as usize).collect();
+            glass.retain(|i| rules.contains(i));
+            self.judge_path(path, &rules, &demands, doubts.set(), complete, &mut tally);
         }
         tally.break_glass = glass;
         tally.reasons.extend(explain::doubts_in(&tally.trace));
@@ -615,12 +850,13 @@ impl<'a> Judge<'a> {
         } else {
             Effect::Default
         };
-        let matched = matched.iter().map(name).collect();
+        let matched: Vec<String> = matched.iter().map(name).collect();
+        let matched = Names::from(matched);
         TraceEntry {
             path,
             matched,
             effect,
-            obligations,
+            obligations: obligations.into(),
             doubts: Vec::new(),
             reason: None,
         }
@@ -637,20 +873,23 @@ impl<'a> Judge<'a> {
 
     /// The rule matches the path (rules 1 and 18): a demand widely, a skip or a break-glass rule narrowly.
     fn holds_for(&self, i: usize, path: &PathView, effort: &mut Effort) -> bool {
-        let Match {
-            paths, exclude_paths, ..
-        } = &self.rules[i].match_;
-        if self.demand(i) {
-            paths
-                .as_ref()
-                .is_none_or(|globs| globs.iter().any(|g| g.demands(path, effort)))
-                && !exclude_paths.iter().any(|g| g.grants(path, effort))
-        } else {
-            paths
-                .as_ref()
-                .is_none_or(|globs| globs.iter().any(|g| g.grants(path, effort)))
-                && !exclude_paths.iter().any(|g| g.demands(path, effort))
-        }
+        let paths = &self.rules[i].match_.paths;
+        let matches = paths.as_ref().is_none_or(|globs| {
+            globs.iter().any(|glob| match self.demand(i) {
+                true => glob.demands(path, effort),
+                false => glob.grants(path, effort),
+            })
+        });
+        matches && !self.leaves_out(i, path, effort)
+    }
+
+    /// The rule excludes the path: from a demand narrowly, from a grant widely.
+    fn leaves_out(&self, i: usize, path: &PathView, effort: &mut Effort) -> bool {
+        let globs = &self.rules[i].match_.exclude_paths;
+        globs.iter().any(|glob| match self.demand(i) {
+            true => glob.grants(path, effort),
+            false => glob.demands(path, effort),
+        })
     }
 
     fn names(&self, i: usize, path: &RepoPath) -> bool {
@@ -703,22 +942,54 @@ fn named(patterns: Option<&[NamePattern]>, name: Option<&str>) -> bool {
     patterns.is_none_or(|list| name.is_some_and(|name| list.iter().any(|p| p.matches(name))))
 }
 
+/// Every path that is judged once, in order, with what its files' modes say. What should be there and is not, is a gap.
+fn paths_of<'f>(files: &'f FileList, gaps: &mut Vec<String>) -> Vec<(&'f RepoPath, Doubts)> {
+    let mut paths: Vec<(&RepoPath, Doubts)> = Vec::with_capacity(files.files.len());
+    let mut sorted = true;
+    for file in &files.files {
+        let doubts = mode_doubts(file);
+        let Some(judged) = judged_paths(file) else {
+            gaps.push("a file is listed without its path".to_owned());
+            continue;
+        };
+        for path in judged.into_iter().flatten() {
+            match paths.last_mut() {
+                Some((before, known)) if *before == path => *known |= doubts,
+                before => {
+                    sorted &= before.is_none_or(|(before, _)| *before < path);
+                    paths.push((path, doubts));
+                }
+            }
+        }
+    }
+    if !sorted {
+        paths.sort_by(|a, b| a.0.cmp(b.0));
+        paths.dedup_by(|later, first| {
+            let same = later.0 == first.0;
+            if same {
+                first.1 |= later.1;
+            }
+            same
+        });
+    }
+    paths
+}
+
 /// The paths of a file that are judged (rule 14); `None` where one that should be there is not.
-fn judged_paths(file: &FileChange) -> Option<Vec<&RepoPath>> {
+fn judged_paths(file: &FileChange) -> Option<[Option<&RepoPath>; 2]> {
     let (old, new) = (file.old_path.as_ref(), file.new_path.as_ref());
     match file.status {
-        FileStatus::Copied => new.map(|path| vec![path]),
-        FileStatus::Renamed => Some(vec![old?, new?]),
+        FileStatus::Copied => new.map(|path| [Some(path), None]),
+        FileStatus::Renamed => Some([Some(old?), Some(new?)]),
         FileStatus::Added | FileStatus::Modified | FileStatus::Deleted | FileStatus::TypeChanged => {
-            let both: Vec<&RepoPath> = old.into_iter().chain(new).collect();
-            (!both.is_empty()).then_some(both)
+            (old.is_some() || new.is_some()).then_some([old, new])
         }
     }
 }
 
 /// Why a file may not be skipped because of its modes (rule 4).
-fn mode_doubts(file: &FileChange) -> BTreeSet<Doubt> {
-    let mut doubts = BTreeSet::new();
+fn mode_doubts(file: &FileChange) -> Doubts {
+    let mut doubts = Doubts::default();
     let (old, new) = (file.old_mode, file.new_mode);
     let sides: &[FileMode] = match file.status {
         FileStatus::Added | FileStatus::Copied => &[new],
@@ -754,20 +1025,6 @@ fn mode_doubts(file: &FileChange) -> BTreeSet<Doubt> {
                 _ => doubts.insert(Doubt::ModeUnknown),
             },
         };
-    }
-    doubts
-}
-
-/// Why a file may not be skipped because of its path (rule 4).
-fn path_doubts(path: &RepoPath) -> BTreeSet<Doubt> {
-    let mut doubts = BTreeSet::new();
-    let Some(text) = path.as_str() else {
-        doubts.insert(Doubt::NotUtf8);
-        return doubts;
-    };
-    let bad_segment = |s: &str| s.is_empty() || s.ends_with([' ', '.']);
-    if text.contains(|c: char| c == '\\' || c.is_control()) || text.split('/').any(bad_segment) {
-        doubts.insert(Doubt::SuspiciousPath);
     }
     doubts
 }

@@ -6,6 +6,7 @@ use crate::domain::policy::evaluate::Obligation;
 use crate::domain::policy::fill::{Candidate, Filled, may_fill};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a path contributes to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,19 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// All of them, in their order.
+    pub const ALL: [Doubt; 9] = [
+        Doubt::ControlFile,
+        Doubt::Symlink,
+        Doubt::Submodule,
+        Doubt::ModeChanged,
+        Doubt::ModeUnknown,
+        Doubt::NotUtf8,
+        Doubt::SuspiciousPath,
+        Doubt::FileListIncomplete,
+        Doubt::EmptyChange,
+    ];
+
     /// The beginning of a sentence for people.
     pub fn sentence(self) -> &'static str {
         match self {
@@ -57,17 +71,47 @@ pub struct TraceEntry {
     /// The path, escaped for people; empty where the entry is about the request as a whole.
     pub path: String,
     /// Every rule that matches it, in the order of the document, overridden skips and break-glass rules included.
-    pub matched: Vec<String>,
+    pub matched: Names,
     pub effect: Effect,
     /// The obligations that it brings; `default` for the default rule.
     #[serde(default)]
-    pub obligations: Vec<String>,
+    pub obligations: Names,
     /// What keeps it from being skipped.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
     /// Sentences for people, where there is something to explain.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// Names of rules. Most paths of a change share them, so they are kept once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(Arc<[String]>);
+
+impl From<Vec<String>> for Names {
+    fn from(names: Vec<String>) -> Self {
+        Names(names.into())
+    }
+}
+
+impl std::ops::Deref for Names {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl Serialize for Names {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<String>::deserialize(deserializer).map(Names::from)
+    }
 }
 
 /// How an obligation stands, and what became of each decision for it.

@@ -63,6 +63,14 @@ struct Form {
 impl PathView {
     /// Looks at a path's raw bytes.
     pub fn new(path: &RepoPath) -> Self {
+        if path.0.is_ascii() {
+            let units = |fold: fn(&u8) -> u8| path.0.iter().map(|it| u32::from(fold(it))).collect();
+            let upper = path.0.iter().any(u8::is_ascii_uppercase);
+            return PathView {
+                exact: Form::new(units(|it| *it)),
+                folded: upper.then(|| Form::new(units(u8::to_ascii_lowercase))),
+            };
+        }
         let mut exact = Vec::with_capacity(path.0.len());
         let mut folded = Vec::with_capacity(path.0.len());
         for chunk in path.0.utf8_chunks() {
@@ -201,6 +209,14 @@ impl PathGlob {
         self.exact.matches(&path.exact, false, effort)
     }
 
+    /// What the glob spells out, in its exact or its folded form.
+    pub(crate) fn plain(&self, folded: bool) -> Plain {
+        match (&self.folded, folded) {
+            (Some(shape), true) => shape.plain(),
+            _ => self.exact.plain(),
+        }
+    }
+
     /// The one path that a glob without wildcard names.
     pub fn named_path(&self) -> Option<RepoPath> {
         self.names.as_deref().map(RepoPath::from)
@@ -212,10 +228,31 @@ impl PathGlob {
     }
 }
 
+/// What a glob spells out, by which an index finds it. All in the bytes of the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// It begins with these folders or is this path; `below`: whatever lies below it; `more`: the glob goes on.
+    Path {
+        literal: Vec<u8>,
+        below: bool,
+        more: bool,
+    },
+    /// A segment of this name at any depth; `below`: what lies below it.
+    Name { literal: Vec<u8>, below: bool },
+    /// A segment at any depth that ends so.
+    Ending(Vec<u8>),
+    /// A segment at any depth that begins so.
+    Beginning(Vec<u8>),
+    /// Nothing that helps.
+    Other,
+}
+
 /// A compiled glob over branches, environments and projects (policy rule 19): case-sensitive, `*` crosses `/`.
 #[derive(Clone, Debug)]
 pub struct NamePattern {
     text: String,
+    /// It is a plain name: no letter of it stands for another.
+    plain: bool,
     name: Name,
 }
 
@@ -230,9 +267,11 @@ impl Eq for NamePattern {}
 impl NamePattern {
     /// Compiles a pattern.
     pub fn new(text: &str) -> Result<Self, BadGlob> {
+        let name = Name::new(&tokens(text, Flavour::Name)?);
         Ok(NamePattern {
             text: text.to_owned(),
-            name: Name::new(&tokens(text, Flavour::Name)?),
+            plain: name.literal().is_some(),
+            name,
         })
     }
 
@@ -243,6 +282,9 @@ impl NamePattern {
 
     /// The pattern matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
+        if self.plain {
+            return self.text == name;
+        }
         let units: Vec<u32> = name.chars().map(u32::from).collect();
         self.name.matches(&units, &mut Effort::default())
     }
@@ -558,6 +600,52 @@ impl Shape {
         Ok(Shape(elements))
     }
 
+    fn plain(&self) -> Plain {
+        let literals = |elements: &[Element]| -> Option<Vec<u8>> {
+            let names: Option<Vec<Vec<u8>>> = elements
+                .iter()
+                .map(|it| match it {
+                    Element::Named(name) => name.literal(),
+                    _ => None,
+                })
+                .collect();
+            names.map(|it| it.join(&b'/'))
+        };
+        match &self.0[..] {
+            [Element::Dirs, Element::Named(name)] => {
+                match (name.literal(), name.beginning(), name.ending()) {
+                    (Some(literal), _, _) => Plain::Name {
+                        literal,
+                        below: false,
+                    },
+                    (_, Some(literal), _) => Plain::Beginning(literal),
+                    (_, _, Some(literal)) => Plain::Ending(literal),
+                    _ => Plain::Other,
+                }
+            }
+            [Element::Dirs, Element::Named(name), Element::Below] => match name.literal() {
+                Some(literal) => Plain::Name { literal, below: true },
+                None => Plain::Other,
+            },
+            elements => {
+                let spelled = elements
+                    .iter()
+                    .take_while(|it| matches!(it, Element::Named(name) if name.literal().is_some()))
+                    .count();
+                let Some(literal) = literals(&elements[..spelled]).filter(|_| spelled > 0) else {
+                    return Plain::Other;
+                };
+                let rest = &elements[spelled..];
+                let below = matches!(rest, [Element::Below]);
+                Plain::Path {
+                    literal,
+                    below,
+                    more: !rest.is_empty() && !below,
+                }
+            }
+        }
+    }
+
     /// `cover`: a directory above the file counts too.
     fn matches(&self, path: &Form, cover: bool, effort: &mut Effort) -> bool {
         effort.steps += 1;
@@ -666,6 +754,47 @@ impl Name {
             prefix: tokens.iter().map_while(literal).collect(),
             suffix,
             form,
+        }
+    }
+
+    /// The stretches between stars, as text; `None` where something else than letters and stars is in it.
+    fn spelled(&self) -> Option<Vec<Vec<u8>>> {
+        let NameForm::Stretches(stretches) = &self.form else {
+            return None;
+        };
+        let text = |stretch: &Vec<Token>| -> Option<Vec<u8>> {
+            let chars: Option<String> = stretch
+                .iter()
+                .map(|it| match it {
+                    Token::Unit(unit) => char::from_u32(*unit),
+                    _ => None,
+                })
+                .collect();
+            chars.map(String::into_bytes)
+        };
+        stretches.iter().map(text).collect()
+    }
+
+    fn literal(&self) -> Option<Vec<u8>> {
+        match self.spelled()?.as_slice() {
+            [one] => Some(one.clone()),
+            _ => None,
+        }
+    }
+
+    /// `.env*`: how it begins, anything after it.
+    fn beginning(&self) -> Option<Vec<u8>> {
+        match self.spelled()?.as_slice() {
+            [first, last] if last.is_empty() => Some(first.clone()),
+            _ => None,
+        }
+    }
+
+    /// `*.md`: how it ends, anything before it.
+    fn ending(&self) -> Option<Vec<u8>> {
+        match self.spelled()?.as_slice() {
+            [first, last] if first.is_empty() => Some(last.clone()),
+            _ => None,
         }
     }
 

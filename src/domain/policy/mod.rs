@@ -9,6 +9,7 @@ pub mod explain;
 pub mod fill;
 pub mod fold;
 pub mod glob;
+mod index;
 mod json;
 pub mod lint;
 pub mod question;

@@ -201,12 +201,6 @@ impl Hypothesis {
     }
 
     fn checked(self) -> Result<Self, BadQuestion> {
-        if self.branch.is_none() && self.environment.is_none() {
-            return Err(BadQuestion::new(
-                "change.branch",
-                "is missing; or give `environment`",
-            ));
-        }
         if self.files.files.len() > FILES_MAX {
             return Err(BadQuestion::new(
                 "change.files",
