@@ -1,5 +1,6 @@
 //! Request bodies: bounded, JSON only, strict. Read after the caller is known, so that strangers learn nothing from it.
 
+use crate::domain::text::{shortened, visible};
 use crate::web::problem::Problem;
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
@@ -71,7 +72,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::bad_request("The body must be a JSON object."));
     }
     serde_json::from_slice(bytes).map_err(|e| {
-        let text = e.to_string();
+        // It repeats what it stumbled over.
+        let text = visible(&shortened(&e.to_string(), 300));
         let field = text.split('`').nth(1).map(str::to_owned);
         match (field, text.split(" at line ").next()) {
             (Some(field), Some(reason)) => Problem::bad_field(&field, reason),

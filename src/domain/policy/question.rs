@@ -5,6 +5,7 @@ use crate::domain::facts::{FileChange, FileList, FileMode, FileStatus, RepoPath}
 use crate::domain::policy::document::Document;
 use crate::domain::policy::evaluate::{Asked, ControlFiles, Evaluation, ProjectDefaults, Question, evaluate};
 use crate::domain::policy::glob::NamePattern;
+use crate::domain::text::{shortened, visible};
 use base64::Engine as _;
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ pub const PATH_BYTES_MAX: usize = 4_096;
 const NAME_CHARS_MAX: usize = 255;
 /// Most branch patterns.
 const PATTERNS_MAX: usize = 100;
+/// Most characters of a question that a refusal repeats.
+const ECHO_CHARS_MAX: usize = 300;
 /// An ordinary file.
 const REGULAR: FileMode = FileMode::Known(0o100_644);
 
@@ -65,6 +68,11 @@ struct Form {
     ttl_seconds: Option<u64>,
 }
 
+/// A reader's words, which repeat what they stumbled over.
+fn echoed(words: &str) -> String {
+    visible(&shortened(words, ECHO_CHARS_MAX))
+}
+
 /// Tells a member that is null from one that is absent.
 fn told<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(from).map(Some)
@@ -89,7 +97,7 @@ impl Hypothesis {
     /// Names the field and the reason.
     pub fn parse(json: &[u8]) -> Result<Self, BadQuestion> {
         let form: Form =
-            serde_json::from_slice(json).map_err(|e| BadQuestion::new("change", e.to_string()))?;
+            serde_json::from_slice(json).map_err(|e| BadQuestion::new("change", echoed(&e.to_string())))?;
         if form.environment.is_some() {
             let idle = [
                 ("branch", form.branch.is_some()),

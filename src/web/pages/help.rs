@@ -32,17 +32,6 @@ struct Problem {
     text: String,
 }
 
-impl Problem {
-    /// The text in pieces: what stands between backticks is code.
-    fn parts(&self) -> Vec<(bool, &str)> {
-        self.text
-            .split('`')
-            .enumerate()
-            .map(|(at, it)| (at % 2 == 1, it))
-            .collect()
-    }
-}
-
 /// `GET /help`: anybody.
 pub async fn show_help(app: Data<App>, visitor: Visitor) -> HttpResponse {
     html(&HelpPage {

@@ -56,6 +56,11 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
+/// A sentence in pieces: what stands between backticks is code (`true`).
+pub(crate) fn told(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    text.split('`').enumerate().map(|(at, it)| (at % 2 == 1, it))
+}
+
 /// Why a page can't be shown. Its answer is a page as well, which tells nothing of what is inside (ASVS 13.4.6).
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {

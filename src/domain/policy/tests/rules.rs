@@ -596,3 +596,16 @@ fn older_evaluations_are_read_back() {
         json!({"rule": "a", "methods": ["passkey"], "quorum": 1, "ttl_max": null})
     );
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_refused_question_repeats_nothing_that_hides() {
+    let name = format!("old\u{7f}\u{202e}{}", "x".repeat(100_000));
+    let asked = json!({ "branch": "main", name: "docs/y" });
+    let refused = Hypothesis::parse(asked.to_string().as_bytes()).expect_err("no such member");
+    let told = refused.to_string();
+    assert!(
+        told.contains(r"old\u{7f}\u{202e}xxx") && told.chars().count() < 400,
+        "{told}"
+    );
+}
