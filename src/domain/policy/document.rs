@@ -2,6 +2,7 @@
 //! It never repairs a document, and never falls back to an older or a looser one.
 
 use crate::domain::ids::Digest;
+use crate::domain::policy::explain::Names;
 use crate::domain::policy::glob::{NamePattern, PathGlob};
 use crate::domain::policy::index::{Index, Place, Sense};
 use crate::domain::policy::json::{self, Member, Node, Value};
@@ -157,6 +158,10 @@ pub(crate) struct RuleIndex {
     pub everywhere: Vec<u32>,
     /// Some rule leaves paths out.
     pub leaves_out: bool,
+    /// The name of each rule, as a list of one: what most paths match.
+    pub alone: Vec<Names>,
+    /// The same of the default rule.
+    pub default_alone: Names,
 }
 
 impl RuleIndex {
@@ -166,6 +171,11 @@ impl RuleIndex {
             grants: Index::new(Sense::Grant),
             everywhere: Vec::new(),
             leaves_out: rules.iter().any(|it| !it.match_.exclude_paths.is_empty()),
+            alone: rules
+                .iter()
+                .map(|it| Names::from(vec![it.name.clone()]))
+                .collect(),
+            default_alone: Names::from(vec![DEFAULT_RULE.to_owned()]),
         };
         for (owner, rule) in rules.iter().enumerate() {
             let owner = u32::try_from(owner).expect("few rules");

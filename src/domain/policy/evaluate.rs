@@ -392,6 +392,18 @@ fn shorter(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 /// a change at its limits would hold up everybody else for many seconds. An ordinary policy stays a hundred times below.
 const EFFORT_MAX: u64 = 20_000_000;
 
+/// So many verdicts are looked through one by one; more are looked up.
+const SCANNED_MAX: usize = 8;
+
+/// What the paths bring that match the same rules.
+struct Verdict {
+    /// By position.
+    rules: Vec<u32>,
+    matched: Names,
+    obligations: Names,
+    effect: Effect,
+}
+
 /// A set of doubts, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Doubts(u16);
@@ -661,8 +673,11 @@ impl<'a> Judge<'a> {
             tally.trace.push(entry);
         }
         let mut finder = Finder::new(self, &here);
-        let mut seen: HashMap<Vec<u32>, (Names, Names, Effect)> = HashMap::new();
-        let mut last: Option<(Vec<u32>, (Names, Names, Effect))> = None;
+        // What a path brings depends on the rules it matches alone, where nothing about it is doubtful; and most paths match
+        // the same ones as the path before.
+        let mut verdicts: Vec<Verdict> = Vec::new();
+        let mut by_rules: HashMap<Vec<u32>, usize> = HashMap::new();
+        let mut last = 0;
         tally.trace.reserve(paths.len());
         for (path, modes) in paths {
             let mut doubts = finder.look(path);
@@ -676,41 +691,51 @@ impl<'a> Judge<'a> {
             }
             doubts |= modes;
             let matched: &[u32] = &finder.found;
-            if complete && doubts.is_empty() {
-                // What follows depends on the rules alone, and most paths match the same ones as the path before.
-                let verdict = match &last {
-                    Some((rules, verdict)) if rules[..] == *matched => verdict.clone(),
-                    _ => match seen.get(matched) {
-                        Some(verdict) => verdict.clone(),
-                        None => {
-                            let rules: Vec<usize> = matched.iter().map(|it| *it as usize).collect();
-                            glass.retain(|i| rules.contains(i));
-                            self.judge_path(path, &rules, &demands, BTreeSet::new(), true, &mut tally);
-                            let entry = tally.trace.last().expect("a path has an entry");
-                            let verdict = (entry.matched.clone(), entry.obligations.clone(), entry.effect);
-                            seen.insert(matched.to_vec(), verdict.clone());
-                            last = Some((matched.to_vec(), verdict));
-                            continue;
-                        }
-                    },
+            let plain = complete && doubts.is_empty();
+            if plain {
+                let holds = |it: &Verdict| it.rules[..] == *matched;
+                let known = match verdicts.get(last) {
+                    Some(it) if holds(it) => Some(last),
+                    _ if verdicts.len() <= SCANNED_MAX => verdicts.iter().position(holds),
+                    _ => by_rules.get(matched).copied(),
                 };
-                if last.as_ref().is_none_or(|(rules, _)| rules[..] != *matched) {
-                    last = Some((matched.to_vec(), verdict.clone()));
+                if let Some(at) = known {
+                    last = at;
+                    let verdict = &verdicts[at];
+                    tally.trace.push(TraceEntry {
+                        path: finder.shown(path),
+                        matched: verdict.matched.clone(),
+                        effect: verdict.effect,
+                        obligations: verdict.obligations.clone(),
+                        doubts: Vec::new(),
+                        reason: None,
+                    });
+                    continue;
                 }
-                let (names, obligations, effect) = verdict;
-                tally.trace.push(TraceEntry {
-                    path: finder.shown(path),
-                    matched: names,
-                    effect,
-                    obligations,
-                    doubts: Vec::new(),
-                    reason: None,
-                });
-                continue;
             }
             let rules: Vec<usize> = matched.iter().map(|it| *it as usize).collect();
             glass.retain(|i| rules.contains(i));
-            self.judge_path(path, &rules, &demands, doubts.set(), complete, &mut tally);
+            let shown = finder.shown(path);
+            self.judge_path(path, shown, &rules, &demands, doubts.set(), complete, &mut tally);
+            if plain {
+                let entry = tally.trace.last().expect("a path has an entry");
+                last = verdicts.len();
+                verdicts.push(Verdict {
+                    rules: matched.to_vec(),
+                    matched: entry.matched.clone(),
+                    obligations: entry.obligations.clone(),
+                    effect: entry.effect,
+                });
+                if verdicts.len() > SCANNED_MAX {
+                    by_rules.extend(
+                        verdicts
+                            .iter()
+                            .enumerate()
+                            .skip(by_rules.len())
+                            .map(|(at, it)| (it.rules.clone(), at)),
+                    );
+                }
+            }
         }
         tally.break_glass = glass;
         tally.reasons.extend(explain::doubts_in(&tally.trace));
@@ -721,6 +746,7 @@ impl<'a> Judge<'a> {
     fn judge_path(
         &self,
         path: &RepoPath,
+        shown: String,
         matched: &[usize],
         demands: &[usize],
         mut doubts: BTreeSet<Doubt>,
@@ -735,24 +761,23 @@ impl<'a> Judge<'a> {
         } else {
             !doubts.is_empty() && !named
         };
-        let skips: Vec<usize> = matched
+        let skips = matched
             .iter()
-            .copied()
-            .filter(|i| self.rules[*i].effect == RuleEffect::Skip)
-            .collect();
+            .filter(|i| self.rules[**i].effect == RuleEffect::Skip);
+        let is_skip = skips.clone().next().is_some();
         let applied: &[usize] = if weak { demands } else { &demanding };
-        let skipped = !weak && applied.is_empty() && !skips.is_empty();
+        let skipped = !weak && applied.is_empty() && is_skip;
         let default = weak || (applied.is_empty() && !skipped);
         tally.required.extend(applied);
         tally.default |= default;
         if skipped {
-            tally.skips.extend(&skips);
+            tally.skips.extend(skips);
         }
-        let mut entry = self.entry(path.shown(), matched, applied, default);
+        let mut entry = self.entry(shown, matched, applied, default);
         if skipped {
             entry.effect = Effect::Skip;
         }
-        entry.reason = explain::path_reason(&doubts, weak, skips.is_empty());
+        entry.reason = explain::path_reason(&doubts, weak, !is_skip);
         entry.doubts = doubts.into_iter().collect();
         tally.trace.push(entry);
     }
@@ -838,11 +863,6 @@ impl<'a> Judge<'a> {
     }
 
     fn entry(&self, path: String, matched: &[usize], applied: &[usize], default: bool) -> TraceEntry {
-        let name = |i: &usize| self.rules[*i].name.clone();
-        let mut obligations: Vec<String> = applied.iter().map(name).collect();
-        if default && self.default.is_some() {
-            obligations.push(DEFAULT_RULE.to_owned());
-        }
         let effect = if default && self.default.is_none() {
             Effect::Block
         } else if !applied.is_empty() {
@@ -850,15 +870,28 @@ impl<'a> Judge<'a> {
         } else {
             Effect::Default
         };
-        let matched: Vec<String> = matched.iter().map(name).collect();
-        let matched = Names::from(matched);
+        let matched = self.named(matched, false);
+        let obligations = self.named(applied, default && self.default.is_some());
         TraceEntry {
             path,
             matched,
             effect,
-            obligations: obligations.into(),
+            obligations,
             doubts: Vec::new(),
             reason: None,
+        }
+    }
+
+    /// The names of rules by their positions, and of the default rule behind them.
+    fn named(&self, rules: &[usize], default: bool) -> Names {
+        match (self.index, rules, default) {
+            (Some(index), [one], false) => index.alone[*one].clone(),
+            (Some(index), [], true) => index.default_alone.clone(),
+            _ => {
+                let names = rules.iter().map(|i| self.rules[*i].name.clone());
+                let names: Vec<String> = names.chain(default.then(|| DEFAULT_RULE.to_owned())).collect();
+                names.into()
+            }
         }
     }
 

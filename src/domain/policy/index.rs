@@ -26,6 +26,11 @@ pub(crate) struct Place {
     pub glob: u32,
 }
 
+/// A one in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+/// The high bit of each byte.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
 /// One segment of a path, with what the index looks it up by.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
@@ -54,12 +59,9 @@ impl Cut {
     /// Looks at the bytes once.
     pub fn at(&mut self, path: &[u8]) {
         self.segments.clear();
-        // One pass for each question, and nothing else in it: the compiler asks sixteen bytes at a time.
-        let any = |is: fn(u8) -> bool| path.iter().fold(false, |found, it| found | is(*it));
-        self.ascii = !any(|it| it >= 0x80);
-        self.upper = any(|it| it.wrapping_sub(b'A') < 26);
-        self.control = any(|it| (it < 0x20) | (it == 0x7f));
-        self.backslash = any(|it| it == b'\\');
+        // More than nearly every path has: it grows once.
+        self.segments.reserve(16);
+        let (mut foreign, mut upper, mut control, mut backslash) = (0, 0, 0, 0);
         let (mut from, mut dot) = (0, 0);
         let mut odd = false;
         let mut segment = |from: usize, to: usize, dot: usize| {
@@ -73,10 +75,29 @@ impl Cut {
                 ending: if dot > 0 { hash(&path[dot..to]) } else { 0 },
             });
         };
-        for (at, byte) in path.iter().enumerate() {
-            // The two are neighbours in ASCII: one comparison for most letters.
-            if byte.wrapping_sub(b'.') < 2 {
-                if *byte == b'/' {
+        // Eight bytes at a time; the last eight are filled up with letters, which mean nothing.
+        for start in (0..path.len()).step_by(8) {
+            let word = match path.get(start..start + 8) {
+                Some(eight) => u64::from_le_bytes(eight.try_into().expect("eight bytes")),
+                None => {
+                    let mut eight = [b'a'; 8];
+                    eight[..path.len() - start].copy_from_slice(&path[start..]);
+                    u64::from_le_bytes(eight)
+                }
+            };
+            let low = word & !HIGH;
+            foreign |= word & HIGH;
+            // A byte's high bit is set where the low seven are at least so much; carries stay within their byte.
+            let at_least = |least: u8| low + EACH * u64::from(0x80 - least);
+            upper |= at_least(b'A') & !at_least(b'Z' + 1) & HIGH & !word;
+            control |= (!at_least(0x20) | at_least(0x7f)) & HIGH & !word;
+            backslash |= at_least(b'\\') & !at_least(b'\\' + 1) & HIGH & !word;
+            // The two are neighbours in ASCII.
+            let mut marks = at_least(b'.') & !at_least(b'/' + 1) & HIGH & !word;
+            while marks != 0 {
+                let at = start + marks.trailing_zeros() as usize / 8;
+                marks &= marks - 1;
+                if path[at] == b'/' {
                     segment(from, at, dot);
                     (from, dot) = (at + 1, 0);
                 } else {
@@ -85,6 +106,10 @@ impl Cut {
             }
         }
         segment(from, path.len(), dot);
+        self.ascii = foreign == 0;
+        self.upper = upper != 0;
+        self.control = control != 0;
+        self.backslash = backslash != 0;
         self.odd_segment = odd;
     }
 
@@ -291,6 +316,7 @@ impl Index {
         }
         let widely = self.sense == Sense::Demand;
         let count = cut.segments.len();
+        let (named, ending) = (!self.names.is_empty(), !self.endings.is_empty());
         let mut chain = 0;
         for (at, own) in cut.segments.iter().enumerate() {
             let (from, to) = (own.from as usize, own.to as usize);
@@ -304,15 +330,17 @@ impl Index {
                     }
                 }
             }
-            for it in self.names.get(own.hash) {
-                if here(it.below) && *it.literal == path[from..to] {
-                    found(it.place, false);
+            if named {
+                for it in self.names.get(own.hash) {
+                    if here(it.below) && *it.literal == path[from..to] {
+                        found(it.place, false);
+                    }
                 }
             }
             if !widely && !is_last {
                 continue;
             }
-            if own.dot > 0 {
+            if ending && own.dot > 0 {
                 for it in self.endings.get(own.ending) {
                     if path[from..to].ends_with(&it.literal) {
                         found(it.place, false);
@@ -332,6 +360,37 @@ impl Index {
         }
         for place in &self.others {
             found(*place, true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Eight bytes at once must see what one byte at a time sees.
+        #[test]
+        fn a_path_is_cut_as_byte_by_byte(path in proptest::collection::vec(
+            prop_oneof![4 => proptest::sample::select(&b"ab/.AZ@[\\ \x1f\x20\x7e\x7f\x80\xff-0"[..]), 1 => any::<u8>()], 0..40,
+        )) {
+            let mut cut = Cut::default();
+            cut.at(&path);
+            let texts: Vec<&[u8]> = path.split(|it| *it == b'/').collect();
+            let own: Vec<&[u8]> = cut.segments.iter().map(|it| &path[it.from as usize..it.to as usize]).collect();
+            prop_assert_eq!(&own, &texts);
+            for (segment, text) in cut.segments.iter().zip(&texts) {
+                let dot = text.iter().rposition(|it| *it == b'.').map_or(0, |it| segment.from as usize + it + 1);
+                prop_assert_eq!(segment.dot as usize, dot);
+                prop_assert_eq!(segment.hash, hash(text));
+            }
+            prop_assert_eq!(cut.is_ascii(), path.is_ascii());
+            prop_assert_eq!(cut.has_upper(), path.iter().any(u8::is_ascii_uppercase));
+            prop_assert_eq!(cut.is_printable(), path.is_ascii() && !path.iter().any(u8::is_ascii_control));
+            let odd = texts.iter().any(|it| it.is_empty() || it.ends_with(b" ") || it.ends_with(b"."))
+                || path.iter().any(|it| it.is_ascii_control() || *it == b'\\');
+            prop_assert_eq!(cut.is_odd(), odd);
         }
     }
 }
