@@ -690,8 +690,11 @@ impl<'a> Judge<'a> {
                 return self.change(branch, project, &list);
             }
             doubts |= modes;
+            if !complete {
+                doubts.insert(Doubt::FileListIncomplete);
+            }
             let matched: &[u32] = &finder.found;
-            let plain = complete && doubts.is_empty();
+            let plain = doubts.is_empty();
             if plain {
                 let holds = |it: &Verdict| it.rules[..] == *matched;
                 let known = match verdicts.get(last) {
@@ -716,7 +719,7 @@ impl<'a> Judge<'a> {
             let rules: Vec<usize> = matched.iter().map(|it| *it as usize).collect();
             glass.retain(|i| rules.contains(i));
             let shown = finder.shown(path);
-            self.judge_path(path, shown, &rules, &demands, doubts.set(), complete, &mut tally);
+            self.judge_path(path, shown, &rules, &demands, doubts.set(), &mut tally);
             if plain {
                 let entry = tally.trace.last().expect("a path has an entry");
                 last = verdicts.len();
@@ -749,18 +752,12 @@ impl<'a> Judge<'a> {
         shown: String,
         matched: &[usize],
         demands: &[usize],
-        mut doubts: BTreeSet<Doubt>,
-        complete: bool,
+        doubts: BTreeSet<Doubt>,
         tally: &mut Tally,
     ) {
         let demanding: Vec<usize> = matched.iter().copied().filter(|i| self.demand(*i)).collect();
         let named = !doubts.is_empty() && demanding.iter().any(|i| self.names(*i, path));
-        let weak = if !complete {
-            doubts.insert(Doubt::FileListIncomplete);
-            true
-        } else {
-            !doubts.is_empty() && !named
-        };
+        let weak = doubts.contains(&Doubt::FileListIncomplete) || (!doubts.is_empty() && !named);
         let skips = matched
             .iter()
             .filter(|i| self.rules[**i].effect == RuleEffect::Skip);
