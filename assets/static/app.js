@@ -231,10 +231,3 @@ all("[data-watch]").forEach(watch);
 
 // What comes back from the browser's memory is old.
 window.onpageshow = ({ persisted }) => persisted && location.reload();
-
-for (const it of all("[data-gate]")) {
-  const { gate } = await call("GET", it.dataset.gate).catch(() => ({}));
-  if (!gate) continue;
-  one("[data-gate-word]", it).textContent = gate.strength;
-  one("[data-gate-why]", it).textContent = gate.reasons.join(" ");
-}

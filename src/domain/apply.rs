@@ -1,6 +1,7 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
 use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
@@ -79,7 +80,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             )
         }
         Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } => Ok(()),
-        Event::ExceptionUnapprovedChange { .. } => except(event, Default::default(), at, state),
+        Event::ExceptionUnapprovedChange { .. } | Event::ExceptionProtectionDrift { .. } => {
+            except(event, Default::default(), at, state)
+        }
         Event::ExceptionBreakGlass {
             request, approvers, ..
         } => {
@@ -267,8 +270,20 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::ProjectChanged { project, settings } => {
             let mut record: Project = must(state, project.as_str())?;
             record.settings = settings.clone();
+            // Other branches, another way to merge: what was found before is about something else.
+            state.delete_raw(Table::Gates, project.as_str().as_bytes())?;
             state.put(&record)
         }
+        Event::GateChecked {
+            project,
+            strength,
+            findings,
+        } => state.put(&Gate {
+            project: project.clone(),
+            strength: *strength,
+            findings: findings.clone(),
+            checked_at: at.time,
+        }),
         Event::ProjectRemoved { project } => {
             let mut record: Project = must(state, project.as_str())?;
             record.removed = true;

@@ -2,6 +2,7 @@
 
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
+use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
     ApiKeyId, DelegationId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId,
@@ -233,6 +234,11 @@ pub enum Command {
         merged: bool,
         commit: Option<String>,
         refused: Option<String>,
+    },
+    /// What the settings of a project's forge enforce, as they were just read.
+    RecordGate {
+        project: ProjectId,
+        findings: Vec<Finding>,
     },
     /// Events of the appliance about itself, at start.
     Record {

@@ -3,6 +3,7 @@
 //! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
 
 use crate::domain::facts::Account;
+use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
     ApiKeyId, DelegationId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId,
@@ -373,6 +374,22 @@ pub enum Event {
         rule: String,
         approvers: Vec<PersonId>,
     },
+    /// What the settings of a project's forge were found to enforce.
+    #[serde(rename = "gate.checked")]
+    GateChecked {
+        project: ProjectId,
+        strength: Strength,
+        findings: Vec<Finding>,
+    },
+    /// The forge's settings enforce less than when they were looked at before.
+    #[serde(rename = "exception.protection_drift")]
+    ExceptionProtectionDrift {
+        project: ProjectId,
+        before: Strength,
+        strength: Strength,
+        /// What is new or worse.
+        findings: Vec<Finding>,
+    },
     #[serde(rename = "exception.reviewed")]
     ExceptionReviewed {
         /// Journal position of the exception.
@@ -429,7 +446,9 @@ impl Event {
             | Event::HookReceived { integration, .. } => ("integration", integration.to_string()),
             Event::ProjectAdded { project, .. }
             | Event::ProjectChanged { project, .. }
-            | Event::ProjectRemoved { project } => ("project", project.to_string()),
+            | Event::ProjectRemoved { project }
+            | Event::GateChecked { project, .. }
+            | Event::ExceptionProtectionDrift { project, .. } => ("project", project.to_string()),
             Event::PolicyActivated { name, .. } => ("policy", name.clone()),
             Event::ProposalMade { proposal, .. }
             | Event::ProposalConfirmed { proposal, .. }

@@ -12,6 +12,7 @@ pub mod command;
 pub mod decide;
 pub mod event;
 pub mod facts;
+pub mod gate;
 pub mod governance;
 pub mod ids;
 pub mod people;

@@ -26,6 +26,8 @@ pub enum Table {
     Delegations,
     /// Journal position → what went around or through the gate, and who has looked it over since.
     Exceptions,
+    /// Project → how strong its gate was found to be.
+    Gates,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -69,6 +71,7 @@ impl Table {
         Table::Proposals,
         Table::Delegations,
         Table::Exceptions,
+        Table::Gates,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -100,6 +103,7 @@ impl Table {
             Table::Proposals => "proposals",
             Table::Delegations => "delegations",
             Table::Exceptions => "exceptions",
+            Table::Gates => "gates",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",

@@ -1,12 +1,14 @@
 //! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
 //! goes at its own pace; nothing is told that is not recorded.
 
+mod inspect;
 mod intake;
 mod merge;
 mod pace;
 mod reconcile;
 mod status;
 
+pub use inspect::run_inspector;
 pub use intake::run_intake;
 pub use merge::run_merges;
 pub use reconcile::run_reconciler;

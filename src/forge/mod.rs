@@ -8,8 +8,9 @@ pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
+use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
-use crate::domain::project::ForgeKind;
+use crate::domain::project::{ForgeKind, Integration, ProjectSettings};
 use crate::domain::request::GateState;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
@@ -96,6 +97,18 @@ impl Forge {
         }
     }
 
+    /// What the forge's settings enforce for a repository: everything that keeps its gate from being hard, and what else
+    /// its admins should know. Nothing found means that only our account can merge and push. What can't be read is a
+    /// finding of its own, never silence.
+    ///
+    /// # Errors
+    /// Any [`Error`] if the repository itself can't be read.
+    pub async fn inspect(&self, project: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
+        match self {
+            Forge::GitLab(it) => it.inspect(project).await,
+        }
+    }
+
     /// The commit a branch, given as a full ref, stands on now.
     ///
     /// # Errors
@@ -145,6 +158,39 @@ impl Forge {
             Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
         }
     }
+}
+
+/// What is looked at when a gate is inspected.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspected<'a> {
+    pub forge_project_id: &'a str,
+    /// The branches that are gated, as the project's settings name them.
+    pub branch_patterns: &'a [String],
+    /// Our account merges what is approved.
+    pub auto_merge: bool,
+    /// Where webhooks of this integration lead.
+    pub hook_url: &'a str,
+    /// The day, as `YYYY-MM-DD`.
+    pub today: &'a str,
+}
+
+impl<'a> Inspected<'a> {
+    /// What is looked at for a project; `now` is the time of the look, as RFC 3339.
+    pub fn of(settings: &'a ProjectSettings, hook_url: &'a str, now: &'a str) -> Self {
+        Inspected {
+            forge_project_id: &settings.forge_project_id,
+            branch_patterns: &settings.branch_patterns,
+            auto_merge: settings.auto_merge,
+            hook_url,
+            today: now.get(..10).unwrap_or_default(),
+        }
+    }
+}
+
+/// Where the webhooks of an integration lead.
+pub fn hook_url(public_url: &str, integration: &Integration) -> String {
+    let (base, kind) = (public_url.trim_end_matches('/'), integration.kind.name());
+    format!("{base}/hooks/{kind}/{}", integration.id)
 }
 
 /// Who a token is.

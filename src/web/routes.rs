@@ -229,6 +229,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
                 delete(integrations::remove_project),
             ],
         ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/check",
+            vec![post(integrations::check_gate)],
+        ),
         ("/api/v1/policies", vec![get(policies::list_policies)]),
         ("/api/v1/policies/validate", vec![post(policies::validate_policy)]),
         ("/api/v1/policies/simulate", vec![post(policies::simulate_policy)]),

@@ -806,24 +806,6 @@ async fn the_status_is_right_after_a_restart() {
 // ---- settings ----
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_project_tells_how_strong_its_gate_is() {
-    let it = Gated::start().await;
-    let shown = it
-        .ada
-        .get(&format!(
-            "/api/v1/integrations/{}/projects/{}",
-            it.integration.id, it.project
-        ))
-        .await
-        .expect(200);
-    let gate = &shown["gate"];
-    let strength = gate["strength"].as_str().unwrap_or_default();
-    assert!(["hard", "soft", "none"].contains(&strength), "{shown}");
-    assert!(gate["reasons"].is_array(), "{shown}");
-    assert!(gate["checked_at"].is_string(), "{shown}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_integration_never_shows_its_secrets_again() {
     let it = Gated::start().await;
     let mut shown = String::new();

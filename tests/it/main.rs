@@ -13,6 +13,7 @@ mod crash;
 mod fake_gitlab;
 mod flow_gitlab;
 mod flow_pipeline;
+mod gate;
 mod governance;
 mod policies;
 mod policy_pages;

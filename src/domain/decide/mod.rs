@@ -7,6 +7,7 @@ mod administration;
 mod changes;
 mod decisions;
 mod exceptions;
+mod gates;
 mod governance;
 mod impact;
 mod judge;
@@ -280,6 +281,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             commit,
             refused,
         })])),
+        Command::RecordGate { project, findings } => gates::record(project, findings, now, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

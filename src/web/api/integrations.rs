@@ -1,15 +1,18 @@
 //! Connected forges and gated projects, for admins.
 
 use crate::domain::command::Command;
+use crate::domain::event::Actor;
+use crate::domain::gate::{Gate, Strength};
 use crate::domain::governance::Governed;
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::project::{ForgeKind, Integration, Project, ProjectSettings};
 use crate::domain::state::Read;
-use crate::forge::{Connection, Forge, HookSecret, hook_secret_name, token_name};
+use crate::forge::{Connection, Forge, HookSecret, Inspected, hook_secret_name, hook_url, token_name};
 use crate::identity::random_id;
 use crate::outbound;
 use crate::outbound::Secret;
+use crate::store::Snapshot;
 use crate::web::api::bounded;
 use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
@@ -250,21 +253,19 @@ fn forge_project_id(value: Option<&Value>) -> Result<String, Problem> {
     }
 }
 
-/// How strong the gate of a project is, in words. A commit status on GitLab is a display, not a lock.
-fn gate(it: &Project) -> Value {
-    json!({
-        "strength": "soft",
-        "reasons": [
-            "A commit status is a display: on GitLab any Developer can post one under the same name.",
-            "GitLab lets a merge through while the status is pending unless \"Pipelines must succeed\" is on, and merge \
-             request pipelines outrank it.",
-        ],
-        "checked_at": it.created_at,
-    })
+/// How strong the gate of a project was found to be. What nobody has looked at counts as nothing.
+fn gate(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
+    let gate: Option<Gate> = state.get(it.id.as_str())?;
+    Ok(json!({
+        "strength": gate.as_ref().map_or(Strength::None, |it| it.strength),
+        "reasons": Gate::reasons(gate.as_ref()),
+        "findings": gate.as_ref().map_or(&[][..], |it| &it.findings),
+        "checked_at": gate.as_ref().map(|it| it.checked_at),
+    }))
 }
 
-fn project_shown(it: &Project) -> Value {
-    json!({
+fn project_shown(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
+    Ok(json!({
         "id": it.id,
         "integration": it.integration,
         "project_id": it.settings.forge_project_id.parse::<u64>().map_or_else(|_| json!(it.settings.forge_project_id), |n| json!(n)),
@@ -280,8 +281,8 @@ fn project_shown(it: &Project) -> Value {
         "unattributed": it.settings.unattributed,
         "control_files": it.settings.control_files,
         "enforcement": "commit_status",
-        "gate": gate(it),
-    })
+        "gate": gate(it, state)?,
+    }))
 }
 
 /// `GET /api/v1/integrations/{id}/projects`: admins and auditors.
@@ -292,12 +293,13 @@ pub async fn list_projects(
 ) -> Result<HttpResponse, Problem> {
     caller.audits()?;
     let integration = find(&app, &id)?;
-    let all: Vec<Project> = app.snapshot()?.all()?;
-    let items: Vec<_> = all
+    let snapshot = app.snapshot()?;
+    let items: Vec<Value> = snapshot
+        .all::<Project>()?
         .iter()
         .filter(|it| !it.removed && it.integration == integration.id)
-        .map(project_shown)
-        .collect();
+        .map(|it| project_shown(it, &snapshot))
+        .collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
 }
 
@@ -308,7 +310,8 @@ pub async fn get_project(
     ids: Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     caller.audits()?;
-    Ok(HttpResponse::Ok().json(project_shown(&find_project(&app, &ids.0, &ids.1)?)))
+    let found = find_project(&app, &ids.0, &ids.1)?;
+    Ok(HttpResponse::Ok().json(project_shown(&found, &app.snapshot()?)?))
 }
 
 /// `POST /api/v1/integrations/{id}/projects`: admins. The forge is asked whether there is such a project.
@@ -342,7 +345,33 @@ pub async fn add_project(
     };
     app.submit(caller.actor(), command).await?;
     let made = find_project(&app, integration.id.as_str(), project.as_str())?;
-    Ok(HttpResponse::Created().json(project_shown(&made)))
+    Ok(HttpResponse::Created().json(project_shown(&made, &app.snapshot()?)?))
+}
+
+/// `POST /api/v1/integrations/{id}/projects/{pid}/check`: admins. Looks at once at what the forge's settings enforce.
+pub async fn check_gate(
+    app: Data<App>,
+    caller: Caller,
+    ids: Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    caller.administers()?;
+    let (integration, project) = (find(&app, &ids.0)?, find_project(&app, &ids.0, &ids.1)?);
+    let forge = connected(&app, &integration)?;
+    let (hook_url, now) = (
+        hook_url(app.public_url(), &integration),
+        app.now().to_the_second(),
+    );
+    let found = forge
+        .inspect(&Inspected::of(&project.settings, &hook_url, &now))
+        .await;
+    let findings = found.map_err(|e| Problem::forge_answer(forge.explain(&e)))?;
+    let command = Command::RecordGate {
+        project: project.id.clone(),
+        findings,
+    };
+    // What was found is a fact, not the caller's doing.
+    app.submit(Actor::System, command).await?;
+    Ok(HttpResponse::Ok().json(project_shown(&project, &app.snapshot()?)?))
 }
 
 /// `PUT /api/v1/integrations/{id}/projects/{pid}`: admins. Counts for requests opened from now on.
@@ -367,7 +396,8 @@ pub async fn change_project(
     if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason)).await? {
         return Ok(waits.answer());
     }
-    Ok(HttpResponse::Ok().json(project_shown(&find_project(&app, &ids.0, &ids.1)?)))
+    let found = find_project(&app, &ids.0, &ids.1)?;
+    Ok(HttpResponse::Ok().json(project_shown(&found, &app.snapshot()?)?))
 }
 
 /// `DELETE /api/v1/integrations/{id}/projects/{pid}`: admins.

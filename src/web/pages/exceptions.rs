@@ -98,6 +98,32 @@ fn view(
                 false,
             )
         }
+        Event::ExceptionProtectionDrift {
+            project,
+            before,
+            strength,
+            findings,
+        } => {
+            let what = findings
+                .iter()
+                .map(|it| it.text.as_str())
+                .collect::<Vec<_>>()
+                .join(" ");
+            let changed = match before == strength {
+                true => "The settings of a gate got worse".to_owned(),
+                false => format!(
+                    "A gate became weaker: {} instead of {}",
+                    strength.name(),
+                    before.name()
+                ),
+            };
+            (
+                format!("{changed}. {}", shown(&what, TEXT_MAX)),
+                places.path_of(&project),
+                None,
+                false,
+            )
+        }
         Event::ExceptionBreakGlass {
             request,
             rule,

@@ -3,8 +3,10 @@
 use crate::domain::people::Role;
 use crate::domain::project::{ForgeKind, Integration, Project};
 use crate::domain::state::Read;
+use crate::forge::hook_url;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::gate::GateView;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
@@ -57,6 +59,7 @@ struct ProjectView {
     policy: Option<String>,
     methods: Option<String>,
     approvers: String,
+    gate: GateView,
 }
 
 /// `GET /dashboard/integrations`: administrators and auditors.
@@ -98,13 +101,21 @@ fn forges(app: &App, state: &impl Read) -> Result<Vec<ForgeView>, PageError> {
         .filter(|it| !it.removed)
         .collect();
     forges.sort_by_key(|it| it.created_at);
-    Ok(forges.iter().map(|it| forge_view(app, it, &projects)).collect())
+    forges
+        .iter()
+        .map(|it| forge_view(app, it, &projects, state))
+        .collect()
 }
 
-fn forge_view(app: &App, forge: &Integration, projects: &[Project]) -> ForgeView {
+fn forge_view(
+    app: &App,
+    forge: &Integration,
+    projects: &[Project],
+    state: &impl Read,
+) -> Result<ForgeView, PageError> {
     let mut own: Vec<&Project> = projects.iter().filter(|it| it.integration == forge.id).collect();
     own.sort_by(|left, right| left.path.cmp(&right.path));
-    ForgeView {
+    Ok(ForgeView {
         id: forge.id.to_string(),
         kind: forge.kind.title(),
         name: shown(&forge.name, TEXT_MAX),
@@ -115,20 +126,18 @@ fn forge_view(app: &App, forge: &Integration, projects: &[Project]) -> ForgeView
             .map(|it| format!("@{}", shown(&it.username, TEXT_MAX))),
         private_ca: forge.ca_pem.is_some(),
         added: Moment::of(forge.created_at),
-        webhook_url: format!(
-            "{}/hooks/{}/{}",
-            app.public_url().trim_end_matches('/'),
-            forge.kind.name(),
-            forge.id
-        ),
-        projects: own.into_iter().map(project_view).collect(),
-    }
+        webhook_url: hook_url(app.public_url(), forge),
+        projects: own
+            .into_iter()
+            .map(|it| project_view(it, state))
+            .collect::<Result<_, _>>()?,
+    })
 }
 
-fn project_view(project: &Project) -> ProjectView {
+fn project_view(project: &Project, state: &impl Read) -> Result<ProjectView, PageError> {
     let settings = &project.settings;
     let methods = settings.methods.as_ref();
-    ProjectView {
+    Ok(ProjectView {
         id: project.id.to_string(),
         path: shown(&project.path, TEXT_MAX),
         url: Some(&project.web_url)
@@ -141,7 +150,8 @@ fn project_view(project: &Project) -> ProjectView {
         policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
         methods: methods.map(|it| it.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")),
         approvers: listed(&settings.approvers),
-    }
+        gate: GateView::of(project, state)?,
+    })
 }
 
 fn listed(items: &[impl ToString]) -> String {

@@ -10,6 +10,7 @@ mod enter;
 mod exceptions;
 mod files;
 mod frame;
+mod gate;
 mod groups;
 mod help;
 mod history;

@@ -17,6 +17,7 @@ use crate::web::app::App;
 use crate::web::pages::card::{Badge, Band, Places, branch};
 use crate::web::pages::files::{Area, Lines, areas, total};
 use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::gate::GateView;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::receipt::Receipt;
 use crate::web::pages::standing::{People, methods_taken};
@@ -111,6 +112,8 @@ struct ChangeView {
     head_short: String,
     base: String,
     base_short: String,
+    /// What the forge's settings enforce; `None` once the project is gated no more.
+    gate: Option<GateView>,
     files: usize,
     lines: Option<Lines>,
     incomplete: Option<String>,
@@ -227,6 +230,10 @@ fn page(
     let standing = people.standing(request, now);
     let kind = places.forge(request).map_or(ForgeKind::Gitlab, |it| it.kind);
     let claimed = opening.claimed.as_deref();
+    let gate = project
+        .filter(|it| !it.removed)
+        .map(|it| GateView::of(it, state))
+        .transpose()?;
     Ok(RequestPage {
         frame: Frame::new(app, Some(person), Place::Queue, &title(request, &what)),
         id: request.id.to_string(),
@@ -240,7 +247,7 @@ fn page(
         change: opening
             .facts
             .as_ref()
-            .map(|it| change_view(it, &opening, project, kind, &what)),
+            .map(|it| change_view(it, &opening, project, kind, &what, gate)),
         notes: opening
             .notes
             .iter()
@@ -333,6 +340,7 @@ fn change_view(
     project: Option<&Project>,
     kind: ForgeKind,
     number: &str,
+    gate: Option<GateView>,
 ) -> ChangeView {
     let mut seen = BTreeSet::new();
     let contributors: Vec<(String, &'static str)> = facts
@@ -384,6 +392,7 @@ fn change_view(
         head: shown(&facts.head, NAME_MAX),
         base_short: short(&facts.base),
         base: shown(&facts.base, NAME_MAX),
+        gate,
         files: facts.files.files.len(),
         lines: total(&facts.files.files),
         incomplete: facts.files.incomplete.as_deref().map(|it| shown(it, CLAIM_MAX)),

@@ -1,6 +1,7 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
 mod emergency;
+mod gates;
 mod governance;
 mod people;
 mod rules;

@@ -242,6 +242,15 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ["hooks", rest @ ..] => hook_route(state, call, rest),
         ["events"] => only(method, "GET").and_then(|()| events(state, call)),
         ["protected_branches", rest @ ..] => protection_route(state, call, rest),
+        ["members", "all"] => only(method, "GET").and_then(|()| {
+            let project = call.project_as(state, REPORTER)?;
+            let list = state.project(project).members.iter().map(|(user, level)| {
+                let mut body = shapes::user_basic(state, *user);
+                body["access_level"] = json!(level);
+                body
+            });
+            page(state, call.request, &call.params, list.collect())
+        }),
         ["members", "all", user] | ["members", user] => only(method, "GET").and_then(|()| {
             let project = call.project_as(state, REPORTER)?;
             let user = int(user, "user_id")?;
