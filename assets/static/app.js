@@ -104,6 +104,7 @@ function values(form) {
     const read = {
       many: () => [...(body[name] ?? []), value].slice(0, checked ? undefined : -1),
       bool: () => checked,
+      yes: () => checked || undefined,
       number: () => Number(value),
       list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
       day: () => `${value}T23:59:59Z`,

@@ -60,6 +60,46 @@ impl Record for Integration {
     }
 }
 
+/// What makes the forge hold a change until it is approved, strongest first. The status is shown in every mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// Nobody but the appliance's account may merge, and it merges what is approved.
+    MergeBroker,
+    /// The forge asks for an approval that only the appliance's account can give.
+    BotApproval,
+    /// The forge asks the appliance for a check that is bound to one head.
+    ExternalStatusCheck,
+    /// The forge shows a status on the commit.
+    #[default]
+    CommitStatus,
+}
+
+impl Enforcement {
+    /// All of them, strongest first.
+    pub const ALL: [Enforcement; 4] = [
+        Enforcement::MergeBroker,
+        Enforcement::BotApproval,
+        Enforcement::ExternalStatusCheck,
+        Enforcement::CommitStatus,
+    ];
+
+    /// The word for it in the API and the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Enforcement::MergeBroker => "merge_broker",
+            Enforcement::BotApproval => "bot_approval",
+            Enforcement::ExternalStatusCheck => "external_status_check",
+            Enforcement::CommitStatus => "commit_status",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Enforcement> {
+        Self::ALL.into_iter().find(|it| it.name() == text)
+    }
+}
+
 /// What a project asks where no policy says otherwise, and what it is on its forge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectSettings {
@@ -68,6 +108,9 @@ pub struct ProjectSettings {
     pub branch_patterns: Vec<String>,
     pub quorum: u32,
     pub auto_merge: bool,
+    /// What makes the forge hold a change.
+    #[serde(default)]
+    pub enforcement: Enforcement,
     pub policy: Option<String>,
     /// Empty: everyone with the role.
     pub approvers: Vec<Approver>,

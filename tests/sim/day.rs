@@ -265,6 +265,7 @@ fn settings(number: &str) -> ProjectSettings {
         branch_patterns: vec!["main".into()],
         quorum: 1,
         auto_merge: number == INFRA,
+        enforcement: Default::default(),
         policy: None,
         approvers: Vec::new(),
         methods: None,

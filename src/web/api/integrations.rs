@@ -6,7 +6,7 @@ use crate::domain::gate::{Gate, Strength};
 use crate::domain::governance::Governed;
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
-use crate::domain::project::{ForgeKind, Integration, Project, ProjectSettings};
+use crate::domain::project::{Enforcement, ForgeKind, Integration, Project, ProjectSettings};
 use crate::domain::state::Read;
 use crate::forge::{Connection, Forge, HookSecret, Inspected, hook_secret_name, hook_url, token_name};
 use crate::identity::random_id;
@@ -158,8 +158,7 @@ struct ProjectBody {
     branch_patterns: Vec<String>,
     required_approval_count: Option<u32>,
     quorum: Option<u32>,
-    #[serde(default)]
-    auto_merge: bool,
+    auto_merge: Option<bool>,
     policy: Option<String>,
     #[serde(default)]
     approvers: Vec<String>,
@@ -187,14 +186,7 @@ impl ProjectBody {
             }
             (a, b) => a.or(b).unwrap_or(1),
         };
-        if let Some(enforcement) = &self.enforcement
-            && enforcement != "commit_status"
-        {
-            return Err(Problem::invalid(
-                "enforcement",
-                "this version offers \"commit_status\" only",
-            ));
-        }
+        let (enforcement, auto_merge) = enforced(self.enforcement.as_deref(), self.auto_merge)?;
         let approvers = self
             .approvers
             .iter()
@@ -225,7 +217,8 @@ impl ProjectBody {
             forge_project_id,
             branch_patterns: self.branch_patterns,
             quorum,
-            auto_merge: self.auto_merge,
+            auto_merge,
+            enforcement,
             policy: self.policy,
             approvers,
             methods,
@@ -233,6 +226,26 @@ impl ProjectBody {
             unattributed: self.unattributed,
             control_files: self.control_files,
         })
+    }
+}
+
+/// The mode, and whether our account merges. Whoever leaves the mode out and wants us to merge wants the broker.
+fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement, bool), Problem> {
+    let mode = match mode {
+        None if auto_merge == Some(true) => Enforcement::MergeBroker,
+        None => Enforcement::CommitStatus,
+        Some(text) => Enforcement::parse(text).ok_or_else(|| {
+            let known = Enforcement::ALL.map(Enforcement::name).join(", ");
+            Problem::bad_field("enforcement", &format!("one of {known}"))
+        })?,
+    };
+    match (mode, auto_merge) {
+        (Enforcement::MergeBroker, Some(false)) => Err(Problem::invalid(
+            "auto_merge",
+            "with \"merge_broker\" nobody else merges, so this server must: leave it out, or true",
+        )),
+        (Enforcement::MergeBroker, _) => Ok((mode, true)),
+        (_, merge) => Ok((mode, merge.unwrap_or(false))),
     }
 }
 
@@ -280,7 +293,7 @@ fn project_shown(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
         "bind_base": it.settings.bind_base,
         "unattributed": it.settings.unattributed,
         "control_files": it.settings.control_files,
-        "enforcement": "commit_status",
+        "enforcement": it.settings.enforcement,
         "gate": gate(it, state)?,
     }))
 }

@@ -248,7 +248,7 @@ fn rows(proposal: &Proposal, state: &impl Read, people: &People) -> Result<Vec<R
 
 fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
     type Words = fn(&ProjectSettings) -> String;
-    let all: [(&'static str, Words); 9] = [
+    let all: [(&'static str, Words); 10] = [
         ("Branches", |it| it.branch_patterns.join(", ")),
         ("People who must approve", |it| it.quorum.to_string()),
         ("Policy", |it| {
@@ -265,6 +265,7 @@ fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
         ("Merge when approved", |it| {
             if it.auto_merge { "yes" } else { "no" }.to_owned()
         }),
+        ("Enforced by", |it| it.enforcement.name().to_owned()),
         ("Bound to", |it| it.bind_base.name().to_owned()),
         ("Commits by nobody known", |it| format!("{:?}", it.unattributed)),
         ("Control files", |it| it.control_files.join(", ")),

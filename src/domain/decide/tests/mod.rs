@@ -215,6 +215,7 @@ impl World {
             branch_patterns: vec!["main".into(), "release/*".into()],
             quorum,
             auto_merge: false,
+            enforcement: Default::default(),
             policy: None,
             approvers: Vec::new(),
             methods: None,
