@@ -1,14 +1,16 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
+use crate::domain::branch::{Tip, Watched};
 use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::facts::Account;
 use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
-use crate::domain::ids::{ApiKeyId, Digest, PersonId, RequestId};
+use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{Integration, PolicyRecord, Project};
 use crate::domain::request::{
-    Change, ChangeKey, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester, Status,
-    change_row,
+    Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
+    Status, change_row,
 };
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
@@ -79,10 +81,46 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&record),
             )
         }
-        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } => Ok(()),
-        Event::ExceptionUnapprovedChange { .. } | Event::ExceptionProtectionDrift { .. } => {
-            except(event, Default::default(), at, state)
+        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } | Event::StatusLost { .. } => Ok(()),
+        Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
+        Event::ExceptionUnapprovedChange {
+            project,
+            by,
+            commit,
+            commits,
+            ..
+        } => {
+            for commit in commit.iter().chain(commits) {
+                let row = bypass_row(project, commit);
+                state.put_raw(Table::Bypasses, row.as_bytes(), &at.seq.to_be_bytes())?;
+            }
+            let took_part = people_of(project, by.as_ref(), state)?;
+            except(event, took_part, at, state)
         }
+        Event::ExceptionStatusForged { status, by, .. } => {
+            let took_part = people_of(&status.project, by.as_ref(), state)?;
+            except(event, took_part, at, state)
+        }
+        Event::BranchObserved {
+            project,
+            branch,
+            before,
+            commit,
+            ..
+        } => match commit.as_ref().or(before.as_ref()) {
+            Some(last) => state.put(&Tip {
+                project: project.clone(),
+                branch: branch.clone(),
+                commit: last.clone(),
+                gone: commit.is_none(),
+                observed_at: at.time,
+            }),
+            None => Ok(()),
+        },
+        Event::BranchesWatched { project, patterns } => state.put(&Watched {
+            project: project.clone(),
+            patterns: patterns.clone(),
+        }),
         Event::ExceptionBreakGlass {
             request, approvers, ..
         } => {
@@ -566,6 +604,26 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             request: request.clone(),
             refused: refused.clone(),
             confirmed_at: at.time,
+            not_in_force: None,
+        }),
+        Event::StatusReadBack { status, not_in_force } => {
+            let mut record: ConfirmedStatus = must(state, &status.row())?;
+            record.not_in_force.clone_from(not_in_force);
+            state.put(&record)
+        }
+        Event::LockConfirmed {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        } => state.put(&ConfirmedLock {
+            change: change.clone(),
+            head: head.clone(),
+            state: *told,
+            request: request.clone(),
+            refused: refused.clone(),
+            confirmed_at: at.time,
         }),
         Event::MergeAnswered {
             request,
@@ -607,6 +665,29 @@ fn except(
         took_part,
         review: None,
     })
+}
+
+/// Key of a commit that an exception has told of.
+pub fn bypass_row(project: &ProjectId, commit: &str) -> String {
+    format!("{project}\0{commit}")
+}
+
+/// The people an account of a project's forge is linked to.
+fn people_of(
+    project: &ProjectId,
+    account: Option<&Account>,
+    state: &impl Read,
+) -> Result<BTreeSet<PersonId>, Fault> {
+    let (Some(account), Some(project)) = (account, state.get::<Project>(project.as_str())?) else {
+        return Ok(BTreeSet::new());
+    };
+    let linked = |it: &Person| {
+        it.accounts
+            .iter()
+            .any(|a| a.integration == project.integration && a.account_id == account.id)
+    };
+    let people = state.all::<Person>()?;
+    Ok(people.into_iter().filter(linked).map(|it| it.id).collect())
 }
 
 fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fault> {

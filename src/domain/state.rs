@@ -28,6 +28,14 @@ pub enum Table {
     Exceptions,
     /// Project → how strong its gate was found to be.
     Gates,
+    /// `project NUL branch` → where a gated branch was seen last.
+    Tips,
+    /// Project → the branch patterns whose branches have been looked at once.
+    Watched,
+    /// `project NUL commit` → the exception (u64 big-endian) that told of it.
+    Bypasses,
+    /// `project NUL number` → what the forge's own lock of a change was last told.
+    Locks,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -72,6 +80,10 @@ impl Table {
         Table::Delegations,
         Table::Exceptions,
         Table::Gates,
+        Table::Tips,
+        Table::Watched,
+        Table::Bypasses,
+        Table::Locks,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -104,6 +116,10 @@ impl Table {
             Table::Delegations => "delegations",
             Table::Exceptions => "exceptions",
             Table::Gates => "gates",
+            Table::Tips => "tips",
+            Table::Watched => "watched",
+            Table::Bypasses => "bypasses",
+            Table::Locks => "locks",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",

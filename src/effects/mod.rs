@@ -1,16 +1,24 @@
 //! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
 //! goes at its own pace; nothing is told that is not recorded.
 
+mod branches;
 mod inspect;
 mod intake;
+mod latest;
+mod lock;
 mod merge;
 mod pace;
+mod read_back;
 mod reconcile;
+mod rounds;
 mod status;
 
+pub use branches::run_branches;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
+pub use lock::run_locks;
 pub use merge::run_merges;
+pub use read_back::run_read_back;
 pub use reconcile::run_reconciler;
 pub use status::run_statuses;
 

@@ -1,7 +1,9 @@
 //! Changes on forges: what a webhook hints at, what the API shows, and what the forge's status should say.
 
 use crate::domain::apply::head_prefix;
+use crate::domain::branch::Way;
 use crate::domain::decide::administration::live_project;
+use crate::domain::decide::branches::is_told;
 use crate::domain::decide::requests::{InForce, ended, opened, policy_in_force};
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
@@ -122,7 +124,13 @@ pub(super) fn observe(
         ChangeState::Closed | ChangeState::Merged => {
             if before.is_none() && facts.state == ChangeState::Merged && gated {
                 // Opened and merged between two looks: nobody was ever asked.
-                steps.push(unapproved(&key, &facts));
+                steps.extend(unapproved(
+                    &project,
+                    &key,
+                    &facts,
+                    "Nobody was asked to approve it.",
+                    state,
+                )?);
                 steps.push(observed(&key, &facts, files_sha256, None));
                 return Ok(Plan::done(steps));
             }
@@ -147,7 +155,8 @@ pub(super) fn observe(
                         gate.as_ref()
                             .and_then(|it| void_with(it, Status::Cancelled, because)),
                     );
-                    steps.push(unapproved(&key, &facts));
+                    let why = "It was merged without an approval that holds.";
+                    steps.extend(unapproved(&project, &key, &facts, why, state)?);
                 }
             }
             steps.push(observed(&key, &facts, files_sha256, before.request));
@@ -156,15 +165,31 @@ pub(super) fn observe(
     Ok(Plan::done(steps))
 }
 
-fn unapproved(key: &ChangeKey, facts: &ChangeFacts) -> Step {
+/// The exception of a change that was merged without an approval, unless the branch told of it first.
+fn unapproved(
+    project: &Project,
+    key: &ChangeKey,
+    facts: &ChangeFacts,
+    reason: &str,
+    state: &impl Read,
+) -> Result<Option<Step>, Fault> {
     let merged = facts.merged.clone();
-    Step::event(Event::ExceptionUnapprovedChange {
-        change: key.clone(),
+    let commit = merged.as_ref().and_then(|it| it.commit.clone());
+    if is_told(project, commit.as_ref(), state)? {
+        return Ok(None);
+    }
+    Ok(Some(Step::event(Event::ExceptionUnapprovedChange {
+        project: project.id.clone(),
+        way: Way::Merged,
+        change: Some(key.clone()),
         head: facts.head.clone(),
         target: facts.target.clone(),
-        by: merged.as_ref().and_then(|it| it.by.clone()),
-        commit: merged.and_then(|it| it.commit),
-    })
+        by: merged.and_then(|it| it.by),
+        commit,
+        before: None,
+        commits: Vec::new(),
+        reason: reason.to_owned(),
+    })))
 }
 
 /// Whether a branch is one of those a project gates.
@@ -464,6 +489,14 @@ pub struct WantedStatus {
     pub source: Option<String>,
 }
 
+/// What a forge's own lock of a change should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedLock {
+    pub head: String,
+    pub state: GateState,
+    pub request: Option<RequestId>,
+}
+
 /// What the status of one commit and target should say now: the worst of all open changes that share it, so that one
 /// approved change never turns another one green. `None`: leave it as it is.
 ///
@@ -523,6 +556,29 @@ pub fn wanted_status(
     let merged = change.as_ref().is_some_and(|it| it.merged);
     let may_be_green = in_doubt || last.is_some_and(|it| it.state == GateState::Success);
     Ok((may_be_green && !merged).then(|| superseded(request, change)))
+}
+
+/// What the forge's own lock of a change should say of its head now. `None`: there is nothing to tell of it.
+pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLock>, Fault> {
+    let Some(change) = state.get::<Change>(&change_row(key))?.filter(|it| it.open) else {
+        return Ok(None);
+    };
+    let request = match &change.request {
+        Some(id) => state.get::<Request>(id.as_str())?,
+        // It is not gated (any more): what we may have opened is closed again.
+        None => None,
+    };
+    let gate = match &request {
+        Some(it) if it.head.as_ref() == Some(&change.head) && it.target.as_ref() == Some(&change.target) => {
+            gate_of(it).0
+        }
+        _ => GateState::Pending,
+    };
+    Ok(Some(WantedLock {
+        head: change.head,
+        state: gate,
+        request: request.map(|it| it.id),
+    }))
 }
 
 /// What a status says when nothing open asks for its commit any more.

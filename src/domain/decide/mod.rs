@@ -4,6 +4,7 @@
 //! and every random number come in with the command.
 
 mod administration;
+mod branches;
 mod changes;
 mod decisions;
 mod exceptions;
@@ -15,8 +16,10 @@ mod people;
 mod questions;
 mod requests;
 mod roster;
+mod statuses;
 
-pub use changes::{WantedStatus, wanted_status};
+pub use branches::{Uncovered, uncovered};
+pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
 pub use decisions::{Eligibility, Standing, eligibility, emergency, hopeless, standing};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
@@ -282,6 +285,27 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             refused,
         })])),
         Command::RecordGate { project, findings } => gates::record(project, findings, now, state),
+        Command::ObserveBranch(it) => branches::observe(*it, state),
+        Command::WatchBranches { project, patterns } => branches::watch(project, patterns, state),
+        Command::RecordReadBack {
+            status,
+            forged,
+            lost,
+            not_in_force,
+        } => statuses::read_back(status, forged, lost, not_in_force, state),
+        Command::ConfirmLock {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        } => Ok(Plan::done(vec![Step::event(Event::LockConfirmed {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

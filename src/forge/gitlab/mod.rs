@@ -2,6 +2,8 @@
 //! header only.
 
 mod inspect;
+mod landing;
+mod lock;
 mod merge;
 mod read;
 mod status;

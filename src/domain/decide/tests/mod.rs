@@ -1,5 +1,6 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
+mod branches;
 mod emergency;
 mod gates;
 mod governance;
@@ -34,6 +35,8 @@ struct World {
     seq: u64,
     now: i64,
     link_author: bool,
+    /// Exceptions of unapproved changes since they were looked at: way, change, commits.
+    told: Vec<(crate::domain::branch::Way, Option<u64>, BTreeSet<String>)>,
 }
 
 impl Read for World {
@@ -160,6 +163,13 @@ impl World {
                 leaf: Digest([1; 32]),
             };
             apply(&event, place, self).unwrap();
+            if let Event::ExceptionUnapprovedChange {
+                way, change, commits, ..
+            } = &event
+            {
+                let number = change.as_ref().map(|it| it.number);
+                self.told.push((*way, number, commits.iter().cloned().collect()));
+            }
             self.seq += 1;
         }
         reply
