@@ -11,7 +11,7 @@ use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
-use crate::domain::project::{ForgeKind, Integration, ProjectSettings};
+use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
 use crate::domain::request::GateState;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
@@ -273,6 +273,9 @@ pub struct Inspected<'a> {
     pub branch_patterns: &'a [String],
     /// Our account merges what is approved.
     pub auto_merge: bool,
+    pub enforcement: Enforcement,
+    /// Who our token is, where that was asked a short while ago.
+    pub identity: Option<&'a Identity>,
     /// Where webhooks of this integration lead.
     pub hook_url: &'a str,
     /// The day, as `YYYY-MM-DD`.
@@ -286,6 +289,8 @@ impl<'a> Inspected<'a> {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
             auto_merge: settings.auto_merge,
+            enforcement: settings.enforcement,
+            identity: None,
             hook_url,
             today: now.get(..10).unwrap_or_default(),
         }
@@ -339,6 +344,8 @@ pub struct ForgeProject {
     pub merge_needs_pipeline: bool,
     /// A skipped pipeline counts as a successful one there.
     pub merge_on_skipped_pipeline: bool,
+    /// A change can only be merged once all external status checks have passed.
+    pub merge_needs_checks: bool,
 }
 
 /// An open change, as far as a list shows it.

@@ -339,6 +339,9 @@ struct Project {
     only_allow_merge_if_pipeline_succeeds: Option<bool>,
     #[serde(default)]
     allow_merge_on_skipped_pipeline: Option<bool>,
+    /// Ultimate only.
+    #[serde(default)]
+    only_allow_merge_if_all_status_checks_passed: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -409,6 +412,9 @@ impl GitLab {
             access_level: access,
             merge_needs_pipeline: project.only_allow_merge_if_pipeline_succeeds.unwrap_or(false),
             merge_on_skipped_pipeline: project.allow_merge_on_skipped_pipeline.unwrap_or(false),
+            merge_needs_checks: project
+                .only_allow_merge_if_all_status_checks_passed
+                .unwrap_or(false),
         })
     }
 
