@@ -49,6 +49,7 @@ use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::Settings;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 use crate::support::forge::gitlab::state::User;
 
@@ -171,6 +172,31 @@ impl FakeGitLab {
 
 /// People, tokens and projects.
 impl FakeGitLab {
+    /// The licence of the instance. A paid one needs the enterprise edition, which is then installed.
+    pub fn set_tier(&self, tier: Tier) {
+        self.change_state(|state| {
+            state.tier = tier;
+            if tier > Tier::Free && !state.enterprise {
+                state.enterprise = true;
+                state.version = format!("{}-ee", state.version);
+            }
+        });
+    }
+
+    /// The community edition: no licence, no `-ee`, and the routes of paid features do not exist at all.
+    pub fn community_edition(&self) {
+        self.change_state(|state| {
+            state.tier = Tier::Free;
+            state.enterprise = false;
+            state.version = state.version.trim_end_matches("-ee").to_owned();
+        });
+    }
+
+    /// Another version, such as `17.2.1-ee`; what came later is then unknown to the instance.
+    pub fn set_version(&self, version: &str) {
+        self.change_state(|state| version.clone_into(&mut state.version));
+    }
+
     /// A person; the answer is the numeric user id.
     pub fn add_user(&self, username: &str, name: &str, email: &str) -> u64 {
         self.change_state(|state| {

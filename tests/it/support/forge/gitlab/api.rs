@@ -24,6 +24,7 @@ use crate::support::forge::gitlab::state::MergeRequest;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::REPORTER;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 
 /// A request as it came, path below `/api/v4` and still percent-encoded.
@@ -71,11 +72,11 @@ impl Reply {
     }
 
     /// `{"error": …}`, as Grape's own checks answer.
-    fn error(status: u16, text: &str) -> Self {
+    pub fn error(status: u16, text: &str) -> Self {
         Self::json(status, &json!({ "error": text }))
     }
 
-    fn empty(status: u16) -> Self {
+    pub fn empty(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -134,7 +135,7 @@ fn route(state: &mut State, request: &Request) -> Answer {
         }),
         ["license"] => {
             scoped(&[])?;
-            Err(Reply::message(403, "403 Forbidden"))
+            license(state, caller.user)
         }
         ["projects"] => only(method, "GET").and_then(|()| {
             scoped(&["read_api"])?;
@@ -158,6 +159,31 @@ fn route(state: &mut State, request: &Request) -> Answer {
         }
         _ => Err(Reply::error(404, "404 Not Found")),
     }
+}
+
+/// `/license`: only the enterprise edition has it, and only administrators read it.
+fn license(state: &State, user: u64) -> Answer {
+    if !state.enterprise {
+        return Err(Reply::error(404, "404 Not Found"));
+    }
+    if !state.users.get(&user).is_some_and(|user| user.admin) {
+        return Err(Reply::message(403, "403 Forbidden"));
+    }
+    let plan = match state.tier {
+        Tier::Free => return Ok(Reply::json(200, &Value::Null)),
+        Tier::Premium => "premium",
+        Tier::Ultimate => "ultimate",
+    };
+    let body = json!({"id": 1, "plan": plan, "expired": false, "expires_at": "2099-12-31"});
+    Ok(Reply::json(200, &body))
+}
+
+/// Refuses as an instance does that lacks the route altogether, or has it but no licence for it.
+pub fn licensed(state: &State, tier: Tier, without: Reply) -> Result<(), Reply> {
+    if !state.enterprise {
+        return Err(Reply::error(404, "404 Not Found"));
+    }
+    if state.has(tier) { Ok(()) } else { Err(without) }
 }
 
 /// A call below `/projects/:id`.
@@ -261,13 +287,16 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             body["expires_at"] = Value::Null;
             Ok(Reply::json(200, &body))
         }),
-        ["approval_rules"] | ["approvals"] | ["protected_environments"] => {
+        ["approval_rules", ..] | ["approvals", ..] | ["protected_environments", ..] => {
             call.project_as(state, REPORTER)?;
-            Err(Reply::message(404, "404 Not Found"))
+            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
+            Err(Reply::error(404, "404 Not Found"))
         }
-        ["external_status_checks"] => {
-            call.project_as(state, MAINTAINER)?;
-            Err(Reply::message(401, "401 Unauthorized"))
+        ["external_status_checks", ..] => {
+            // The licence is looked at before the role.
+            call.project(state)?;
+            licensed(state, Tier::Ultimate, Reply::message(401, "401 Unauthorized"))?;
+            Err(Reply::error(404, "404 Not Found"))
         }
         [] => Err(method_not_allowed()),
         _ => Err(Reply::error(404, "404 Not Found")),

@@ -21,6 +21,15 @@ pub const DEVELOPER: u64 = 30;
 pub const MAINTAINER: u64 = 40;
 pub const OWNER: u64 = 50;
 
+/// What an instance is licensed for. It decides which parts of the API answer, and which rules hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    #[default]
+    Free,
+    Premium,
+    Ultimate,
+}
+
 /// A person or a bot.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -319,7 +328,9 @@ pub struct Call {
 pub struct State {
     pub base_url: String,
     pub version: String,
+    /// The enterprise edition is installed. Without a licence it is `Free`; the community edition lacks whole routes.
     pub enterprise: bool,
+    pub tier: Tier,
     /// Diff limits of the instance.
     pub max_files: usize,
     pub max_lines: usize,
@@ -352,6 +363,7 @@ impl State {
             base_url: String::new(),
             version: "19.5.0-ee".to_owned(),
             enterprise: true,
+            tier: Tier::Free,
             max_files: 1000,
             max_lines: 50_000,
             users: BTreeMap::new(),
@@ -371,6 +383,20 @@ impl State {
             successes: Vec::new(),
             next_id: 1000,
         }
+    }
+
+    /// Whether the licence carries this tier.
+    pub fn has(&self, tier: Tier) -> bool {
+        self.tier >= tier
+    }
+
+    /// Whether the instance is at least of this version.
+    pub fn at_least(&self, major: u64, minor: u64) -> bool {
+        let mut numbers = self
+            .version
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
     }
 
     /// A number no other record has.
