@@ -4,8 +4,11 @@
 pub mod api;
 pub mod changes;
 pub mod faults;
+pub mod history;
 pub mod hooks;
+pub mod merging;
 mod payloads;
+pub mod pipelines;
 pub mod repository;
 mod server;
 mod shapes;
@@ -33,6 +36,7 @@ use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::hooks::Errand;
 use crate::support::forge::gitlab::hooks::HookRequest;
+use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::server::Outgoing;
@@ -500,28 +504,13 @@ impl FakeGitLab {
                 state.branch(project, target).is_some(),
                 "no target branch {target}"
             );
-            state.change_mut(project, iid).target_branch = target.to_owned();
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let seen = json!({"merge_status": {"previous": "can_be_merged", "current": "unchecked"}});
-            state.raise_change(project, iid, "update", user, None, seen);
+            state.retarget(project, iid, target, user);
         });
     }
 
     /// Changes the title.
     pub fn retitle(&self, project: u64, iid: u64, title: &str, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            let was_draft = change.draft();
-            let previous = std::mem::replace(&mut change.title, title.to_owned());
-            let draft = change.draft();
-            let mut changes = json!({"title": {"previous": previous, "current": title}});
-            if was_draft != draft {
-                changes["draft"] = json!({"previous": was_draft, "current": draft});
-            }
-            state.touch(project, iid);
-            state.raise_change(project, iid, "update", user, None, changes);
-        });
+        self.change_state(|state| state.retitle(project, iid, title, user));
     }
 
     /// Marks as draft or as ready, by the title as GitLab does.
@@ -538,40 +527,12 @@ impl FakeGitLab {
 
     /// Closes without merging.
     pub fn close(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            assert_eq!(change.state, "opened", "only an open merge request can be closed");
-            change.state = "closed".to_owned();
-            change.closed_by = Some(user);
-            change.closed_at = Some(Timestamp::now());
-            change.auto_merge = None;
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 1, "current": 2}});
-            state.raise_change(project, iid, "close", user, None, flip);
-        });
+        self.change_state(|state| state.close(project, iid, user));
     }
 
     /// Opens a closed one again; its head and diff are those of the branches now.
     pub fn reopen(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change(project, iid);
-            assert_eq!(
-                change.state, "closed",
-                "only a closed merge request can be reopened"
-            );
-            let head = state
-                .branch(change.source_project, &change.source_branch)
-                .cloned();
-            let change = state.change_mut(project, iid);
-            change.state = "opened".to_owned();
-            change.closed_by = None;
-            change.closed_at = None;
-            change.head = head.unwrap_or_else(|| change.head.clone());
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 2, "current": 1}});
-            state.raise_change(project, iid, "reopen", user, None, flip);
-        });
+        self.change_state(|state| state.reopen(project, iid, user));
     }
 
     /// Merges in the user interface as this user; panics where GitLab's page would show no merge button.
@@ -583,7 +544,7 @@ impl FakeGitLab {
                 "user {user} may not merge into {target}"
             );
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("a mergeable merge request");
         });
     }
@@ -596,7 +557,7 @@ impl FakeGitLab {
                 .forced_status
                 .replace("mergeable".to_owned());
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("forced to be mergeable");
             state.change_mut(project, iid).forced_status = forced;
         });

@@ -77,6 +77,8 @@ pub struct Settings {
     pub only_allow_merge_if_all_discussions_are_resolved: bool,
     /// `merge`, `rebase_merge` or `ff`.
     pub merge_method: String,
+    /// `never`, `always`, `default_on` or `default_off`.
+    pub squash_option: String,
     pub reset_approvals_on_push: bool,
     pub merge_requests_author_approval: bool,
     /// Approvals a merge needs; 0 on Free.
@@ -92,6 +94,7 @@ impl Default for Settings {
             allow_merge_on_skipped_pipeline: false,
             only_allow_merge_if_all_discussions_are_resolved: false,
             merge_method: "merge".to_owned(),
+            squash_option: "default_off".to_owned(),
             reset_approvals_on_push: true,
             merge_requests_author_approval: true,
             approvals_required: 0,
@@ -163,6 +166,12 @@ pub struct MergeRequest {
     pub closed_at: Option<Timestamp>,
     pub merge_commit_sha: Option<Sha>,
     pub squash_commit_sha: Option<Sha>,
+    /// Whether it was squashed when it was merged.
+    pub squash: bool,
+    /// Why the last rebase or merge failed.
+    pub merge_error: Option<String>,
+    /// Threads nobody has resolved.
+    pub unresolved: usize,
     pub approvals: Vec<(u64, Timestamp)>,
     /// Who asked for auto-merge, and for which head.
     pub auto_merge: Option<(u64, Sha)>,
@@ -429,6 +438,15 @@ impl State {
 
     pub fn branch(&self, project: u64, branch: &str) -> Option<&Sha> {
         self.project(project).branches.get(branch)
+    }
+
+    /// Whether the default branch has what this one has, and more: GitLab's `merged`.
+    pub fn branch_merged(&self, project: u64, name: &str) -> bool {
+        let default = self.branch(project, &self.project(project).default_branch);
+        match (self.branch(project, name), default) {
+            (Some(tip), Some(default)) => tip != default && self.objects.is_ancestor(tip, default),
+            _ => false,
+        }
     }
 
     /// Access level in the project; 0 for outsiders, owner for administrators.
