@@ -1,6 +1,7 @@
 //! A stateful, strict GitLab on loopback for the black-box tests: real HTTP, real refusals, real webhooks.
 //! It keeps GitLab's odd answers (state machine, hidden statuses, late checks of the sha) and never invents a lenient one.
 
+pub mod acts;
 pub mod api;
 pub mod changes;
 pub mod faults;

@@ -148,6 +148,22 @@ fn route(state: &mut State, request: &Request) -> Answer {
             let list: Vec<Value> = mine.map(|p| shapes::project(state, p, caller.user)).collect();
             page(state, request, &params(request)?, list)
         }),
+        ["merge_requests"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api"])?;
+            let params = params(request)?;
+            let scope = params.text("scope").unwrap_or_else(|| "created_by_me".to_owned());
+            let seen = state
+                .projects
+                .values()
+                .filter(|p| state.level(p.id, caller.user) >= REPORTER);
+            let all = seen.flat_map(|p| p.merge_requests.values());
+            let of = all.filter(|m| match scope.replace('-', "_").as_str() {
+                "all" => true,
+                "created_by_me" => m.author == caller.user,
+                _ => false,
+            });
+            list_changes(state, request, &params, of.collect())
+        }),
         ["projects", id, rest @ ..] => {
             scoped(&["read_api"])?;
             let params = params(request)?;
@@ -629,7 +645,14 @@ fn edit_project(state: &mut State, call: &Call) -> Answer {
 fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
     let method = call.request.method.as_str();
     let [iid, rest @ ..] = rest else {
-        return only(method, "GET").and_then(|()| list_changes(state, call));
+        if call.is("POST") {
+            return open_change(state, call);
+        }
+        return only(method, "GET").and_then(|()| {
+            let project = call.project_as(state, REPORTER)?;
+            let all = state.project(project).merge_requests.values().collect();
+            list_changes(state, call.request, &call.params, all)
+        });
     };
     let iid = int(iid, "merge_request_iid")?;
     let project = call.project_as(state, REPORTER)?;
@@ -763,8 +786,8 @@ fn raw(file: &FileDiff) -> String {
     out
 }
 
-fn list_changes(state: &State, call: &Call) -> Answer {
-    let params = &call.params;
+/// Filters, sorts and pages the merge requests a list is about.
+fn list_changes(state: &State, request: &Request, params: &Params, of: Vec<&MergeRequest>) -> Answer {
     let wanted = params.choice("state", &["opened", "closed", "locked", "merged", "all"])?;
     let wanted = wanted.filter(|state| state != "all");
     params.choice(
@@ -809,11 +832,8 @@ fn list_changes(state: &State, call: &Call) -> Answer {
         }
         Some(_) => return Err(Reply::error(400, "iids is invalid")),
     };
-    let project = call.project_as(state, REPORTER)?;
-    let mut found: Vec<&MergeRequest> = state
-        .project(project)
-        .merge_requests
-        .values()
+    let mut found: Vec<&MergeRequest> = of
+        .into_iter()
         .filter(|m| wanted.as_ref().is_none_or(|state| &m.state == state))
         .filter(|m| after.is_none_or(|at| m.updated_at >= at) && before.is_none_or(|at| m.updated_at <= at))
         .filter(|m| {
@@ -835,7 +855,7 @@ fn list_changes(state: &State, call: &Call) -> Answer {
     if sort == "desc" {
         found.reverse();
     }
-    page_of(state, call.request, &call.params, found.len(), |index| {
+    page_of(state, request, params, found.len(), |index| {
         shapes::change_in_list(state, found[index])
     })
 }
@@ -882,6 +902,41 @@ fn merge(state: &mut State, call: &Call, project: u64, change: &MergeRequest) ->
         200,
         &shapes::change(state, state.change(project, change.iid), call.user),
     ))
+}
+
+/// `POST …/merge_requests`, within the project.
+fn open_change(state: &mut State, call: &Call) -> Answer {
+    let params = &call.params;
+    let (source, target) = (
+        params.required("source_branch")?,
+        params.required("target_branch")?,
+    );
+    let title = params.required("title")?;
+    let project = call.project_as(state, DEVELOPER)?;
+    let refuse = |code: u16, why: String| Err(Reply::json(code, &json!({"message": [why]})));
+    if source == target {
+        return refuse(
+            422,
+            "You can't use same project/branch for source and target".to_owned(),
+        );
+    }
+    for (side, name) in [("Source", &source), ("Target", &target)] {
+        if state.branch(project, name).is_none() {
+            return refuse(409, format!("{side} branch \"{name}\" does not exist"));
+        }
+    }
+    let mut all = state.project(project).merge_requests.values();
+    let twin = all.find(|m| m.state == "opened" && m.source_branch == source && m.target_branch == target);
+    if let Some(twin) = twin {
+        let why = format!(
+            "Another open merge request already exists for this source branch: !{}",
+            twin.iid
+        );
+        return refuse(409, why);
+    }
+    let iid = state.open_change(project, (project, &source), &target, &title, call.user);
+    let change = state.change(project, iid);
+    Ok(Reply::json(201, &shapes::change(state, change, call.user)))
 }
 
 /// `PUT …/merge_requests/:iid`: title, target and state; by its author or a Developer.

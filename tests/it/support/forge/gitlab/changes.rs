@@ -99,6 +99,7 @@ impl State {
             id,
             user,
             branch: branch.to_owned(),
+            tag: false,
             before: before.unwrap_or(NO_SHA).to_owned(),
             after: after.clone().unwrap_or_else(|| NO_SHA.to_owned()),
             commits: fresh.len(),
@@ -498,6 +499,7 @@ impl State {
             "pending" => {}
             _ => record.finished_at = Some(now),
         }
+        self.touch_pipeline(project, pipeline);
         if state == "success" {
             self.successes.push((project, sha, post.name.clone()));
         }
@@ -523,6 +525,7 @@ impl State {
             iid,
             sha: sha.to_owned(),
             ref_name: ref_name.to_owned(),
+            source_sha: None,
             source: source.to_owned(),
             user,
             own: own.map(str::to_owned),
@@ -531,6 +534,13 @@ impl State {
             updated_at: now,
         });
         id
+    }
+
+    /// Moves a pipeline's `updated_at`; never to the same instant twice.
+    pub fn touch_pipeline(&mut self, project: u64, pipeline: u64) {
+        let mut all = self.project_mut(project).pipelines.iter_mut();
+        let record = all.find(|p| p.id == pipeline).expect("a pipeline that exists");
+        record.updated_at = Timestamp::now().max(record.updated_at + jiff::SignedDuration::from_millis(1));
     }
 
     /// Tells a pipeline's change of state and lets waiting auto-merges run.
@@ -544,7 +554,7 @@ impl State {
         let record = found.expect("a pipeline that exists");
         if record.status != state {
             record.status = state;
-            record.updated_at = Timestamp::now();
+            self.touch_pipeline(project, pipeline);
             let body = payloads::pipeline_hook(self, project, pipeline, user);
             self.raise(project, "Pipeline Hook", "pipeline_events", &body);
         }

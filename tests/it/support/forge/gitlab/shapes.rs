@@ -244,7 +244,7 @@ pub fn change(state: &State, change: &MergeRequest, user: u64) -> Value {
     let mut out = change_in_list(state, change);
     let pipeline = state
         .head_pipeline(change.project, change.iid)
-        .map(|p| self::pipeline(state, p));
+        .map(|p| pipeline_detail(state, state.project_of_pipeline(p.id), p));
     let prepared = change.prepared_at.is_some();
     let refs = json!({
         "base_sha": change.diff.base,
@@ -384,11 +384,7 @@ pub fn commit_detail(state: &State, project: u64, found: &Commit) -> Value {
 }
 
 pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
-    let project = state
-        .projects
-        .values()
-        .find(|p| p.pipelines.iter().any(|q| q.id == pipeline.id));
-    let project = project.expect("a pipeline has a project");
+    let project = state.project(state.project_of_pipeline(pipeline.id));
     json!({
         "id": pipeline.id,
         "iid": pipeline.iid,
@@ -401,6 +397,26 @@ pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
         "updated_at": date(pipeline.updated_at),
         "web_url": format!("{}/{}/-/pipelines/{}", state.base_url, project.path, pipeline.id),
     })
+}
+
+/// A pipeline on its own, and as a merge request's head pipeline.
+pub fn pipeline_detail(state: &State, project: u64, of: &Pipeline) -> Value {
+    let status = state.pipeline_state(project, of.id);
+    let finished = !matches!(status.as_str(), "created" | "pending" | "running" | "manual");
+    let more = json!({
+        "before_sha": NO_SHA,
+        "tag": false,
+        "yaml_errors": null,
+        "user": user_basic(state, of.user),
+        "started_at": null,
+        "finished_at": finished.then(|| date(of.updated_at)),
+        "committed_at": null,
+        "duration": null,
+        "queued_duration": null,
+        "coverage": null,
+        "detailed_status": {"text": status, "label": status, "group": status},
+    });
+    joined(pipeline(state, of), more)
 }
 
 pub fn status(state: &State, status: &CommitStatus) -> Value {
@@ -551,7 +567,7 @@ pub fn push_event(state: &State, project: u64, push: &PushEvent) -> Value {
         "push_data": {
             "commit_count": push.commits,
             "action": action,
-            "ref_type": "branch",
+            "ref_type": if push.tag { "tag" } else { "branch" },
             "commit_from": sha(&push.before),
             "commit_to": sha(&push.after),
             "ref": push.branch,

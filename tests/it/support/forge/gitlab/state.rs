@@ -201,6 +201,8 @@ pub struct Pipeline {
     pub sha: Sha,
     /// A branch, or `refs/merge-requests/<iid>/head`.
     pub ref_name: String,
+    /// Of a merged-results pipeline: the head it was made for, as `sha` is a merge commit nobody pushed.
+    pub source_sha: Option<Sha>,
     /// `external`, `push`, `merge_request_event` …
     pub source: String,
     pub user: u64,
@@ -256,7 +258,9 @@ pub struct Hook {
 pub struct PushEvent {
     pub id: u64,
     pub user: u64,
+    /// The name of the branch, or of the tag.
     pub branch: String,
+    pub tag: bool,
     pub before: Sha,
     pub after: Sha,
     pub commits: usize,
@@ -531,6 +535,12 @@ impl State {
         overall.to_owned()
     }
 
+    pub fn project_of_pipeline(&self, pipeline: u64) -> u64 {
+        let mut all = self.projects.values();
+        let found = all.find(|p| p.pipelines.iter().any(|q| q.id == pipeline));
+        found.expect("a pipeline has a project").id
+    }
+
     /// The head pipeline of a merge request: its own merge request pipelines come first, then the newest on its head.
     pub fn head_pipeline(&self, project: u64, iid: u64) -> Option<&Pipeline> {
         self.change_pipelines(project, iid)
@@ -541,20 +551,26 @@ impl State {
     /// Pipelines of a merge request's head: those of the source project, where a fork keeps them to itself.
     pub fn change_pipelines(&self, project: u64, iid: u64) -> Vec<&Pipeline> {
         let change = self.change(project, iid);
-        let merge_ref = format!("refs/merge-requests/{iid}/head");
+        let own = |ref_name: &str| {
+            let rest = ref_name
+                .strip_prefix("refs/merge-requests/")
+                .and_then(|rest| rest.split_once('/'));
+            rest.is_some_and(|(number, kind)| {
+                number == iid.to_string() && matches!(kind, "head" | "merge" | "train")
+            })
+        };
+        let of_head = |p: &Pipeline| p.sha == change.head || p.source_sha.as_ref() == Some(&change.head);
         let of_source = self
             .projects
             .get(&change.source_project)
             .into_iter()
             .flat_map(|p| p.pipelines.iter());
         let mut found: Vec<&Pipeline> = of_source
-            .filter(|p| {
-                p.sha == change.head && (p.ref_name == change.source_branch || p.ref_name == merge_ref)
-            })
+            .filter(|p| of_head(p) && (p.ref_name == change.source_branch || own(&p.ref_name)))
             .collect();
         if change.source_project != project {
             let of_target = self.project(project).pipelines.iter();
-            found.extend(of_target.filter(|p| p.sha == change.head && p.ref_name == merge_ref));
+            found.extend(of_target.filter(|p| of_head(p) && own(&p.ref_name)));
         }
         found
     }
