@@ -8,6 +8,7 @@
 mod admin_cli;
 mod bad_input;
 mod browser;
+mod bypass;
 mod ceremonies;
 mod crash;
 mod fake_gitlab;

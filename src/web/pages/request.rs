@@ -590,7 +590,10 @@ fn next(
                     GateState::Success => "passed",
                     GateState::Failed => "failed",
                 };
-                format!("{forge} shows the status {name} as {word}.")
+                match &it.not_in_force {
+                    Some(why) => format!("It is approved, and not in force: {}.", shown(why, CLAIM_MAX)),
+                    None => format!("{forge} shows the status {name} as {word}."),
+                }
             }
             _ => format!("The status {name} is on its way to {forge}."),
         });
