@@ -206,6 +206,7 @@ async fn serve(
         clock: clock.clone(),
         forges,
         public_url,
+        look_every: settings.look_every,
     };
     let engine_of_timers = engine.clone();
     let followers = vec![

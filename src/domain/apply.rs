@@ -7,7 +7,9 @@ use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
-use crate::domain::project::{Integration, PolicyRecord, Project};
+use crate::domain::project::{
+    Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
+};
 use crate::domain::request::{
     Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
     Status, change_row,
@@ -296,15 +298,20 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             path,
             web_url,
             settings,
-        } => state.put(&Project {
-            id: project.clone(),
-            integration: integration.clone(),
-            path: path.clone(),
-            web_url: web_url.clone(),
-            settings: settings.clone(),
-            created_at: at.time,
-            removed: false,
-        }),
+        } => {
+            let row = forge_project_row(integration, &settings.forge_project_id);
+            state.put_raw(Table::ForgeProjects, row.as_bytes(), project.as_str().as_bytes())?;
+            state.delete_raw(Table::Strangers, row.as_bytes())?;
+            state.put(&Project {
+                id: project.clone(),
+                integration: integration.clone(),
+                path: path.clone(),
+                web_url: web_url.clone(),
+                settings: settings.clone(),
+                created_at: at.time,
+                removed: false,
+            })
+        }
         Event::ProjectChanged { project, settings } => {
             let mut record: Project = must(state, project.as_str())?;
             record.settings = settings.clone();
@@ -325,6 +332,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::ProjectRemoved { project } => {
             let mut record: Project = must(state, project.as_str())?;
             record.removed = true;
+            let row = forge_project_row(&record.integration, &record.settings.forge_project_id);
+            state.delete_raw(Table::ForgeProjects, row.as_bytes())?;
             state.put(&record)
         }
         Event::PolicyActivated {
@@ -427,16 +436,21 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             integration,
             delivery,
             change,
+            forge_project_id,
             ..
         } => {
-            state.put_raw(
-                Table::Deliveries,
-                format!("{integration}\0{delivery}").as_bytes(),
-                &at.time.0.to_be_bytes(),
-            )?;
-            match change {
-                Some(key) => put_hint(state, key, at.seq),
-                None => Ok(()),
+            let delivery = format!("{integration}\0{delivery}");
+            remember_delivery(delivery.as_bytes(), at, state)?;
+            if let Some(key) = change {
+                return put_hint(state, key, at.seq);
+            }
+            match gated_project(integration, forge_project_id, state)? {
+                Some(_) => Ok(()),
+                None => state.put(&Stranger {
+                    integration: integration.clone(),
+                    forge_project_id: forge_project_id.clone(),
+                    at: at.time,
+                }),
             }
         }
         Event::ChangeObserved { .. } => observe(event, at, state),
@@ -688,6 +702,23 @@ fn people_of(
     };
     let people = state.all::<Person>()?;
     Ok(people.into_iter().filter(linked).map(|it| it.id).collect())
+}
+
+/// A forge repeats a delivery for 7 days at the most (GitLab, by hand); a day more, and it is forgotten.
+const DELIVERY_KEPT_MS: i64 = 8 * 24 * 3_600 * 1_000;
+/// Old deliveries forgotten for each new one: more than come in, so that they run out.
+const FORGOTTEN_AT_ONCE: usize = 2;
+
+fn remember_delivery(delivery: &[u8], at: Place, state: &mut impl Write) -> Result<(), Fault> {
+    let time = |ms: i64| u64::try_from(ms).unwrap_or(0).to_be_bytes();
+    let oldest = time(at.time.0.saturating_sub(DELIVERY_KEPT_MS));
+    for (row, old) in state.scan_raw(Table::DeliveryTimes, b"", &oldest, FORGOTTEN_AT_ONCE, false)? {
+        state.delete_raw(Table::Deliveries, &old)?;
+        state.delete_raw(Table::DeliveryTimes, &row)?;
+    }
+    let row = [time(at.time.0), at.seq.to_be_bytes()].concat();
+    state.put_raw(Table::DeliveryTimes, &row, delivery)?;
+    state.put_raw(Table::Deliveries, delivery, &at.time.0.to_be_bytes())
 }
 
 fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fault> {

@@ -17,6 +17,8 @@ pub enum Table {
     ApiKeys,
     Integrations,
     Projects,
+    /// `integration NUL the forge's number` → project id: the project that is gated under a number.
+    ForgeProjects,
     Policies,
     /// `name NUL version` → every version a policy ever had.
     PolicyVersions,
@@ -50,6 +52,10 @@ pub enum Table {
     Idempotency,
     /// Webhook delivery ids seen: `integration NUL delivery` → time.
     Deliveries,
+    /// Time (u64 big-endian, ms) and journal position → row in the deliveries: the oldest are forgotten first.
+    DeliveryTimes,
+    /// `integration NUL the forge's number` → the newest record of a webhook about a project that is not gated.
+    Strangers,
     /// Changes a webhook or the reconciler says to look at again: `project NUL number` → journal position of the newest hint.
     Hints,
     /// Last status each forge confirmed.
@@ -74,6 +80,7 @@ impl Table {
         Table::ApiKeys,
         Table::Integrations,
         Table::Projects,
+        Table::ForgeProjects,
         Table::Policies,
         Table::PolicyVersions,
         Table::Proposals,
@@ -92,6 +99,8 @@ impl Table {
         Table::Deadlines,
         Table::Idempotency,
         Table::Deliveries,
+        Table::DeliveryTimes,
+        Table::Strangers,
         Table::Hints,
         Table::Statuses,
         Table::Credentials,
@@ -110,6 +119,7 @@ impl Table {
             Table::ApiKeys => "api_keys",
             Table::Integrations => "integrations",
             Table::Projects => "projects",
+            Table::ForgeProjects => "forge_projects",
             Table::Policies => "policies",
             Table::PolicyVersions => "policy_versions",
             Table::Proposals => "proposals",
@@ -128,6 +138,8 @@ impl Table {
             Table::Deadlines => "deadlines",
             Table::Idempotency => "idempotency",
             Table::Deliveries => "deliveries",
+            Table::DeliveryTimes => "delivery_times",
+            Table::Strangers => "strangers",
             Table::Hints => "hints",
             Table::Statuses => "statuses",
             Table::Credentials => "credentials",

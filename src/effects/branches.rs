@@ -10,21 +10,22 @@ use crate::domain::project::Project;
 use crate::domain::request::{Change, ChangeKey, MergeRecord, change_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::domain::time::Time;
-use crate::effects::rounds::run_rounds;
+use crate::effects::rounds::{every, run_rounds};
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::forge::LandingAsked;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A bypass is found within a minute, webhooks or not; the rest is room for a slow forge.
-const EVERY: Duration = Duration::from_secs(40);
 /// A merge may be recorded by the forge a little before the branch moves: so much earlier is looked for merged changes.
 const MARGIN_SECONDS: i64 = 3600;
 
 /// Watches all gated branches, for ever.
 pub async fn run_branches(at: Surroundings) -> Result<(), Trouble> {
     let wakes = |event: &str| matches!(event, "push" | "change");
-    run_rounds(&at, "branches", EVERY, wakes, |project| watch(&at, project)).await
+    run_rounds(&at, "branches", every(at.look_every), wakes, |project| {
+        watch(&at, project)
+    })
+    .await
 }
 
 async fn watch(at: &Surroundings, project: Project) -> Result<(), Trouble> {

@@ -6,7 +6,7 @@ use crate::domain::gate::{Finding, Gate, Strength};
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::project::Project;
 use crate::domain::state::Read;
-use crate::effects::{Surroundings, Trouble};
+use crate::effects::{Connected, Surroundings, Trouble};
 use crate::forge::{Identity, Inspected, hook_url};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -152,7 +152,7 @@ async fn inspect(
         let snapshot = at.store.read()?;
         at.connected(&project.id, &snapshot)?
     };
-    let Some(connected) = connected else {
+    let Some(connected) = connected.map(Connected::in_background) else {
         return Ok(None);
     };
     let hook_url = hook_url(&at.public_url, &connected.integration);

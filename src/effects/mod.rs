@@ -31,6 +31,7 @@ use crate::forge::{Forge, Forges, token_name};
 use crate::store;
 use crate::store::{Snapshot, Store};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What every follower works with.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub forges: Arc<Forges>,
     pub public_url: String,
+    /// How often the forges are looked at anew, whatever webhooks tell.
+    pub look_every: Duration,
 }
 
 impl Surroundings {
@@ -71,6 +74,16 @@ struct Connected {
     project: Project,
     integration: Integration,
     forge: Forge,
+}
+
+impl Connected {
+    /// For reading that gives way to decisions when the forge's rate limit is nearly used up.
+    fn in_background(self) -> Self {
+        Connected {
+            forge: self.forge.in_background(),
+            ..self
+        }
+    }
 }
 
 /// Why a follower could not do its work now.

@@ -10,7 +10,7 @@ use crate::domain::request::{Change, ConfirmedStatus, GateState, Request, Status
 use crate::domain::state::{Read, Table, decode};
 use crate::domain::time::Time;
 use crate::effects::pace::Pace;
-use crate::effects::rounds::run_rounds;
+use crate::effects::rounds::{every, run_rounds};
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::store::Snapshot;
 use futures_util::StreamExt;
@@ -19,8 +19,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-/// Somebody else's status is found within a minute, webhooks or not.
-const EVERY: Duration = Duration::from_secs(40);
 /// The forge's clock may be behind ours, and its list a little late.
 const MARGIN_SECONDS: i64 = 120;
 /// After a start, so far back: as long as the appliance can have been away unnoticed.
@@ -52,17 +50,23 @@ async fn watch(at: &Surroundings, seen: &Seen) -> Result<(), Trouble> {
     let wakes = |event: &str| matches!(event, "pipeline" | "job");
     let since: RefCell<HashMap<ProjectId, Time>> = RefCell::default();
     let since = &since;
-    run_rounds(at, "statuses", EVERY, wakes, |project| async move {
-        let now = at.clock.now();
-        let last = since.borrow().get(&project.id).copied();
-        let from = match last {
-            Some(last) => Time(last.0 - MARGIN_SECONDS * 1000),
-            None => Time(now.0 - FIRST_SECONDS * 1000),
-        };
-        look(at, seen, &project, from).await?;
-        since.borrow_mut().insert(project.id, now);
-        Ok(())
-    })
+    run_rounds(
+        at,
+        "statuses",
+        every(at.look_every),
+        wakes,
+        |project| async move {
+            let now = at.clock.now();
+            let last = since.borrow().get(&project.id).copied();
+            let from = match last {
+                Some(last) => Time(last.0 - MARGIN_SECONDS * 1000),
+                None => Time(now.0 - FIRST_SECONDS * 1000),
+            };
+            look(at, seen, &project, from).await?;
+            since.borrow_mut().insert(project.id, now);
+            Ok(())
+        },
+    )
     .await
 }
 

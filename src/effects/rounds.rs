@@ -22,6 +22,12 @@ const AT_ONCE: usize = 8;
 /// Longest time one project may take.
 const ONE_MAX: Duration = Duration::from_secs(45);
 
+/// The time between two looks at what costs a call for each project: less often than the list of open changes, which one
+/// call tells for many, and often enough that whatever happens is found within a minute by the usual setting.
+pub(super) fn every(look_every: Duration) -> Duration {
+    look_every * 8 / 5
+}
+
 /// Looks at projects, for ever; at all of them at once after a start, since anything may have happened meanwhile.
 ///
 /// `every`: the time between two looks at a project. `wakes`: whether a webhook's event word is reason to look now.

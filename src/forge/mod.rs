@@ -2,6 +2,7 @@
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
 pub mod gitlab;
+mod hold;
 mod registry;
 
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
@@ -49,6 +50,21 @@ pub fn connect(connection: &Connection, token: Secret, allow_http: &[String]) ->
 }
 
 impl Forge {
+    /// The same connection for background reading, which makes room for decisions when the forge's rate limit is nearly
+    /// used up: reading a change, a list, or settings is then refused with the wait that is left.
+    pub fn in_background(&self) -> Forge {
+        match self {
+            Forge::GitLab(it) => Forge::GitLab(it.in_background()),
+        }
+    }
+
+    /// Keeps the waits that `before`, the same forge under another token, was asked for.
+    fn heir_of(self, before: &Forge) -> Forge {
+        match (self, before) {
+            (Forge::GitLab(it), Forge::GitLab(before)) => Forge::GitLab(it.heir_of(before)),
+        }
+    }
+
     /// Who the token is, what it may do and what it talks to.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::domain::policy::{
     Asked, BindBase, ControlFiles, Document, Evaluation, NamePattern, Outcome, ProjectDefaults, Question,
     evaluate,
 };
-use crate::domain::project::{Integration, Project};
+use crate::domain::project::{Integration, Project, Stranger, forge_project_row, gated_project};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{
     Change, ChangeKey, ConfirmedStatus, GateState, Involvement, Kind, Opening, Request, Requester, Status,
@@ -25,12 +25,16 @@ use crate::domain::text::visible;
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
 
+/// A webhook about a project that is not gated is recorded again after this long, in seconds.
+const STRANGER_SECONDS: u64 = 24 * 3_600;
+
 pub(super) fn receive_hook(
     integration: IntegrationId,
     delivery: String,
     event: String,
     forge_project_id: String,
     number: Option<u64>,
+    now: Time,
     state: &impl Read,
 ) -> Decided {
     match state.get::<Integration>(integration.as_str())? {
@@ -44,16 +48,18 @@ pub(super) fn receive_hook(
     {
         return Ok(Plan::nothing());
     }
-    let project = state.all::<Project>()?.into_iter().find(|it| {
-        !it.removed && it.integration == integration && it.settings.forge_project_id == forge_project_id
-    });
-    let change = match (project, number) {
-        (Some(project), Some(number)) => Some(ChangeKey {
-            project: project.id,
-            number,
-        }),
-        _ => None,
-    };
+    let project = gated_project(&integration, &forge_project_id, state)?;
+    if project.is_none() {
+        // That somebody's webhook leads here is worth an entry; that it goes on doing so is not.
+        let row = forge_project_row(&integration, &forge_project_id);
+        let known: Option<Stranger> = state.get(&row)?;
+        if known.is_some_and(|it| now < it.at.plus_seconds(STRANGER_SECONDS)) {
+            return Ok(Plan::nothing());
+        }
+    }
+    let change = project
+        .zip(number)
+        .map(|(project, number)| ChangeKey { project, number });
     Ok(Plan::done(vec![Step::event(Event::HookReceived {
         integration,
         delivery,

@@ -236,7 +236,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             event,
             forge_project_id,
             number,
-        } => changes::receive_hook(integration, delivery, event, forge_project_id, number, state),
+        } => changes::receive_hook(integration, delivery, event, forge_project_id, number, now, state),
         Command::HintChange { change } => Ok(Plan::done(vec![Step::Hint(change)])),
         Command::ForgetHint { change, hint, reason } => changes::forget_hint(change, hint, reason, state),
         Command::ObserveChange {

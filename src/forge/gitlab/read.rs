@@ -36,6 +36,8 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Calls that reading a change usually takes: itself before and after, its files, its commits, who pushed.
+const CHANGE_CALLS: u32 = 5;
 /// Attempts to see a change that stands still while it is read.
 const TRIES: u32 = 3;
 /// Time for reading one change, all attempts together.
@@ -530,6 +532,7 @@ impl GitLab {
         forge_project_id: &str,
         number: u64,
     ) -> Result<ChangeFacts, Error> {
+        self.begin(CHANGE_CALLS)?;
         match tokio::time::timeout(WHOLE_CHANGE, self.read_change(project, forge_project_id, number)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Timeout {
