@@ -14,7 +14,6 @@ use crate::effects::rounds::{every, run_rounds};
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::forge::LandingAsked;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// A merge may be recorded by the forge a little before the branch moves: so much earlier is looked for merged changes.
 const MARGIN_SECONDS: i64 = 3600;

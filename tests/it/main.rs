@@ -10,6 +10,7 @@ mod bad_input;
 mod browser;
 mod bypass;
 mod ceremonies;
+mod chaos;
 mod crash;
 mod fake_gitlab;
 mod fake_gitlab_gates;
