@@ -559,7 +559,8 @@ pub fn wanted_status(
         Some(key) => state.get(&change_row(&key))?,
         None => None,
     };
-    let merged = change.as_ref().is_some_and(|it| it.merged);
+    // Merged with another head, it leaves this one as superseded as a push does.
+    let merged = change.as_ref().is_some_and(|it| it.merged && it.head == key.head);
     let may_be_green = in_doubt || last.is_some_and(|it| it.state == GateState::Success);
     Ok((may_be_green && !merged).then(|| superseded(request, change)))
 }

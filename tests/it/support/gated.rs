@@ -175,19 +175,25 @@ impl Gated {
                 .to_owned();
             let page = ask()?;
             let mut seen = Vec::new();
+            let mut asked = false;
             let all = page["items"]
                 .as_array()
                 .ok_or_else(|| format!("no list: {page}"))?;
-            for it in all.iter().filter(|it| is_of(it, sha, &target)) {
+            // Newest first: what a merge request asked before it was pushed to or retargeted is over.
+            for it in all {
                 let change = &it["subject"]["change"];
-                if !seen.contains(&change) {
-                    seen.push(change);
+                if seen.contains(&change) {
+                    continue;
+                }
+                seen.push(change);
+                if is_of(it, sha, &target) {
+                    asked = true;
                     if it["status"] != "approved" && it["status"] != "skipped" {
                         return Err(format!("{change} is {}", it["status"]));
                     }
                 }
             }
-            if seen.is_empty() {
+            if !asked {
                 Err("nobody asked for it".to_owned())
             } else {
                 Ok(())

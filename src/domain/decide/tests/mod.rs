@@ -422,6 +422,35 @@ fn world_with(quorum: u32, approvers: u8, link_author: bool) -> (World, ProjectI
 }
 
 #[test]
+fn a_change_merged_with_another_head_does_not_keep_the_older_one_green() {
+    let (mut world, project) = world(1, 2);
+    let (first, second) = ("1".repeat(40), "2".repeat(40));
+    world.observe(facts(&project, &first, MAIN));
+    let id = world.current(&project).unwrap();
+    world.decision(&id, 2, Answer::Approve).unwrap();
+    let status = StatusKey {
+        project: project.clone(),
+        head: first,
+        target: MAIN.into(),
+    };
+    world
+        .give(Command::ConfirmStatus {
+            status: status.clone(),
+            state: GateState::Success,
+            description: String::new(),
+            request: Some(id),
+            refused: None,
+        })
+        .unwrap();
+    world.observe(facts(&project, &second, MAIN));
+    let mut merged = facts(&project, &second, MAIN);
+    merged.state = ChangeState::Merged;
+    world.observe(merged);
+    let wanted = crate::domain::decide::wanted_status(&status, false, &world).unwrap();
+    assert_eq!(wanted.map(|it| it.state), Some(GateState::Pending));
+}
+
+#[test]
 fn a_new_head_voids_what_was_approved_and_the_old_head_does_not_revive() {
     let (mut world, project) = world(1, 2);
     world.observe(facts(&project, &"1".repeat(40), MAIN));
