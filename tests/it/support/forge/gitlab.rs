@@ -6,10 +6,12 @@ pub mod api;
 pub mod changes;
 pub mod faults;
 pub mod history;
+pub mod hook_api;
 pub mod hooks;
 pub mod merging;
 mod payloads;
 pub mod pipelines;
+pub mod protections;
 pub mod repository;
 mod server;
 mod shapes;
@@ -323,14 +325,18 @@ impl FakeGitLab {
     /// Protects a branch or wildcard: push and merge levels (0: no one), and users who may merge besides.
     pub fn protect(&self, project: u64, name: &str, push_level: u64, merge_level: u64, merge_users: &[u64]) {
         self.change_state(|state| {
+            let push = state.access_to(Some(push_level), &[]);
+            // A rule that names users and no role has no role entry.
+            let role = Some(merge_level).filter(|level| *level > 0 || merge_users.is_empty());
+            let merge = state.access_to(role, merge_users);
             let rule = Protection {
                 id: state.fresh_id(),
                 name: name.to_owned(),
-                push_level,
-                merge_level,
-                push_users: Vec::new(),
-                merge_users: merge_users.to_vec(),
+                push,
+                merge,
+                unprotect: Vec::new(),
                 allow_force_push: false,
+                code_owners: false,
             };
             let rules = &mut state.project_mut(project).protections;
             rules.retain(|old| old.name != name);
@@ -686,7 +692,7 @@ impl FakeGitLab {
     /// A project hook for pushes, merge requests and pipelines; `signing` is `whsec_` and the base64 of 32 bytes.
     pub fn register_hook(&self, project: u64, url: &str, token: Option<&str>, signing: Option<&str>) -> u64 {
         self.change_state(|state| {
-            let mut hook = api::new_hook(state, url);
+            let mut hook = hook_api::new_hook(state, url);
             hook.token = token.map(str::to_owned);
             hook.signing_token = signing.map(str::to_owned);
             let kinds = ["push_events", "merge_requests_events", "pipeline_events"];
@@ -933,13 +939,17 @@ impl Shared {
             };
         };
         request.path = path;
-        let (outgoing, successes) = self.change(|state| {
+        let (mut outgoing, successes, awaited) = self.change(|state| {
+            state.awaited = None;
             let trouble = note_arrival(state, &request);
             let outgoing = meet(state, &request, trouble);
             let own = successes_of_appliance(state, &request);
             state.calls.last_mut().expect("just noted").status = Some(outgoing.reply.status);
-            (outgoing, own)
+            (outgoing, own, state.awaited.take())
         });
+        if let Some(delivery) = awaited.filter(|_| outgoing.reply.status == 201) {
+            outgoing.reply = self.after_delivery(delivery, outgoing.reply);
+        }
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (project, sha, name) in successes {
             if let Some(Err(why)) = check.as_ref().map(|check| check(project, &sha, &name)) {
@@ -948,6 +958,40 @@ impl Shared {
             }
         }
         outgoing
+    }
+}
+
+impl Shared {
+    /// GitLab answers a test and a resend only when the receiver has: by then its answer decides.
+    fn after_delivery(&self, delivery: u64, reply: Reply) -> Reply {
+        const LIMIT: Duration = Duration::from_secs(12);
+        let begun = Instant::now();
+        let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = || {
+            self.read(|state| {
+                let on_its_way = state.in_flight > 0;
+                let attempts = state.deliveries.get(&delivery).map(|d| d.attempts.clone());
+                (on_its_way, attempts.unwrap_or_default())
+            })
+        };
+        let (mut busy, mut attempts) = newest();
+        while busy && begun.elapsed() < LIMIT {
+            let waited = self.ticked.wait_timeout(ticks, Duration::from_millis(20));
+            ticks = waited.unwrap_or_else(PoisonError::into_inner).0;
+            (busy, attempts) = newest();
+        }
+        drop(ticks);
+        let status = attempts.last().and_then(|attempt| attempt.status);
+        let resent = String::from_utf8_lossy(&reply.body).contains("response_status");
+        match status {
+            Some(code) if resent => Reply::json(201, &json!({"response_status": code})),
+            Some(200..300) => reply,
+            _ if resent => Reply::json(201, &json!({"response_status": "internal error"})),
+            other => Reply::message(
+                422,
+                &other.map_or("internal error".to_owned(), |code| code.to_string()),
+            ),
+        }
     }
 }
 

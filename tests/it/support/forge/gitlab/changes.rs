@@ -583,7 +583,7 @@ impl State {
             .hooks
             .iter()
             .filter(|hook| hook.events.contains(kind));
-        let hooks: Vec<(u64, bool)> = hooks.map(|h| (h.id, h.alert_status == "executable")).collect();
+        let hooks: Vec<(u64, bool)> = hooks.map(|h| (h.id, h.status() == "executable")).collect();
         for (hook, executable) in hooks {
             let fate = match self.hook_mode {
                 HookMode::On if executable => Fate::Sent,
