@@ -9,8 +9,10 @@ use serde_json::json;
 
 use crate::support::forge::gitlab::approvals;
 use crate::support::forge::gitlab::checks;
+use crate::support::forge::gitlab::deployments;
 use crate::support::forge::gitlab::history;
 use crate::support::forge::gitlab::hook_api;
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::merging::Unmerged;
 use crate::support::forge::gitlab::pipelines;
@@ -303,11 +305,10 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ["approval_rules", rest @ ..] => approvals::rules_route(state, call, rest),
         ["approvals"] => approvals::settings_route(state, call),
         ["external_status_checks", rest @ ..] => checks::route(state, call, rest),
-        ["protected_environments", ..] => {
-            call.project_as(state, REPORTER)?;
-            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-            Err(Reply::error(404, "404 Not Found"))
-        }
+        ["protected_environments", rest @ ..] => deployments::protected(state, call, rest),
+        ["environments", rest @ ..] => deployments::environments(state, call, rest),
+        ["deployments", rest @ ..] => deployments::route(state, call, rest),
+        ["jobs", rest @ ..] => jobs::route(state, call, rest),
         [] => Err(method_not_allowed()),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
