@@ -12,7 +12,7 @@ use crate::support::forge::gitlab::api::Reply;
 use crate::support::forge::gitlab::api::int;
 use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
-use crate::support::forge::gitlab::api::page_without_totals;
+use crate::support::forge::gitlab::api::page_uncounted;
 use crate::support::forge::gitlab::payloads;
 use crate::support::forge::gitlab::shapes;
 use crate::support::forge::gitlab::state::DEVELOPER;
@@ -163,7 +163,7 @@ pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             let jobs = state.project(project).jobs.iter().rev();
             let found = jobs.filter(|job| wanted.is_empty() || wanted.contains(&job.status));
             let list = found.map(|job| shown(state, project, job)).collect();
-            page_without_totals(state, call.request, &call.params, list)
+            page_uncounted(state, call.request, &call.params, list)
         });
     };
     let id = int(id, "job_id")?;
