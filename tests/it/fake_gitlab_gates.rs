@@ -412,6 +412,13 @@ fn manual_jobs_are_played_by_who_may_reach_the_branch() {
         }
     }
     assert_eq!(deployed, [json!("running"), json!("success")]);
+    let again = format!("jobs/{}/retry", jobs[1]);
+    assert_eq!(ann.post(&again, json!({})).status, 403);
+    let anew = bot.post(&again, json!({}));
+    assert_eq!((anew.status, &anew.json()["status"]), (201, &json!("pending")));
+    assert_eq!(bot.post(&again, json!({})).status, 403, "once only");
+    s.gitlab
+        .set_job(P, anew.json()["id"].as_u64().unwrap(), "success");
     assert_eq!(
         bot.see(&format!("pipelines/{pipeline}")).json()["status"],
         "success"

@@ -115,6 +115,8 @@ pub struct Job {
     /// Who made the pipeline; after `play`, who played.
     pub user: u64,
     pub environment: Option<JobEnvironment>,
+    /// A newer job stands in its place, and it counts no more.
+    pub retried: bool,
     /// What was given when it was played.
     pub variables: Vec<(String, String)>,
     pub created_at: Timestamp,
@@ -138,12 +140,13 @@ fn scope(call: &Call) -> Result<Vec<String>, Reply> {
 /// `/projects/:id/pipelines/:id/jobs`.
 pub fn of_pipeline(state: &State, call: &Call, project: u64, pipeline: u64) -> Answer {
     let wanted = scope(call)?;
+    let all = call.params.flag("include_retried")?.unwrap_or(false);
     let jobs = state
         .project(project)
         .jobs
         .iter()
         .rev()
-        .filter(|job| job.pipeline == pipeline);
+        .filter(|job| job.pipeline == pipeline && (all || !job.retried));
     let found = jobs.filter(|job| wanted.is_empty() || wanted.contains(&job.status));
     page(
         state,
@@ -177,6 +180,7 @@ pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
     match rest {
         [] => only(method, "GET").map(|()| Reply::json(200, &shown(state, project, &job))),
         ["play"] => only(method, "POST").and_then(|()| play(state, call, project, &job)),
+        ["retry"] => only(method, "POST").and_then(|()| retry(state, call, project, &job)),
         ["cancel"] => only(method, "POST").and_then(|()| cancel(state, call, project, &job)),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
@@ -217,6 +221,37 @@ fn variables(call: &Call) -> Result<Vec<(String, String)>, Reply> {
         ))
     };
     given.iter().map(one).collect()
+}
+
+/// A new job in the place of one that has ended: it starts at once, unless its environment asks for approvals again.
+fn retry(state: &mut State, call: &Call, project: u64, job: &Job) -> Answer {
+    if !state.may_run(project, job, call.user) {
+        return Err(Reply::message(403, "403 Forbidden"));
+    }
+    if !matches!(job.status.as_str(), "success" | "failed" | "canceled") || job.retried {
+        return Err(Reply::message(403, "403 Forbidden - Job is not retryable"));
+    }
+    state.job_mut(project, job.id).retried = true;
+    let id = state.fresh_id();
+    let new = Job {
+        id,
+        status: "created".to_owned(),
+        failure: None,
+        user: call.user,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+        ..job.clone()
+    };
+    state.project_mut(project).jobs.push(new);
+    state.prepare_deployment(project, id, call.user);
+    let next = if state.waits_for_approval(project, id) {
+        "manual"
+    } else {
+        "pending"
+    };
+    state.set_job(project, id, next, None);
+    Ok(Reply::json(201, &shown(state, project, state.job(project, id))))
 }
 
 /// What has ended already stays as it is, and the answer is the same.
@@ -383,6 +418,7 @@ impl FakeGitLab {
                     allow_failure: new.allow_failure,
                     user,
                     environment: new.environment.clone(),
+                    retried: false,
                     variables: Vec::new(),
                     created_at: now,
                     started_at: None,

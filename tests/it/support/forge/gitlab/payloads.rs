@@ -255,7 +255,10 @@ pub fn pipeline_hook(state: &State, project: u64, pipeline: u64, user: u64) -> V
         pipeline.status.as_str(),
         "created" | "pending" | "running" | "manual"
     );
-    let jobs = record.jobs.iter().filter(|job| job.pipeline == pipeline.id);
+    let jobs = record
+        .jobs
+        .iter()
+        .filter(|job| job.pipeline == pipeline.id && !job.retried);
     let builds: Vec<Value> = jobs.map(|job| jobs::build(state, job)).collect();
     let change = record.merge_requests.values().find(|m| {
         m.state == "opened"

@@ -570,7 +570,10 @@ impl State {
             .statuses
             .iter()
             .filter(|s| s.pipeline == pipeline && !s.retried);
-        let jobs = project.jobs.iter().filter(|job| job.pipeline == pipeline);
+        let jobs = project
+            .jobs
+            .iter()
+            .filter(|job| job.pipeline == pipeline && !job.retried);
         // A job whose failure is allowed holds nothing up while nobody plays it, and its failure counts as success.
         let of_jobs = jobs.map(|job| match (job.status.as_str(), job.allow_failure) {
             ("manual", true) => "skipped",
