@@ -80,6 +80,8 @@ pub(super) async fn keep_right<L: Latest>(at: Surroundings) -> Result<(), Troubl
     // What was sent and not confirmed: the forge may show it or not. After a start that holds for all that the cursor
     // has not passed.
     let mut in_doubt: HashSet<L::Key> = HashSet::new();
+    // What came to be in doubt while a call was on its way: that call does not settle it.
+    let mut in_doubt_since: HashSet<L::Key> = HashSet::new();
     let mut next = at.store.read()?.cursor(L::FOLLOWER)?;
     let mut saved = next;
     follow::<L>(&at, &mut next, &mut dirty)?;
@@ -89,6 +91,9 @@ pub(super) async fn keep_right<L: Latest>(at: Surroundings) -> Result<(), Troubl
             // Something new about it: a red state must not wait out the back-off of an older green one.
             pace.done(&touched.key);
             if touched.in_doubt {
+                if busy.contains(&touched.key) {
+                    in_doubt_since.insert(touched.key.clone());
+                }
                 in_doubt.insert(touched.key);
             }
         }
@@ -130,9 +135,11 @@ pub(super) async fn keep_right<L: Latest>(at: Surroundings) -> Result<(), Troubl
                 match result {
                     Ok(Settled::Right) => {
                         pace.done(&key);
-                        // Touched again meanwhile, it is looked at again, and is in doubt if that says so.
-                        if dirty.get(&key) == Some(&seen) {
+                        if !in_doubt_since.remove(&key) {
                             in_doubt.remove(&key);
+                        }
+                        // Touched again meanwhile, it is looked at again.
+                        if dirty.get(&key) == Some(&seen) {
                             dirty.remove(&key);
                         }
                     }

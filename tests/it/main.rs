@@ -20,6 +20,7 @@ mod flow_gitlab;
 mod flow_pipeline;
 mod gate;
 mod governance;
+mod locks;
 mod policies;
 mod policy_pages;
 mod proofs;

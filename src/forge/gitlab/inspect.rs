@@ -113,6 +113,8 @@ struct ApprovalSettings {
     reset_approvals_on_push: bool,
     #[serde(default)]
     disable_overriding_approvers_per_merge_request: bool,
+    #[serde(default)]
+    merge_requests_disable_committers_approval: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -308,6 +310,13 @@ impl GitLab {
                 "approvals_overridden",
                 "Whoever opens a merge request may change its approval rules: \"Prevent editing approval rules in merge \
                  requests\" is off.",
+            ),
+            (
+                !settings.merge_requests_disable_committers_approval,
+                "approval_void",
+                "A commit that names this server's account as its committer takes away the one who may approve, and GitLab \
+                 calls a rule that nobody may fill fulfilled: switch off \"Prevent approvals by users who add commits\". \
+                 This server keeps committers from approving by itself.",
             ),
             (
                 // GitLab closed the gap of some seconds between a push and the end of its approvals in 16.0 (issue 383776).
