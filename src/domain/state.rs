@@ -28,6 +28,10 @@ pub enum Table {
     Exceptions,
     /// Project → how strong its gate was found to be.
     Gates,
+    /// Project → what was changed on its forge, and can be undone.
+    Provisionings,
+    /// Project → the newest trial of its gate.
+    Trials,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -72,6 +76,8 @@ impl Table {
         Table::Delegations,
         Table::Exceptions,
         Table::Gates,
+        Table::Provisionings,
+        Table::Trials,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -104,6 +110,8 @@ impl Table {
             Table::Delegations => "delegations",
             Table::Exceptions => "exceptions",
             Table::Gates => "gates",
+            Table::Provisionings => "provisionings",
+            Table::Trials => "trials",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",
