@@ -2,14 +2,17 @@
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
 pub mod gitlab;
+mod provision;
 mod registry;
 
+pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
+use crate::domain::provision::Alteration;
 use crate::domain::project::{ForgeKind, Integration, ProjectSettings};
 use crate::domain::request::GateState;
 use crate::outbound::Error;
@@ -106,6 +109,48 @@ impl Forge {
     pub async fn inspect(&self, project: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         match self {
             Forge::GitLab(it) => it.inspect(project).await,
+        }
+    }
+
+    /// What setting a gate up would change. Changes nothing.
+    ///
+    /// # Errors
+    /// Any [`Error`] if the repository or our account can't be read.
+    pub async fn provision_plan(&self, wanted: &Wanted<'_>) -> Result<ProvisionPlan, Error> {
+        match self {
+            Forge::GitLab(it) => it.provision_plan(wanted).await,
+        }
+    }
+
+    /// Makes one change of a confirmed plan, if what it changes is still as the plan found it. The answer is the change as
+    /// it was made, with the numbers of what is new, and what else there is to say.
+    ///
+    /// # Errors
+    /// A sentence for the admin, with the forge's words.
+    pub async fn alter(
+        &self,
+        forge_project_id: &str,
+        change: &Alteration,
+        secret: &HookSecret,
+    ) -> Result<(Alteration, String), String> {
+        match self {
+            Forge::GitLab(it) => it.alter(forge_project_id, change, secret).await,
+        }
+    }
+
+    /// Puts one change back, unless somebody has changed the same since. `certain`: it is known to have been made whole.
+    ///
+    /// # Errors
+    /// A sentence for the admin, with the forge's words.
+    pub async fn restore(
+        &self,
+        forge_project_id: &str,
+        change: &Alteration,
+        certain: bool,
+        secret: &HookSecret,
+    ) -> Result<Restored, String> {
+        match self {
+            Forge::GitLab(it) => it.restore(forge_project_id, change, certain, secret).await,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::web::api::{
     api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
-    hooks, integrations, journal, local, me, people, policies, policy_versions, session, well_known,
+    hooks, integrations, journal, local, me, people, policies, policy_versions,
+    provisioning, session, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -232,6 +233,17 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         (
             "/api/v1/integrations/{id}/projects/{pid}/check",
             vec![post(integrations::check_gate)],
+        ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/provisioning",
+            vec![
+                get(provisioning::get_plan),
+                post(provisioning::set_up),
+            ],
+        ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/provisioning/undo",
+            vec![post(provisioning::undo)],
         ),
         ("/api/v1/policies", vec![get(policies::list_policies)]),
         ("/api/v1/policies/validate", vec![post(policies::validate_policy)]),

@@ -3,6 +3,8 @@
 
 mod inspect;
 mod merge;
+mod plan;
+mod provision;
 mod read;
 mod status;
 pub mod webhook;

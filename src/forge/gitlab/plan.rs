@@ -275,10 +275,8 @@ impl GitLab {
         for (name, value, words) in wanted {
             // What this GitLab does not tell of, it does not have.
             let told = now[name].as_bool();
-            if told.is_none() && (now.is_object() || !name.starts_with("reset")) && cannot.is_none() && readable {
-                continue;
-            }
-            if told == Some(value) {
+            let unknown = !now.is_object() && !name.starts_with("require_");
+            if told == Some(value) || (told.is_none() && !unknown) {
                 continue;
             }
             was.insert(name.to_owned(), json!(told.unwrap_or(!value)));
@@ -520,10 +518,11 @@ impl Draft<'_> {
                     self.step(change, "not protected".into(), words_of(&will), None, &click);
                 }
             }
-            for rule in rules
+            let opening: Vec<&Rule> = rules
                 .iter()
                 .filter(|it| it.name != *pattern && overlaps(&it.name, pattern) && !self.holds(it))
-            {
+                .collect();
+            for rule in opening {
                 let inside = NamePattern::new(pattern).is_ok() && covers(pattern, &rule.name);
                 if self.is_planned(&rule.name) || self.of.branch_patterns.contains(&rule.name) {
                     continue;

@@ -18,6 +18,7 @@ pub mod me;
 pub mod people;
 pub mod policies;
 pub mod policy_versions;
+pub mod provisioning;
 pub mod session;
 pub mod well_known;
 
