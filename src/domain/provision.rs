@@ -182,9 +182,9 @@ pub struct Attempt {
 pub struct Seen {
     /// The forge calls the waiting change ready to be merged by whoever may merge.
     pub open_while_waiting: Option<bool>,
-    /// The Developer's token may merge into the gated branch.
+    /// The other account's token may merge into the gated branch.
     pub developer_merges: Option<bool>,
-    /// The forge took a green status of our name from the Developer's token.
+    /// The forge took a green status of our name from that token.
     pub developer_posts: Option<bool>,
     /// With that status the forge calls the change ready to be merged.
     pub open_by_forgery: Option<bool>,
@@ -208,16 +208,16 @@ impl Seen {
             add(
                 "trial_developer_merges",
                 Strength::Soft,
-                "Tried: a Developer's token may merge into a gated branch. Take that away: \"Allowed to merge\" of the \
-                 protected branch.",
+                "Tried: the token of another account may merge into a gated branch. Take that away: \"Allowed to merge\" of \
+                 the protected branch.",
             );
         }
         if self.open_by_forgery == Some(true) && somebody {
             add(
                 "trial_forged_status",
                 Strength::Soft,
-                "Tried: a Developer posted a green status in this server's name, and the forge then offered the unapproved \
-                 change for merging.",
+                "Tried: another account posted a green status in this server's name, and the forge then offered the \
+                 unapproved change for merging.",
             );
         }
         found

@@ -6,6 +6,7 @@ use crate::domain::gate::{Finding, Gate, Strength};
 use crate::domain::ids::ProjectId;
 use crate::domain::project::Project;
 use crate::domain::state::Read;
+use crate::effects::unfinished::Unfinished;
 use crate::effects::{Surroundings, Trouble};
 use crate::forge::{Inspected, hook_url};
 use futures_util::StreamExt;
@@ -37,7 +38,9 @@ struct Looked {
 /// Looks at all projects, for ever; at once after a start, since anything may have happened meanwhile.
 pub async fn run_inspector(at: Surroundings) -> Result<(), Trouble> {
     let mut looked: HashMap<ProjectId, Looked> = HashMap::new();
+    let mut unfinished = Unfinished::from_before(&at).await;
     loop {
+        unfinished.clear_trials(&at).await;
         let due = match due(&at, &looked) {
             Ok(due) => due,
             Err(error) => {

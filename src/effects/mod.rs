@@ -7,6 +7,7 @@ mod merge;
 mod pace;
 mod reconcile;
 mod status;
+mod unfinished;
 
 pub use inspect::run_inspector;
 pub use intake::run_intake;

@@ -4,9 +4,11 @@
 pub mod gitlab;
 mod provision;
 mod registry;
+mod trial;
 
 pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
+pub use trial::{TrialWanted, Tried};
 
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
@@ -151,6 +153,24 @@ impl Forge {
     ) -> Result<Restored, String> {
         match self {
             Forge::GitLab(it) => it.restore(forge_project_id, change, certain, secret).await,
+        }
+    }
+
+    /// Tries a gate out with a throw-away change, and clears it away whatever comes of it. `other` is another account's
+    /// token, used for the trial alone. Never merges anything. Takes up to a few minutes.
+    pub async fn try_gate(&self, wanted: &TrialWanted<'_>, other: Option<Secret>) -> Tried {
+        match self {
+            Forge::GitLab(it) => it.try_gate(wanted, other).await,
+        }
+    }
+
+    /// Clears away what a trial has left. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// Any [`Error`]; then something may still be there.
+    pub async fn clear_trial(&self, forge_project_id: &str, branch: &str) -> Result<(), Error> {
+        match self {
+            Forge::GitLab(it) => it.clear_trial(forge_project_id, branch).await,
         }
     }
 

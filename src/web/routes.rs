@@ -3,7 +3,7 @@
 use crate::web::api::{
     api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
     hooks, integrations, journal, local, me, people, policies, policy_versions,
-    provisioning, session, well_known,
+    provisioning, session, trials, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -244,6 +244,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         (
             "/api/v1/integrations/{id}/projects/{pid}/provisioning/undo",
             vec![post(provisioning::undo)],
+        ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/trial",
+            vec![get(trials::get_trial), post(trials::try_gate)],
         ),
         ("/api/v1/policies", vec![get(policies::list_policies)]),
         ("/api/v1/policies/validate", vec![post(policies::validate_policy)]),

@@ -201,10 +201,7 @@ pub(super) fn is_on_trial(request: &Request, state: &impl Read) -> Result<bool, 
     let Some(key) = &request.change else {
         return Ok(false);
     };
-    let Some(trial) = state
-        .get::<Trial>(key.project.as_str())?
-        .filter(|it| it.to_clear)
-    else {
+    let Some(trial) = state.get::<Trial>(key.project.as_str())? else {
         return Ok(false);
     };
     let change: Option<Change> = state.get(&change_row(key))?;

@@ -7,6 +7,7 @@ mod plan;
 mod provision;
 mod read;
 mod status;
+mod trial;
 pub mod webhook;
 
 #[cfg(test)]

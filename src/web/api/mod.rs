@@ -20,6 +20,7 @@ pub mod policies;
 pub mod policy_versions;
 pub mod provisioning;
 pub mod session;
+pub mod trials;
 pub mod well_known;
 
 use crate::web::problem::Problem;
