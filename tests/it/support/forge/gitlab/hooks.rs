@@ -205,6 +205,7 @@ async fn send(client: &reqwest::Client, request: HookRequest) -> Attempt {
         Err(error) => (None, Some(error.to_string())),
     };
     Attempt {
+        log: 0,
         status,
         error,
         took: begun.elapsed(),
@@ -215,9 +216,11 @@ async fn send(client: &reqwest::Client, request: HookRequest) -> Attempt {
 /// Keeps the attempt, and GitLab's count of failures in a row (4 pause the hook, 40 end it, where the instance does that).
 fn record(state: &mut State, delivery: u64, attempt: Option<Attempt>) {
     state.in_flight -= 1;
-    let (Some(attempt), Some(record)) = (attempt, state.deliveries.get_mut(&delivery)) else {
+    let log = state.fresh_id();
+    let (Some(mut attempt), Some(record)) = (attempt, state.deliveries.get_mut(&delivery)) else {
         return;
     };
+    attempt.log = log;
     let good = attempt.status.is_some_and(|status| status < 400);
     record.attempts.push(attempt);
     let (project, hook) = (record.project, record.hook);
@@ -227,14 +230,27 @@ fn record(state: &mut State, delivery: u64, attempt: Option<Attempt>) {
         return;
     };
     hook.failures = if good { 0 } else { hook.failures + 1 };
-    if disable {
-        let status = match hook.failures {
-            0..4 => "executable",
-            4..40 => "temporarily_disabled",
-            _ => "disabled",
-        };
-        hook.alert_status = status.to_owned();
+    if good {
+        hook.alert_status = "executable".to_owned();
+        hook.disabled_until = None;
+    } else if disable {
+        judge(hook);
     }
+}
+
+/// Pauses a hook that fails again and again: a minute at first, twice as long each time, a day at most.
+fn judge(hook: &mut Hook) {
+    let (status, until) = match hook.failures {
+        0..4 => ("executable", None),
+        failures @ 4..40 => {
+            let minutes = 2_i64.saturating_pow(u32::try_from(failures - 4).unwrap_or(u32::MAX));
+            let pause = jiff::SignedDuration::from_mins(minutes.min(24 * 60));
+            ("temporarily_disabled", Some(Timestamp::now() + pause))
+        }
+        _ => ("disabled", None),
+    };
+    hook.alert_status = status.to_owned();
+    hook.disabled_until = until;
 }
 
 /// A random-looking version 4 UUID: unique, not secret.
