@@ -330,6 +330,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/proposals/{id}", vec![get(pages::show_proposal)]),
         ("/dashboard/integrations", vec![get(pages::show_integrations)]),
         ("/dashboard/integrations/gitlab", vec![get(pages::show_gitlab)]),
+        (
+            "/dashboard/integrations/gitlab/{pid}/gate",
+            vec![get(pages::show_gate)],
+        ),
         ("/dashboard/people", vec![get(pages::show_people)]),
         ("/dashboard/groups", vec![get(pages::show_groups)]),
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),
