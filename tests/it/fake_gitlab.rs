@@ -20,6 +20,7 @@ use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::GUEST;
 use crate::support::forge::gitlab::state::MAINTAINER;
+use crate::support::forge::gitlab::state::Tier;
 
 pub const P: u64 = 42;
 pub const SOON: Duration = Duration::from_secs(10);
@@ -697,6 +698,7 @@ fn conflicts_auto_merge_and_approvals() {
 #[test]
 fn a_push_takes_approvals_and_auto_merge_away() {
     let s = Scene::new();
+    s.gitlab.set_tier(Tier::Premium);
     s.gitlab.set(P, |settings| {
         settings.only_allow_merge_if_pipeline_succeeds = true
     });

@@ -3,7 +3,9 @@
 
 pub mod acts;
 pub mod api;
+pub mod approvals;
 pub mod changes;
+pub mod checks;
 pub mod faults;
 pub mod history;
 pub mod hook_api;
@@ -1122,6 +1124,8 @@ fn new_project(id: u64, path: &str) -> Project {
         tags: BTreeMap::new(),
         objects: BTreeSet::new(),
         protections: Vec::new(),
+        approval_rules: Vec::new(),
+        status_checks: Vec::new(),
         settings: Settings::default(),
         merge_requests: BTreeMap::new(),
         pipelines: Vec::new(),

@@ -7,6 +7,8 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::forge::gitlab::approvals;
+use crate::support::forge::gitlab::checks;
 use crate::support::forge::gitlab::history;
 use crate::support::forge::gitlab::hook_api;
 use crate::support::forge::gitlab::merging::MergeWish;
@@ -277,7 +279,7 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         }
         ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines::route(state, call, rest)),
         ["hooks", rest @ ..] => hook_api::route(state, call, rest),
-        ["events"] => only(method, "GET").and_then(|()| events(state, call)),
+        ["events"] => only(method, "GET").and_then(|()| history::events(state, call)),
         ["protected_branches", rest @ ..] => protections::route(state, call, rest),
         ["members", "all"] => only(method, "GET").and_then(|()| {
             let project = call.project_as(state, REPORTER)?;
@@ -298,15 +300,12 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             body["expires_at"] = Value::Null;
             Ok(Reply::json(200, &body))
         }),
-        ["approval_rules", ..] | ["approvals", ..] | ["protected_environments", ..] => {
+        ["approval_rules", rest @ ..] => approvals::rules_route(state, call, rest),
+        ["approvals"] => approvals::settings_route(state, call),
+        ["external_status_checks", rest @ ..] => checks::route(state, call, rest),
+        ["protected_environments", ..] => {
             call.project_as(state, REPORTER)?;
             licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-            Err(Reply::error(404, "404 Not Found"))
-        }
-        ["external_status_checks", ..] => {
-            // The licence is looked at before the role.
-            call.project(state)?;
-            licensed(state, Tier::Ultimate, Reply::message(401, "401 Unauthorized"))?;
             Err(Reply::error(404, "404 Not Found"))
         }
         [] => Err(method_not_allowed()),
@@ -689,25 +688,13 @@ fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
                     .collect(),
             )
         }),
-        ["approvals"] => only(method, "GET").map(|()| Reply::json(200, &shapes::approvals(state, &change))),
         ["rebase"] => only(method, "PUT").and_then(|()| rebase(state, call, &change)),
         ["merge"] => only(method, "PUT").and_then(|()| merge(state, call, project, &change)),
-        ["approve"] => only(method, "POST").and_then(|()| approve(state, call, &change)),
-        ["unapprove"] => only(method, "POST").and_then(|()| {
-            if !change.approvals.iter().any(|(user, _)| *user == call.user) {
-                return Err(Reply::message(404, "404 Not Found"));
-            }
-            state
-                .change_mut(project, iid)
-                .approvals
-                .retain(|(user, _)| *user != call.user);
-            state.touch(project, iid);
-            state.raise_change(project, iid, "unapproved", call.user, None, json!({}));
-            Ok(Reply::json(
-                201,
-                &shapes::approvals(state, state.change(project, iid)),
-            ))
-        }),
+        [
+            act @ ("approvals" | "approval_state" | "approval_rules" | "approve" | "unapprove"
+            | "reset_approvals"),
+        ] => approvals::change_route(state, call, &change, act),
+        ["status_checks" | "status_check_responses", ..] => checks::change_route(state, call, &change, rest),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
 }
@@ -973,57 +960,6 @@ pub fn check_sha(params: &Params, change: &MergeRequest) -> Result<(), Reply> {
         )),
         _ => Ok(()),
     }
-}
-
-fn approve(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
-    let (project, iid) = (change.project, change.iid);
-    let settings = &state.project(project).settings;
-    let own = change.author == call.user && !settings.merge_requests_author_approval;
-    let twice = change.approvals.iter().any(|(user, _)| *user == call.user);
-    if state.level(project, call.user) < DEVELOPER {
-        return Err(Reply::message(401, "401 Unauthorized"));
-    }
-    check_sha(&call.params, change)?;
-    if own || twice || change.state != "opened" {
-        return Err(Reply::message(401, "401 Unauthorized"));
-    }
-    state
-        .change_mut(project, iid)
-        .approvals
-        .push((call.user, Timestamp::now()));
-    state.touch(project, iid);
-    let action = if state.approved(project, iid) {
-        "approved"
-    } else {
-        "approval"
-    };
-    state.raise_change(project, iid, action, call.user, None, json!({}));
-    state.run_auto_merges();
-    Ok(Reply::json(
-        201,
-        &shapes::approvals(state, state.change(project, iid)),
-    ))
-}
-
-fn events(state: &State, call: &Call) -> Answer {
-    let action = call.params.text("action");
-    let (after, before) = (call.params.date("after")?, call.params.date("before")?);
-    let sort = call.params.choice("sort", &["asc", "desc"])?;
-    let project = call.project_as(state, REPORTER)?;
-    let day = jiff::SignedDuration::from_hours(24);
-    // `after` and `before` are days, and themselves left out.
-    let within = |at: Timestamp| after.is_none_or(|d| at >= d + day) && before.is_none_or(|d| at < d);
-    let wanted = action.is_none_or(|action| action == "pushed");
-    let all = state
-        .project(project)
-        .pushes
-        .iter()
-        .filter(|push| wanted && within(push.at));
-    let mut list: Vec<Value> = all.map(|push| shapes::push_event(state, project, push)).collect();
-    if sort.as_deref() != Some("asc") {
-        list.reverse();
-    }
-    page(state, call.request, &call.params, list)
 }
 
 mod percent {

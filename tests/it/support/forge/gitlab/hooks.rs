@@ -20,6 +20,7 @@ use sha2::Sha256;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::support::forge::gitlab::Shared;
+use crate::support::forge::gitlab::checks::StatusCheck;
 use crate::support::forge::gitlab::state::Attempt;
 use crate::support::forge::gitlab::state::Hook;
 use crate::support::forge::gitlab::state::State;
@@ -84,8 +85,16 @@ pub fn sign(signing_token: &str, id: &str, timestamp: i64, body: &[u8]) -> Strin
 /// The request of a recorded delivery, signed for the given time.
 pub fn request(state: &State, delivery: u64, at: Timestamp) -> HookRequest {
     let delivery = state.deliveries.get(&delivery).expect("a recorded delivery");
-    let hooks = &state.project(delivery.project).hooks;
-    let hook = hooks
+    let record = state.project(delivery.project);
+    if let Some(check) = record
+        .status_checks
+        .iter()
+        .find(|check| check.id == delivery.hook)
+    {
+        return check_request(state, check, &delivery.body);
+    }
+    let hook = record
+        .hooks
         .iter()
         .find(|hook| hook.id == delivery.hook)
         .expect("the delivery's hook still exists");
@@ -98,6 +107,27 @@ pub fn request(state: &State, delivery: u64, at: Timestamp) -> HookRequest {
         &delivery.body,
         at,
     )
+}
+
+/// The call of an external status check: no token, no delivery id, no time; a hex HMAC of the body where there is a secret.
+fn check_request(state: &State, check: &StatusCheck, body: &str) -> HookRequest {
+    let mut headers = vec![
+        ("Content-Type".to_owned(), "application/json".to_owned()),
+        ("User-Agent".to_owned(), format!("GitLab/{}", state.version)),
+    ];
+    if let Some(secret) = &check.secret {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key");
+        mac.update(body.as_bytes());
+        headers.push((
+            "X-GitLab-Signature".to_owned(),
+            hex::encode(mac.finalize().into_bytes()),
+        ));
+    }
+    HookRequest {
+        url: check.url.clone(),
+        headers,
+        body: body.as_bytes().to_vec(),
+    }
 }
 
 /// A request to a hook with any event name and body, authentic in everything.
@@ -167,11 +197,14 @@ pub fn run(shared: &Arc<Shared>, mut errands: UnboundedReceiver<Errand>) {
                 Errand::Deliver(id) => {
                     let planned = shared.read(|state| {
                         let delivery = state.deliveries.get(&id)?;
-                        let hooks = &state.projects.get(&delivery.project)?.hooks;
-                        let verify = hooks
-                            .iter()
-                            .find(|hook| hook.id == delivery.hook)?
-                            .ssl_verification;
+                        let record = state.projects.get(&delivery.project)?;
+                        let hook = record.hooks.iter().find(|hook| hook.id == delivery.hook);
+                        let check = record.status_checks.iter().any(|check| check.id == delivery.hook);
+                        let verify = match hook {
+                            Some(hook) => hook.ssl_verification,
+                            None if check => true,
+                            None => return None,
+                        };
                         Some((request(state, id, Timestamp::now()), verify))
                     });
                     let attempt = match planned {

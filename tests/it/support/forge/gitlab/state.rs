@@ -9,6 +9,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::support::forge::gitlab::approvals::ApprovalRule;
+use crate::support::forge::gitlab::checks::CheckResponse;
+use crate::support::forge::gitlab::checks::StatusCheck;
 use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::Objects;
@@ -100,8 +103,12 @@ pub struct Settings {
     pub merge_method: String,
     /// `never`, `always`, `default_on` or `default_off`.
     pub squash_option: String,
+    /// This one and the next four are Premium.
     pub reset_approvals_on_push: bool,
     pub merge_requests_author_approval: bool,
+    pub merge_requests_disable_committers_approval: bool,
+    pub disable_overriding_approvers_per_merge_request: bool,
+    pub require_password_to_approve: bool,
     /// Approvals a merge needs; 0 on Free.
     pub approvals_required: usize,
     /// Whose approvals count; empty: anybody's.
@@ -118,7 +125,10 @@ impl Default for Settings {
             merge_method: "merge".to_owned(),
             squash_option: "default_off".to_owned(),
             reset_approvals_on_push: true,
-            merge_requests_author_approval: true,
+            merge_requests_author_approval: false,
+            merge_requests_disable_committers_approval: false,
+            disable_overriding_approvers_per_merge_request: false,
+            require_password_to_approve: false,
             approvals_required: 0,
             approvers: Vec::new(),
         }
@@ -138,6 +148,8 @@ pub struct Project {
     /// Every commit this repository can name, also those only a fork merge request brought in.
     pub objects: BTreeSet<Sha>,
     pub protections: Vec<Protection>,
+    pub approval_rules: Vec<ApprovalRule>,
+    pub status_checks: Vec<StatusCheck>,
     pub settings: Settings,
     pub merge_requests: BTreeMap<u64, MergeRequest>,
     pub pipelines: Vec<Pipeline>,
@@ -195,6 +207,7 @@ pub struct MergeRequest {
     /// Threads nobody has resolved.
     pub unresolved: usize,
     pub approvals: Vec<(u64, Timestamp)>,
+    pub check_responses: Vec<CheckResponse>,
     /// Who asked for auto-merge, and for which head.
     pub auto_merge: Option<(u64, Sha)>,
     /// A detailed merge status forced by the test.
