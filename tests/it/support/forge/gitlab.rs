@@ -5,6 +5,7 @@ pub mod acts;
 pub mod api;
 pub mod approvals;
 pub mod changes;
+pub mod commit_api;
 pub mod checks;
 pub mod faults;
 pub mod history;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::forge::gitlab::commit_api;
 use crate::support::forge::gitlab::api::Answer;
 use crate::support::forge::gitlab::api::Call;
 use crate::support::forge::gitlab::api::Reply;
@@ -37,6 +38,7 @@ pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ["branches", name] => only(method, "GET").and_then(|()| branch(state, call, project, &decode(name))),
         ["tags"] => only(method, "GET").and_then(|()| tags(state, call, project)),
         ["tags", name] => only(method, "GET").and_then(|()| tag(state, project, &decode(name))),
+        ["commits"] if call.is("POST") => commit_api::create(state, call, project),
         ["commits"] => only(method, "GET").and_then(|()| commits(state, call, project)),
         ["commits", name, rest @ ..] => {
             only(method, "GET").and_then(|()| one_commit(state, call, project, &decode(name), rest))
