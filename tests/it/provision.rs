@@ -252,7 +252,6 @@ async fn a_broker_gate_is_set_up_hard_and_put_back_exactly() {
     assert_eq!(made[0]["data"]["reason"], "We want a lock.");
     assert_eq!(restored[0]["data"]["by"], "Ada");
     it.gitlab.assert_no_violations();
-    it.appliance.assert_journal_verifies().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +327,7 @@ async fn an_address_that_gitlab_blocks_is_explained_and_nothing_else_is_done() {
     assert_eq!(failed["result"], "failed", "{failed}");
     let detail = text(failed, "detail");
     assert!(detail.contains("Admin → Settings → Network → Outbound requests"), "{detail}");
-    assert!(detail.contains("URL is blocked"), "{detail}");
+    assert!(detail.contains("Invalid url given"), "{detail}");
     assert!(!detail.contains(&it.integration.webhook_secret), "{detail}");
     let rest: Vec<&str> = results(&done).iter().skip(1).map(|it| it.1).collect();
     assert_eq!(rest, ["not_tried"; 3]);
@@ -606,7 +605,9 @@ async fn a_trial_of_a_hard_gate_finds_no_way_through() {
     assert!(attempts.contains("green status in this server's name"), "{attempts}");
     it.assert_cleared().await;
     // The only merge that was ever asked for names a commit that does not exist.
-    let merges = it.gitlab.calls_to("PUT", "/merge");
+    let mut merges = it.gitlab.calls_to("PUT", "/merge");
+    merges.retain(|it| it.path.ends_with("/merge"));
+    assert_eq!(merges.len(), 1);
     assert!(merges.iter().all(|it| it.body["sha"] == "0".repeat(40)), "{merges:#?}");
     assert_eq!(it.ada.journal("gate.tried").await.len(), 1);
     it.gitlab.assert_no_violations();
