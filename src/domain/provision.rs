@@ -161,7 +161,11 @@ pub fn settings_for(settings: &ProjectSettings, enforcement: Enforcement) -> Pro
 }
 
 /// Digest of a plan: what an admin confirms.
-pub fn plan_digest(enforcement: Enforcement, about: &[&str], changes: &[(PlannedChange, Option<String>)]) -> Digest {
+pub fn plan_digest(
+    enforcement: Enforcement,
+    about: &[&str],
+    changes: &[(PlannedChange, Option<String>)],
+) -> Digest {
     let bytes = serde_json::to_vec(&(enforcement, about, changes));
     Digest::of(&bytes.expect("plans have string keys and no failing serializers"))
 }
@@ -178,7 +182,7 @@ pub struct Attempt {
 }
 
 /// What a trial saw. `None` where it could not find out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The forge calls the waiting change ready to be merged by whoever may merge.
     pub open_while_waiting: Option<bool>,

@@ -42,7 +42,7 @@ impl Unfinished {
 
     /// Clears away what trials have left: those from before the start at once, others when they can't be going on any more.
     pub(super) async fn clear_trials(&mut self, at: &Surroundings) {
-        let trials = at.store.read().and_then(|it| Ok(it.all::<Trial>()));
+        let trials = at.store.read().map(|it| it.all::<Trial>());
         let trials = match trials {
             Ok(Ok(trials)) => trials,
             Ok(Err(error)) => return tracing::error!(%error, "trials can't be read"),

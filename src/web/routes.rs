@@ -2,8 +2,8 @@
 
 use crate::web::api::{
     api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
-    hooks, integrations, journal, local, me, people, policies, policy_versions,
-    provisioning, session, trials, well_known,
+    hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning, session,
+    trials, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -236,10 +236,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ),
         (
             "/api/v1/integrations/{id}/projects/{pid}/provisioning",
-            vec![
-                get(provisioning::get_plan),
-                post(provisioning::set_up),
-            ],
+            vec![get(provisioning::get_plan), post(provisioning::set_up)],
         ),
         (
             "/api/v1/integrations/{id}/projects/{pid}/provisioning/undo",

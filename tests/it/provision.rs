@@ -82,7 +82,13 @@ impl Gated {
                 .protections
                 .iter()
                 .map(|it| {
-                    json!([it.name, access(&it.push), access(&it.merge), it.allow_force_push, it.code_owners])
+                    json!([
+                        it.name,
+                        access(&it.push),
+                        access(&it.merge),
+                        it.allow_force_push,
+                        it.code_owners
+                    ])
                 })
                 .collect();
             rules.sort_by_key(Value::to_string);
@@ -94,7 +100,16 @@ impl Gated {
             let approvals: Vec<Value> = project
                 .approval_rules
                 .iter()
-                .map(|it| json!([it.name, it.required, it.users, it.groups, it.branches.len(), it.all_protected]))
+                .map(|it| {
+                    json!([
+                        it.name,
+                        it.required,
+                        it.users,
+                        it.groups,
+                        it.branches.len(),
+                        it.all_protected
+                    ])
+                })
                 .collect();
             json!({
                 "rules": rules, "hooks": hooks, "approvals": approvals,
@@ -109,8 +124,7 @@ impl Gated {
 async fn open_project(settings: Value) -> Gated {
     let it = Gated::start_with(Hook::None, settings).await;
     it.gitlab.unprotect(PROJECT, "main");
-    it.gitlab
-        .protect(PROJECT, "main", DEVELOPER, DEVELOPER, &[]);
+    it.gitlab.protect(PROJECT, "main", DEVELOPER, DEVELOPER, &[]);
     it.gitlab.unprotect(PROJECT, "production");
     it.gitlab.set(PROJECT, |it| {
         it.allow_merge_on_skipped_pipeline = true;
@@ -128,7 +142,12 @@ fn results(steps: &Value) -> Vec<(&str, &str)> {
     let steps = steps["steps"].as_array().expect("steps");
     steps
         .iter()
-        .map(|it| (it["id"].as_str().expect("an id"), it["result"].as_str().expect("a result")))
+        .map(|it| {
+            (
+                it["id"].as_str().expect("an id"),
+                it["result"].as_str().expect("a result"),
+            )
+        })
         .collect()
 }
 
@@ -140,7 +159,10 @@ fn step<'a>(steps: &'a Value, id: &str) -> &'a Value {
 
 fn joined(list: &Value) -> String {
     let list = list.as_array().expect("a list");
-    list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+    list.iter()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +173,12 @@ async fn the_plan_says_for_each_mode_and_edition_what_would_change() {
     it.gitlab.clear_calls();
 
     let plan = it.plan("merge_broker").await;
-    let broker = ["webhook", "protect:main", "protect:production", "allow_merge_on_skipped_pipeline"];
+    let broker = [
+        "webhook",
+        "protect:main",
+        "protect:production",
+        "allow_merge_on_skipped_pipeline",
+    ];
     assert_eq!(ids(&plan), broker, "{plan:#}");
     let main = step(&plan, "protect:main");
     assert_eq!(
@@ -160,31 +187,60 @@ async fn the_plan_says_for_each_mode_and_edition_what_would_change() {
     );
     assert_eq!(main["after"], "push: No one; merge: Maintainers");
     // What it costs on Free is said before: the window, and who can still merge.
-    assert!(text(main, "what").contains("for about a second the branch is unprotected"), "{main}");
+    assert!(
+        text(main, "what").contains("for about a second the branch is unprotected"),
+        "{main}"
+    );
     assert_eq!(step(&plan, "protect:production")["before"], "not protected");
     let warnings = joined(&plan["warnings"]);
     assert!(warnings.contains("Mia\\u{202e} can still merge"), "{warnings}");
-    assert!(plan["steps"].as_array().expect("steps").iter().all(|it| it["by_hand"].is_null()), "{plan:#}");
+    assert!(
+        plan["steps"]
+            .as_array()
+            .expect("steps")
+            .iter()
+            .all(|it| it["by_hand"].is_null()),
+        "{plan:#}"
+    );
 
     let plan = it.plan("commit_status").await;
-    let status = ["webhook", "only_allow_merge_if_pipeline_succeeds", "allow_merge_on_skipped_pipeline"];
+    let status = [
+        "webhook",
+        "only_allow_merge_if_pipeline_succeeds",
+        "allow_merge_on_skipped_pipeline",
+    ];
     assert_eq!(ids(&plan), status, "{plan:#}");
     assert!(joined(&plan["warnings"]).contains("a display"), "{plan:#}");
 
     // What the edition does not have is not pretended.
     let plan = it.plan("bot_approval").await;
-    assert!(text(step(&plan, "approval_rule"), "by_hand").contains("Premium"), "{plan:#}");
+    assert!(
+        text(step(&plan, "approval_rule"), "by_hand").contains("Premium"),
+        "{plan:#}"
+    );
     let plan = it.plan("external_status_check").await;
-    assert!(text(step(&plan, "status_check"), "by_hand").contains("Ultimate"), "{plan:#}");
+    assert!(
+        text(step(&plan, "status_check"), "by_hand").contains("Ultimate"),
+        "{plan:#}"
+    );
 
     it.gitlab.set_tier(Tier::Premium);
     let plan = it.plan("merge_broker").await;
-    assert_eq!(step(&plan, "protect:main")["after"], "push: No one; merge: this server's account");
+    assert_eq!(
+        step(&plan, "protect:main")["after"],
+        "push: No one; merge: this server's account"
+    );
     assert!(!joined(&plan["warnings"]).contains("Mia"), "{plan:#}");
     let plan = it.plan("bot_approval").await;
     assert!(step(&plan, "approval_rule")["by_hand"].is_null(), "{plan:#}");
-    assert!(text(step(&plan, "approval_rule"), "after").contains("`main` and `production`"), "{plan:#}");
-    assert_eq!(step(&plan, "protect:main")["after"], "push: No one; merge: as now");
+    assert!(
+        text(step(&plan, "approval_rule"), "after").contains("`main` and `production`"),
+        "{plan:#}"
+    );
+    assert_eq!(
+        step(&plan, "protect:main")["after"],
+        "push: No one; merge: as now"
+    );
 
     it.gitlab.set_tier(Tier::Ultimate);
     let plan = it.plan("external_status_check").await;
@@ -192,9 +248,16 @@ async fn the_plan_says_for_each_mode_and_edition_what_would_change() {
     assert!(joined(&plan["warnings"]).contains("does not lock"), "{plan:#}");
 
     // A plan only reads.
-    let wrote = it.gitlab.calls().into_iter().filter(|it| it.method != "GET" && !it.path.contains("/statuses/"));
+    let wrote = it
+        .gitlab
+        .calls()
+        .into_iter()
+        .filter(|it| it.method != "GET" && !it.path.contains("/statuses/"));
     assert_eq!(wrote.count(), 0);
-    let unknown = it.ada.get(&format!("{}/provisioning?enforcement=magic", it.place())).await;
+    let unknown = it
+        .ada
+        .get(&format!("{}/provisioning?enforcement=magic", it.place()))
+        .await;
     assert_problem!(unknown, 400, "bad-request");
     let refused = it.bea.get(&format!("{}/provisioning", it.place())).await;
     assert_problem!(refused, 403, "forbidden");
@@ -208,7 +271,10 @@ async fn a_broker_gate_is_set_up_hard_and_put_back_exactly() {
 
     let done = it.set_up("merge_broker").await;
     assert_eq!(done["complete"], true, "{done:#}");
-    assert!(results(&done).iter().all(|(_, result)| *result == "done"), "{done:#}");
+    assert!(
+        results(&done).iter().all(|(_, result)| *result == "done"),
+        "{done:#}"
+    );
     assert_eq!(done["gate"]["strength"], "hard", "{done:#}");
     let project = it.project_now().await;
     assert_eq!(
@@ -220,13 +286,19 @@ async fn a_broker_gate_is_set_up_hard_and_put_back_exactly() {
     assert_eq!(hook.url, it.integration.webhook_url);
     let secret = Some(it.integration.webhook_secret.clone());
     assert_eq!((&hook.token, &hook.signing_token), (&secret, &secret));
-    assert!(hook.events.contains("deployment_events") && !hook.events.contains("note_events"), "{:?}", hook.events);
+    assert!(
+        hook.events.contains("deployment_events") && !hook.events.contains("note_events"),
+        "{:?}",
+        hook.events
+    );
 
     // It works: only the server merges, by what is approved.
     let change = it.open("topic", "main");
     let request = it.pending(&change, "main").await;
     it.bea.approve(&request).await;
-    it.gitlab.expect("it is merged", SOON, |it| it.merge_request(PROJECT, change.iid).state == "merged");
+    it.gitlab.expect("it is merged", SOON, |it| {
+        it.merge_request(PROJECT, change.iid).state == "merged"
+    });
 
     // Nothing is left to do, and the same plan again changes nothing.
     let plan = it.plan("merge_broker").await;
@@ -237,12 +309,18 @@ async fn a_broker_gate_is_set_up_hard_and_put_back_exactly() {
 
     let undone = it.try_undo().await.expect(200);
     assert_eq!(undone["complete"], true, "{undone:#}");
-    assert!(results(&undone).iter().all(|(_, result)| *result == "done"), "{undone:#}");
+    assert!(
+        results(&undone).iter().all(|(_, result)| *result == "done"),
+        "{undone:#}"
+    );
     assert_eq!(it.settings(), before);
     assert_eq!(undone["gate"]["strength"], "none", "{undone:#}");
     // What an admin takes away deliberately is looked over by somebody all the same.
     let open = items(&it.auditor.get("/api/v1/exceptions").await);
-    assert!(open.iter().any(|it| it["type"] == "exception.protection_drift"), "{open:#?}");
+    assert!(
+        open.iter().any(|it| it["type"] == "exception.protection_drift"),
+        "{open:#?}"
+    );
     assert_problem!(it.try_undo().await, 403, "not-allowed");
 
     let started = it.ada.journal("gate.provisioning_started").await;
@@ -273,10 +351,26 @@ async fn only_exactly_the_plan_that_was_shown_is_carried_out() {
     let plan = it.plan("merge_broker").await;
     let path = format!("{}/provisioning", it.place());
     for (body, status, problem) in [
-        (json!({"enforcement": "merge_broker", "plan": plan["plan"], "reason": "  "}), 400, "bad-request"),
-        (json!({"enforcement": "merge_broker", "plan": "yes", "reason": "r"}), 400, "bad-request"),
-        (json!({"enforcement": "merge_broker", "plan": plan["plan"]}), 400, "bad-request"),
-        (json!({"enforcement": "magic", "plan": plan["plan"], "reason": "r"}), 400, "bad-request"),
+        (
+            json!({"enforcement": "merge_broker", "plan": plan["plan"], "reason": "  "}),
+            400,
+            "bad-request",
+        ),
+        (
+            json!({"enforcement": "merge_broker", "plan": "yes", "reason": "r"}),
+            400,
+            "bad-request",
+        ),
+        (
+            json!({"enforcement": "merge_broker", "plan": plan["plan"]}),
+            400,
+            "bad-request",
+        ),
+        (
+            json!({"enforcement": "magic", "plan": plan["plan"], "reason": "r"}),
+            400,
+            "bad-request",
+        ),
     ] {
         let refused = it.ada.post(&path, &body).await;
         assert_eq!(refused.status, status, "{body} {refused:?}");
@@ -299,11 +393,19 @@ async fn without_the_role_every_step_says_what_a_person_has_to_click() {
     let plan = it.plan("merge_broker").await;
     assert_eq!(
         ids(&plan),
-        ["webhook", "protect:main", "protect:production", "allow_merge_on_skipped_pipeline"]
+        [
+            "webhook",
+            "protect:main",
+            "protect:production",
+            "allow_merge_on_skipped_pipeline"
+        ]
     );
     for step in plan["steps"].as_array().expect("steps") {
         let told = text(step, "by_hand");
-        assert!(told.starts_with("The token's account is Developer of the project"), "{told}");
+        assert!(
+            told.starts_with("The token's account is Developer of the project"),
+            "{told}"
+        );
         assert!(told.contains("Settings → "), "{told}");
     }
     let before = it.settings();
@@ -313,7 +415,10 @@ async fn without_the_role_every_step_says_what_a_person_has_to_click() {
     it.gitlab.add_member(PROJECT, bot, MAINTAINER);
     it.gitlab.rescope_token(&it.token, &["read_api"]);
     let plan = it.plan("commit_status").await;
-    assert!(text(step(&plan, "webhook"), "by_hand").contains("has not the scope api"), "{plan:#}");
+    assert!(
+        text(step(&plan, "webhook"), "by_hand").contains("has not the scope api"),
+        "{plan:#}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,7 +431,10 @@ async fn an_address_that_gitlab_blocks_is_explained_and_nothing_else_is_done() {
     let failed = step(&done, "webhook");
     assert_eq!(failed["result"], "failed", "{failed}");
     let detail = text(failed, "detail");
-    assert!(detail.contains("Admin → Settings → Network → Outbound requests"), "{detail}");
+    assert!(
+        detail.contains("Admin → Settings → Network → Outbound requests"),
+        "{detail}"
+    );
     assert!(detail.contains("Invalid url given"), "{detail}");
     assert!(!detail.contains(&it.integration.webhook_secret), "{detail}");
     let rest: Vec<&str> = results(&done).iter().skip(1).map(|it| it.1).collect();
@@ -344,15 +452,23 @@ async fn a_failure_half_way_stops_and_what_was_done_can_be_put_back() {
     let it = open_project(json!({})).await;
     let before = it.settings();
     // The old entry is gone, the new one refused: the old one is made again.
-    it.gitlab.fail("POST", "/protected_branches", 1, Trouble::Code(500));
+    it.gitlab
+        .fail("POST", "/protected_branches", 1, Trouble::Code(500));
     let done = it.set_up("merge_broker").await;
     let order: Vec<&str> = results(&done).iter().map(|it| it.1).collect();
     assert_eq!(order, ["done", "failed", "not_tried", "not_tried"], "{done:#}");
     let detail = text(step(&done, "protect:main"), "detail");
     assert!(detail.contains("The entry is again as it was before"), "{detail}");
     assert_eq!(it.settings()["rules"], before["rules"]);
-    let page = it.ada.get(&format!("/dashboard/integrations/gitlab/{}/gate", it.project)).await.text();
-    assert!(page.contains("Not tried") && page.contains("Put the old settings back"), "{page}");
+    let page = it
+        .ada
+        .get(&format!("/dashboard/integrations/gitlab/{}/gate", it.project))
+        .await
+        .text();
+    assert!(
+        page.contains("Not tried") && page.contains("Put the old settings back"),
+        "{page}"
+    );
     let undone = it.try_undo().await.expect(200);
     assert_eq!(
         results(&undone),
@@ -362,7 +478,8 @@ async fn a_failure_half_way_stops_and_what_was_done_can_be_put_back() {
     assert_eq!(it.settings(), before);
 
     // Not even that works: it is said loudly, and putting back makes the old entry again.
-    it.gitlab.fail("POST", "/protected_branches", 4, Trouble::Code(500));
+    it.gitlab
+        .fail("POST", "/protected_branches", 4, Trouble::Code(500));
     let done = it.set_up("merge_broker").await;
     let detail = text(step(&done, "protect:main"), "detail");
     assert!(detail.contains("UNPROTECTED"), "{detail}");
@@ -376,7 +493,8 @@ async fn a_failure_half_way_stops_and_what_was_done_can_be_put_back() {
     assert_eq!(done["complete"], true, "{done:#}");
     // And a success that changed nothing is one.
     it.try_undo().await.expect(200);
-    it.gitlab.fail("POST", "/protected_branches", 1, Trouble::NotStored);
+    it.gitlab
+        .fail("POST", "/protected_branches", 1, Trouble::NotStored);
     let done = it.set_up("merge_broker").await;
     assert_eq!(step(&done, "protect:main")["result"], "failed", "{done:#}");
 }
@@ -387,8 +505,10 @@ async fn what_somebody_changed_since_is_left_alone_and_told() {
     assert_eq!(it.set_up("merge_broker").await["complete"], true);
     // By hand: another protection, the flag on again, the webhook away.
     it.gitlab.protect(PROJECT, "main", MAINTAINER, MAINTAINER, &[]);
-    it.gitlab.set(PROJECT, |it| it.allow_merge_on_skipped_pipeline = true);
-    it.gitlab.change_state(|state| state.project_mut(PROJECT).hooks.clear());
+    it.gitlab
+        .set(PROJECT, |it| it.allow_merge_on_skipped_pipeline = true);
+    it.gitlab
+        .change_state(|state| state.project_mut(PROJECT).hooks.clear());
     let undone = it.try_undo().await.expect(200);
     assert_eq!(
         results(&undone),
@@ -412,13 +532,21 @@ async fn a_webhook_that_lacks_events_or_is_disabled_is_mended_and_never_doubled(
     let it = Gated::start_with(Hook::Token, json!({"auto_merge": true})).await;
     let before = it.settings();
     let hook = it.gitlab.read(|state| state.project(PROJECT).hooks[0].id);
-    it.gitlab.push(PROJECT, "playground", it.carl_account, &Gated::commit_of_carl("seen.rs"));
+    it.gitlab.push(
+        PROJECT,
+        "playground",
+        it.carl_account,
+        &Gated::commit_of_carl("seen.rs"),
+    );
     it.gitlab.settle(SOON);
     it.gitlab.disable_hook(PROJECT, hook, None);
     let plan = it.plan("merge_broker").await;
     assert_eq!(ids(&plan), ["webhook"], "{plan:#}");
     let told = text(step(&plan, "webhook"), "before");
-    assert!(told.contains("deployments") && told.contains("disabled"), "{told}");
+    assert!(
+        told.contains("deployments") && told.contains("disabled"),
+        "{told}"
+    );
     let done = it.try_set_up(&plan).await.expect(200);
     assert_eq!(done["complete"], true, "{done:#}");
     it.gitlab.read(|state| {
@@ -453,7 +581,10 @@ async fn premium_names_the_account_alone_and_asks_for_its_approval() {
     it.gitlab.read(|state| {
         let rules = &state.project(PROJECT).approval_rules;
         assert_eq!(rules.len(), 1, "{rules:?}");
-        assert_eq!((rules[0].name.as_str(), rules[0].required, rules[0].branches.len()), ("SignedApproval", 1, 2));
+        assert_eq!(
+            (rules[0].name.as_str(), rules[0].required, rules[0].branches.len()),
+            ("SignedApproval", 1, 2)
+        );
         assert_eq!(rules[0].users.len(), 1);
         let settings = &state.project(PROJECT).settings;
         assert!(settings.reset_approvals_on_push && !settings.merge_requests_author_approval);
@@ -486,7 +617,10 @@ async fn an_entry_that_takes_in_other_branches_is_left_to_a_person() {
     it.gitlab.protect(PROJECT, "*", DEVELOPER, DEVELOPER, &[]);
     let plan = it.plan("merge_broker").await;
     let wide = step(&plan, "protect:*");
-    assert!(text(wide, "by_hand").contains("takes in other branches too"), "{wide}");
+    assert!(
+        text(wide, "by_hand").contains("takes in other branches too"),
+        "{wide}"
+    );
     let done = it.try_set_up(&plan).await.expect(200);
     assert_eq!(step(&done, "protect:*")["result"], "by_hand");
     assert_eq!(done["complete"], false);
@@ -507,14 +641,18 @@ async fn one_admin_alone_neither_changes_the_mode_nor_takes_the_gate_away() {
     let before = it.settings();
     let plan = it.plan("commit_status").await;
     let refused = it.try_set_up(&plan).await;
-    assert!(refused.text().contains("Set \\\"enforcement\\\" of the project"), "{refused:?}");
+    assert!(
+        refused.text().contains("Set \\\"enforcement\\\" of the project"),
+        "{refused:?}"
+    );
     assert_problem!(refused, 403, "not-allowed");
     let refused = it.try_undo().await;
     assert!(refused.text().contains("2 admins to weaken"), "{refused:?}");
     assert_problem!(refused, 403, "not-allowed");
     assert_eq!(it.settings(), before);
     // What is in force already may be mended by one.
-    it.gitlab.set(PROJECT, |it| it.allow_merge_on_skipped_pipeline = true);
+    it.gitlab
+        .set(PROJECT, |it| it.allow_merge_on_skipped_pipeline = true);
     assert_eq!(it.set_up("merge_broker").await["complete"], true);
 }
 
@@ -526,19 +664,41 @@ async fn no_secret_is_in_the_journal_the_log_or_an_answer() {
     let mut seen = String::new();
     for mode in ["external_status_check", "bot_approval", "merge_broker"] {
         seen += &it.plan(mode).await.to_string();
-        it.gitlab.fail("PUT", "/projects/42", 1, Trouble::Json(400, json!({"message": it.token})));
+        it.gitlab.fail(
+            "PUT",
+            "/projects/42",
+            1,
+            Trouble::Json(400, json!({"message": it.token})),
+        );
         seen += &it.set_up(mode).await.to_string();
         it.gitlab.heal();
         seen += &it.set_up(mode).await.to_string();
     }
-    seen += &it.ada.post(&format!("{}/trial", it.place()), &json!({"other_token": developer})).await.text();
+    seen += &it
+        .ada
+        .post(
+            &format!("{}/trial", it.place()),
+            &json!({"other_token": developer}),
+        )
+        .await
+        .text();
     seen += &it.try_undo().await.text();
-    for kind in ["gate.provisioning_started", "gate.provisioned", "gate.restored", "gate.trial_started", "gate.tried"] {
+    for kind in [
+        "gate.provisioning_started",
+        "gate.provisioned",
+        "gate.restored",
+        "gate.trial_started",
+        "gate.tried",
+    ] {
         let entries = it.ada.journal(kind).await;
         assert!(!entries.is_empty(), "{kind}");
         seen += &json!(entries).to_string();
     }
-    seen += &it.ada.get(&format!("/dashboard/integrations/gitlab/{}/gate", it.project)).await.text();
+    seen += &it
+        .ada
+        .get(&format!("/dashboard/integrations/gitlab/{}/gate", it.project))
+        .await
+        .text();
     seen += &it.appliance.log();
     for (what, secret) in [
         ("token", &it.token),
@@ -551,18 +711,31 @@ async fn no_secret_is_in_the_journal_the_log_or_an_answer() {
 
 impl Gated {
     async fn trial(&self, body: &Value) -> Value {
-        self.ada.post(&format!("{}/trial", self.place()), body).await.expect(200)
+        self.ada
+            .post(&format!("{}/trial", self.place()), body)
+            .await
+            .expect(200)
     }
 
     /// Nothing of a trial is left on the forge, and its request has ended.
     async fn assert_cleared(&self) {
         self.gitlab.read(|state| {
             let project = state.project(PROJECT);
-            let branches: Vec<_> = project.branches.keys().filter(|it| it.contains("-trial-")).collect();
+            let branches: Vec<_> = project
+                .branches
+                .keys()
+                .filter(|it| it.contains("-trial-"))
+                .collect();
             assert!(branches.is_empty(), "{branches:?}");
             for change in project.merge_requests.values() {
-                assert_ne!((change.state.as_str(), change.title.contains("Trial")), ("opened", true));
-                assert_ne!((change.state.as_str(), change.title.contains("Trial")), ("merged", true));
+                assert_ne!(
+                    (change.state.as_str(), change.title.contains("Trial")),
+                    ("opened", true)
+                );
+                assert_ne!(
+                    (change.state.as_str(), change.title.contains("Trial")),
+                    ("merged", true)
+                );
             }
         });
         let started = Instant::now();
@@ -599,16 +772,25 @@ async fn a_trial_of_a_hard_gate_finds_no_way_through() {
     assert_eq!(tried["trial"]["cleared"], true, "{tried:#}");
     assert_eq!(tried["gate"]["strength"], "hard", "{tried:#}");
     let attempts = tried["trial"]["attempts"].to_string();
-    assert!(attempts.contains("401") && attempts.contains("It may not merge."), "{attempts}");
+    assert!(
+        attempts.contains("401") && attempts.contains("It may not merge."),
+        "{attempts}"
+    );
     assert!(attempts.contains("as @carl"), "{attempts}");
     // A status is a display, also where nothing follows from it.
-    assert!(attempts.contains("green status in this server's name"), "{attempts}");
+    assert!(
+        attempts.contains("green status in this server's name"),
+        "{attempts}"
+    );
     it.assert_cleared().await;
     // The only merge that was ever asked for names a commit that does not exist.
     let mut merges = it.gitlab.calls_to("PUT", "/merge");
     merges.retain(|it| it.path.ends_with("/merge"));
     assert_eq!(merges.len(), 1);
-    assert!(merges.iter().all(|it| it.body["sha"] == "0".repeat(40)), "{merges:#?}");
+    assert!(
+        merges.iter().all(|it| it.body["sha"] == "0".repeat(40)),
+        "{merges:#?}"
+    );
     assert_eq!(it.ada.journal("gate.tried").await.len(), 1);
     it.gitlab.assert_no_violations();
 }
@@ -624,36 +806,73 @@ async fn a_trial_of_a_soft_gate_shows_what_a_forged_status_opens() {
     assert_eq!(tried["trial"]["findings"], json!([]), "{tried:#}");
     let tried = it.trial(&json!({"other_token": developer})).await;
     assert_eq!(tried["gate"]["strength"], "soft", "{tried:#}");
-    assert!(codes(&tried["gate"]).contains(&"trial_forged_status"), "{tried:#}");
-    assert!(!codes(&tried["gate"]).contains(&"trial_developer_merges"), "{tried:#}");
+    assert!(
+        codes(&tried["gate"]).contains(&"trial_forged_status"),
+        "{tried:#}"
+    );
+    assert!(
+        !codes(&tried["gate"]).contains(&"trial_developer_merges"),
+        "{tried:#}"
+    );
     it.assert_cleared().await;
     // It counts until a setting changes, whatever looks say in between.
     assert!(codes(&it.gate_now().await).contains(&"trial_forged_status"));
     // A trial that does not ask does not answer.
     let tried = it.trial(&json!({})).await;
-    assert!(codes(&tried["gate"]).contains(&"trial_forged_status"), "{tried:#}");
+    assert!(
+        codes(&tried["gate"]).contains(&"trial_forged_status"),
+        "{tried:#}"
+    );
     it.gitlab.add_member(PROJECT, mia, DEVELOPER);
     let gate = it.gate_now().await;
-    assert_eq!((&gate["strength"], codes(&gate)), (&json!("hard"), vec![]), "{gate:#}");
+    assert_eq!(
+        (&gate["strength"], codes(&gate)),
+        (&json!("hard"), vec![]),
+        "{gate:#}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_of_an_open_project_proves_that_nothing_holds() {
     let it = open_project(json!({})).await;
-    it.gitlab.register_hook(PROJECT, &it.integration.webhook_url, Some(&it.integration.webhook_secret), None);
+    it.gitlab.register_hook(
+        PROJECT,
+        &it.integration.webhook_url,
+        Some(&it.integration.webhook_secret),
+        None,
+    );
     let developer = it.gitlab.add_token(it.carl_account, &["api"]);
-    let tried = it.trial(&json!({"other_token": developer, "branch": "production"})).await;
+    let tried = it
+        .trial(&json!({"other_token": developer, "branch": "production"}))
+        .await;
     assert_eq!(tried["gate"]["strength"], "none", "{tried:#}");
     let found = codes(&tried["gate"]);
-    assert!(found.contains(&"trial_open_while_waiting") && found.contains(&"trial_developer_merges"), "{tried:#}");
+    assert!(
+        found.contains(&"trial_open_while_waiting") && found.contains(&"trial_developer_merges"),
+        "{tried:#}"
+    );
     it.assert_cleared().await;
     // Our own token says nothing about others; a dead one neither.
     let tried = it.trial(&json!({"other_token": it.token})).await;
-    assert!(tried["trial"]["attempts"].to_string().contains("this server's own account"), "{tried:#}");
+    assert!(
+        tried["trial"]["attempts"]
+            .to_string()
+            .contains("this server's own account"),
+        "{tried:#}"
+    );
     let tried = it.trial(&json!({"other_token": "glpat-nonsense"})).await;
-    assert!(tried["trial"]["attempts"].to_string().contains("does not accept the token"), "{tried:#}");
+    assert!(
+        tried["trial"]["attempts"]
+            .to_string()
+            .contains("does not accept the token"),
+        "{tried:#}"
+    );
     let path = format!("{}/trial", it.place());
-    assert_problem!(it.ada.post(&path, &json!({"branch": "playground"})).await, 422, "invalid");
+    assert_problem!(
+        it.ada.post(&path, &json!({"branch": "playground"})).await,
+        422,
+        "invalid"
+    );
     assert_problem!(it.bea.post(&path, &json!({})).await, 403, "forbidden");
 }
 
@@ -668,7 +887,8 @@ async fn nobody_approves_a_trial_and_a_crash_leaves_nothing_behind() {
     it.gitlab.expect("the trial is open", SOON, |it| {
         it.read(|state| {
             let all = &state.project(PROJECT).merge_requests;
-            all.values().any(|it| it.title.contains("Trial") && it.state == "opened")
+            all.values()
+                .any(|it| it.title.contains("Trial") && it.state == "opened")
         })
     });
     let started = Instant::now();
@@ -712,7 +932,13 @@ async fn setting_up_that_a_crash_cut_short_can_be_put_back() {
     let mut it = open_project(json!({})).await;
     let before = it.settings();
     let plan = it.plan("merge_broker").await;
-    it.gitlab.fail_after(0, "POST", "/protected_branches", 1, Trouble::Hang(Duration::from_secs(60)));
+    it.gitlab.fail_after(
+        0,
+        "POST",
+        "/protected_branches",
+        1,
+        Trouble::Hang(Duration::from_secs(60)),
+    );
     let (api, path) = (it.appliance.api(), format!("{}/provisioning", it.place()));
     let key = it.ada.create_api_key("Setter", &["admin"], &[]).await;
     let body = json!({"enforcement": "merge_broker", "plan": plan["plan"], "reason": "r"}).to_string();
@@ -753,8 +979,15 @@ async fn the_gate_is_set_up_tried_and_put_back_in_the_browser() {
     let invited = it.ada.invite("Dora", &["admin"]).await;
     browser.goto(&text(&invited, "invite_url")).await;
     browser.click("[data-enrol] button").await;
-    browser.wait_until("!location.pathname.startsWith('/enrol')").await;
-    browser.goto(&format!("{}/dashboard/integrations/gitlab", it.appliance.public_url())).await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    browser
+        .goto(&format!(
+            "{}/dashboard/integrations/gitlab",
+            it.appliance.public_url()
+        ))
+        .await;
     browser.click("a[href$='/gate']").await;
     browser.wait_for_text("Choose what enforces it").await;
     shoot(&browser, "gate-modes").await;
@@ -763,7 +996,9 @@ async fn the_gate_is_set_up_tried_and_put_back_in_the_browser() {
     browser.wait_for_text("The plan").await;
     browser.wait_for_text("Mia can still merge").await;
     shoot(&browser, "gate-plan").await;
-    browser.fill("#reason", "Only the server merges from now on.").await;
+    browser
+        .fill("#reason", "Only the server merges from now on.")
+        .await;
     browser.click("#plan form button").await;
     browser.wait_for_text("What was set up").await;
     let result = browser.text("#result").await;
@@ -774,7 +1009,10 @@ async fn the_gate_is_set_up_tried_and_put_back_in_the_browser() {
     browser.fill("#other_token", &developer).await;
     browser.click("#trial form button").await;
     browser
-        .wait_until_within("document.querySelector('#trial').textContent.includes('It may not merge')", SOON * 4)
+        .wait_until_within(
+            "document.querySelector('#trial').textContent.includes('It may not merge')",
+            SOON * 4,
+        )
         .await;
     shoot(&browser, "gate-trial").await;
     assert!(!browser.source().await.contains(&developer));

@@ -5,8 +5,8 @@ use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
 use crate::domain::gate::{Finding, Gate, drift, strength};
 use crate::domain::ids::ProjectId;
-use crate::domain::refusal::Refusal;
 use crate::domain::provision::Trial;
+use crate::domain::refusal::Refusal;
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 

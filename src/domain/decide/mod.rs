@@ -289,14 +289,25 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             plan_sha256,
             reason,
             changes,
-        } => provision::start(project, enforcement, plan_sha256, reason, changes, actor, now, state),
+        } => provision::start(
+            project,
+            enforcement,
+            plan_sha256,
+            reason,
+            changes,
+            actor,
+            now,
+            state,
+        ),
         Command::RecordProvisioning {
             project,
             enforcement,
             reason,
             steps,
         } => provision::record(project, enforcement, reason, steps, actor, state),
-        Command::StartRestoring { project, reason } => provision::start_restoring(project, &reason, now, state),
+        Command::StartRestoring { project, reason } => {
+            provision::start_restoring(project, &reason, now, state)
+        }
         Command::RecordRestoring {
             project,
             reason,

@@ -133,7 +133,8 @@ pub(super) fn start_trial(
     nothing_runs(&project, now, state)?;
     let before: Option<Trial> = state.get(project.as_str())?;
     if before.is_some_and(|it| it.to_clear) {
-        let what = "What the last trial left on the forge is not cleared away yet. Try again in a few minutes.";
+        let what =
+            "What the last trial left on the forge is not cleared away yet. Try again in a few minutes.";
         return Err(Refusal::Outdated { what: what.into() }.into());
     }
     Ok(Plan::done(vec![Step::event(Event::GateTrialStarted {
@@ -161,9 +162,7 @@ pub(super) fn record_trial(
     let gate: Option<Gate> = state.get(project.as_str())?;
     let settings = gate.as_ref().map(inspected);
     // What nobody has looked at may let anybody in.
-    let others = settings
-        .as_ref()
-        .is_none_or(|it| strength(it) < Strength::Hard);
+    let others = settings.as_ref().is_none_or(|it| strength(it) < Strength::Hard);
     let mut findings = seen.findings(others);
     // What was not asked this time is not answered by silence.
     findings.extend(trial.holes.into_iter().filter(|it| !seen.answers(&it.code)));

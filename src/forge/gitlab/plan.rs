@@ -187,7 +187,9 @@ impl GitLab {
             ),
             Some(it) => {
                 let now = hook_settings(it, &wanted);
-                let lacks = wanted.iter().filter(|(name, value)| now.get(*name) != Some(value));
+                let lacks = wanted
+                    .iter()
+                    .filter(|(name, value)| now.get(*name) != Some(value));
                 let lacks: Vec<&str> = lacks.map(|(name, _)| hook_word(name)).collect();
                 let mut before = format!("it leads here and lacks: {}", lacks.join(", "));
                 if !enabled(it) {
@@ -206,8 +208,7 @@ impl GitLab {
         } else {
             ""
         };
-        let after =
-            format!("tells {url} of pushes, merge requests, pipelines, jobs and deployments{secure}");
+        let after = format!("tells {url} of pushes, merge requests, pipelines, jobs and deployments{secure}");
         let change = planned("webhook", what, WEBHOOK, url, number, was, wanted);
         draft.step(change, before, after, unread, &click);
     }
@@ -235,7 +236,9 @@ impl GitLab {
 
     async fn plan_approval(&self, id: &str, rules: &[Rule], draft: &mut Draft<'_>) {
         let missing = match draft.tier {
-            Tier::Free => Some("this edition of GitLab has no approval rules (they come with Premium)".to_owned()),
+            Tier::Free => {
+                Some("this edition of GitLab has no approval rules (they come with Premium)".to_owned())
+            }
             _ => None,
         };
         let wanted: [(&str, bool, &str); 6] = [
@@ -245,13 +248,21 @@ impl GitLab {
                 true,
                 "nobody edits the rule in a merge request",
             ),
-            ("merge_requests_author_approval", false, "authors don't approve their own"),
+            (
+                "merge_requests_author_approval",
+                false,
+                "authors don't approve their own",
+            ),
             (
                 "merge_requests_disable_committers_approval",
                 true,
                 "whoever committed doesn't approve",
             ),
-            ("require_password_to_approve", false, "no password is asked, which a token can't give"),
+            (
+                "require_password_to_approve",
+                false,
+                "no password is asked, which a token can't give",
+            ),
             (
                 "require_reauthentication_to_approve",
                 false,
@@ -265,7 +276,10 @@ impl GitLab {
                 Ok(now) => (now, None),
                 Err(error) => (
                     Value::Null,
-                    Some(format!("the approval settings can't be read: {}", explained(&error))),
+                    Some(format!(
+                        "the approval settings can't be read: {}",
+                        explained(&error)
+                    )),
                 ),
             },
         };
@@ -333,7 +347,11 @@ impl GitLab {
         let was = own.map(approval_settings);
         let enough = was.as_ref().is_some_and(|was| {
             let all = was["applies_to_all_protected_branches"] == true;
-            let has = |it: &String| was["branches"].as_array().is_some_and(|list| list.contains(&json!(it)));
+            let has = |it: &String| {
+                was["branches"]
+                    .as_array()
+                    .is_some_and(|list| list.contains(&json!(it)))
+            };
             was["approvals_required"].as_u64().is_some_and(|it| it >= 1)
                 && was["user_ids"] == json!([bot])
                 && was["group_ids"] == json!([])
@@ -362,9 +380,9 @@ impl GitLab {
     async fn plan_check(&self, id: &str, rules: &[Rule], draft: &mut Draft<'_>) {
         let url = draft.of.hook_url;
         let missing = match draft.tier {
-            Tier::Free | Tier::Premium => {
-                Some("this edition of GitLab has no external status checks (they come with Ultimate)".to_owned())
-            }
+            Tier::Free | Tier::Premium => Some(
+                "this edition of GitLab has no external status checks (they come with Ultimate)".to_owned(),
+            ),
             _ => None,
         };
         let (found, unread) = match draft.no_right.is_none() && missing.is_none() {
@@ -381,8 +399,9 @@ impl GitLab {
         let own = found.iter().find(|it| it["external_url"] == url);
         // Another address under our name may hold somebody's secret: it is neither taken over nor recorded.
         let taken = own.is_none() && found.iter().any(|it| it["name"] == CHECK_NAME);
-        let taken = taken
-            .then(|| format!("a status check named {CHECK_NAME} leads somewhere else; rename or remove it first"));
+        let taken = taken.then(|| {
+            format!("a status check named {CHECK_NAME} leads somewhere else; rename or remove it first")
+        });
         let will = settings([("name", json!(CHECK_NAME)), ("branches", json!(branches))]);
         let was = own.map(check_settings);
         let enough = own.is_some_and(|it| it["hmac"].as_bool() != Some(false))
@@ -431,7 +450,11 @@ impl Draft<'_> {
         let by_hand = why.map(|why| {
             let mut why = why.chars();
             let first = why.next().map(|it| it.to_uppercase().to_string());
-            format!("{}{}. In GitLab: {click}.", first.unwrap_or_default(), why.as_str())
+            format!(
+                "{}{}. In GitLab: {click}.",
+                first.unwrap_or_default(),
+                why.as_str()
+            )
         });
         self.steps.push(PlannedStep {
             change,
@@ -490,10 +513,18 @@ impl Draft<'_> {
             if pattern.contains(['?', '[', '{']) {
                 let will = self.wanted_rule(None);
                 let change = self.protecting(pattern, None, None, will.clone());
-                let why = format!("GitLab's protected branches know `*` alone, so {shown} can't be said there");
+                let why =
+                    format!("GitLab's protected branches know `*` alone, so {shown} can't be said there");
                 let after = words_of(&will);
-                let click = "Settings → Repository → Protected branches: one entry for each branch that it means";
-                self.step(change, "not protected by one entry".into(), after, Some(why), click);
+                let click =
+                    "Settings → Repository → Protected branches: one entry for each branch that it means";
+                self.step(
+                    change,
+                    "not protected by one entry".into(),
+                    after,
+                    Some(why),
+                    click,
+                );
                 continue;
             }
             let exact = rules.iter().find(|it| it.name == *pattern);
@@ -598,7 +629,15 @@ impl Draft<'_> {
             ""
         };
         let what = format!("Protect {}: nobody pushes directly{who}.{how}", self::name(name));
-        planned(&format!("protect:{name}"), &what, PROTECTED, name, number, was, will)
+        planned(
+            &format!("protect:{name}"),
+            &what,
+            PROTECTED,
+            name,
+            number,
+            was,
+            will,
+        )
     }
 
     /// How an entry is to be; what need not change stays.
@@ -687,7 +726,8 @@ impl Draft<'_> {
         self.warnings.push(text.to_owned());
         if self.tier == Tier::Unknown && self.of.enforcement != Enforcement::CommitStatus {
             self.warnings.push(
-                "GitLab does not tell its edition to this token, so the plan uses what every edition has.".to_owned(),
+                "GitLab does not tell its edition to this token, so the plan uses what every edition has."
+                    .to_owned(),
             );
         }
         if me.and_then(|it| it.is_admin) == Some(true) {
@@ -869,13 +909,29 @@ fn branch_names(list: &Value) -> Value {
 
 /// An approval rule in the form that is recorded.
 pub(super) fn approval_settings(raw: &Value) -> Settings {
-    let users = if raw["users"].is_array() { &raw["users"] } else { &raw["eligible_approvers"] };
-    let all = raw["applies_to_all_protected_branches"].as_bool().unwrap_or(false);
+    let users = if raw["users"].is_array() {
+        &raw["users"]
+    } else {
+        &raw["eligible_approvers"]
+    };
+    let all = raw["applies_to_all_protected_branches"]
+        .as_bool()
+        .unwrap_or(false);
     settings([
-        ("approvals_required", json!(raw["approvals_required"].as_u64().unwrap_or(0))),
+        (
+            "approvals_required",
+            json!(raw["approvals_required"].as_u64().unwrap_or(0)),
+        ),
         ("user_ids", numbers(users)),
         ("group_ids", numbers(&raw["groups"])),
-        ("branches", if all { json!([]) } else { branch_names(&raw["protected_branches"]) }),
+        (
+            "branches",
+            if all {
+                json!([])
+            } else {
+                branch_names(&raw["protected_branches"])
+            },
+        ),
         ("applies_to_all_protected_branches", json!(all)),
     ])
 }

@@ -80,11 +80,11 @@ impl GitLab {
             _ => false,
         };
         if !same {
-            return Err("Somebody has changed it since the plan was made. Look at the plan again.".to_owned());
+            return Err(
+                "Somebody has changed it since the plan was made. Look at the plan again.".to_owned(),
+            );
         }
-        let made = self
-            .make(id, change, now.as_ref(), &change.after, secret)
-            .await;
+        let made = self.make(id, change, now.as_ref(), &change.after, secret).await;
         // Whatever the answer was, what stands there counts.
         let after = self.found(id, change).await;
         match (made, after) {
@@ -94,14 +94,19 @@ impl GitLab {
                 change.number = number.or(change.number);
                 Ok((change, note))
             }
-            (Err(_), Ok(Some((number, found)))) if found == change.after && now.as_ref().is_none_or(|it| it.1 != found) => {
+            (Err(_), Ok(Some((number, found))))
+                if found == change.after && now.as_ref().is_none_or(|it| it.1 != found) =>
+            {
                 let mut change = change.clone();
                 change.number = number.map(|it| it.to_string()).or(change.number);
                 Ok((change, String::new()))
             }
             (Err(why), _) => Err(why),
             (Ok(_), Ok(_)) => Err("GitLab took it, and its settings are not what was asked for.".to_owned()),
-            (Ok(_), Err(error)) => Err(format!("It was asked for and can't be read back: {}.", explained(&error))),
+            (Ok(_), Err(error)) => Err(format!(
+                "It was asked for and can't be read back: {}.",
+                explained(&error)
+            )),
         }
     }
 
@@ -127,7 +132,10 @@ impl GitLab {
             };
         };
         let Some(before) = &change.before else {
-            let ours = change.number.as_ref().is_none_or(|it| number.map(|n| n.to_string()).as_ref() == Some(it));
+            let ours = change
+                .number
+                .as_ref()
+                .is_none_or(|it| number.map(|n| n.to_string()).as_ref() == Some(it));
             if *found != change.after || !ours {
                 return Ok(Restored::LeftAlone(shown(found, &change.after)));
             }
@@ -147,7 +155,9 @@ impl GitLab {
         }
         let back: Settings = before
             .iter()
-            .filter(|(name, was)| found.get(*name) == change.after.get(*name) && found.get(*name) != Some(was))
+            .filter(|(name, was)| {
+                found.get(*name) == change.after.get(*name) && found.get(*name) != Some(was)
+            })
             .map(|(name, was)| (name.clone(), was.clone()))
             .collect();
         if back.is_empty() {
@@ -161,7 +171,10 @@ impl GitLab {
             .map(|(name, _)| name.as_str())
             .collect();
         let note = if single && !left.is_empty() {
-            format!("Somebody has changed {} since; that was left as it is.", left.join(", "))
+            format!(
+                "Somebody has changed {} since; that was left as it is.",
+                left.join(", ")
+            )
         } else {
             String::new()
         };
@@ -215,7 +228,11 @@ impl GitLab {
                 let all = self.whole(&["projects", id, "external_status_checks"]).await?;
                 of_number(&all, "external_url", change).map(|it| (it["id"].as_u64(), check_settings(it)))
             }
-            _ => return Err(Error::Refused("this version does not know that kind of change".to_owned())),
+            _ => {
+                return Err(Error::Refused(
+                    "this version does not know that kind of change".to_owned(),
+                ));
+            }
         })
     }
 
@@ -236,9 +253,14 @@ impl GitLab {
                     .map_err(told)?;
             }
             APPROVALS => {
-                self.send(Method::Post, &["projects", id, "approvals"], &json!(target), secret)
-                    .await
-                    .map_err(told)?;
+                self.send(
+                    Method::Post,
+                    &["projects", id, "approvals"],
+                    &json!(target),
+                    secret,
+                )
+                .await
+                .map_err(told)?;
             }
             PROTECTED => {
                 self.write_rule(id, &change.name, now.map(|it| &it.1), target, secret)
@@ -281,14 +303,21 @@ impl GitLab {
                 self.send(Method::Put, &["projects", id, part, number], &body, secret)
                     .await
             }
-            None => self.send(Method::Post, &["projects", id, part], &body, secret).await,
+            None => {
+                self.send(Method::Post, &["projects", id, part], &body, secret)
+                    .await
+            }
         };
         answer.map(drop).map_err(told)
     }
 
     /// The numbers of the protected branches that settings name.
     async fn branch_ids(&self, id: &str, target: &Settings) -> Result<Value, String> {
-        let wanted = target.get("branches").and_then(Value::as_array).cloned().unwrap_or_default();
+        let wanted = target
+            .get("branches")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         if wanted.is_empty() {
             return Ok(json!([]));
         }
@@ -297,7 +326,10 @@ impl GitLab {
         for name in wanted.iter().filter_map(Value::as_str) {
             let found = rules.iter().find(|it| it.name == name).and_then(|it| it.id);
             ids.push(found.ok_or_else(|| {
-                format!("`{}` is not a protected branch, and only those can be named.", visible(name))
+                format!(
+                    "`{}` is not a protected branch, and only those can be named.",
+                    visible(name)
+                )
             })?);
         }
         Ok(json!(ids))
@@ -341,7 +373,9 @@ impl GitLab {
         let now: Value = self.get(&path, &[]).await.map_err(told)?;
         match (disabled(&now), tested) {
             (false, _) => Ok(proof(&now)),
-            (true, Ok(_)) => Err("The webhook is right, and GitLab keeps it disabled although a test was sent.".to_owned()),
+            (true, Ok(_)) => {
+                Err("The webhook is right, and GitLab keeps it disabled although a test was sent.".to_owned())
+            }
             (true, Err(error)) => Err(format!(
                 "The webhook is right and still disabled, because its test failed: {}.",
                 explained(&error)
@@ -371,7 +405,11 @@ impl GitLab {
         let lists = ["push", "merge"].iter().any(|it| now.get(*it) != target.get(*it));
         if !lists {
             let body = json!({"allow_force_push": target["allow_force_push"]});
-            return self.send(Method::Patch, &one, &body, secret).await.map(drop).map_err(told);
+            return self
+                .send(Method::Patch, &one, &body, secret)
+                .await
+                .map(drop)
+                .map_err(told);
         }
         if matches!(self.tier(id).await, Tier::Premium | Tier::Ultimate) {
             let raw: Value = self.get(&one, &[]).await.map_err(told)?;
@@ -380,12 +418,18 @@ impl GitLab {
                 "allowed_to_push": edits(&raw["push_access_levels"], &target["push"]),
                 "allowed_to_merge": edits(&raw["merge_access_levels"], &target["merge"]),
             });
-            return self.send(Method::Patch, &one, &body, secret).await.map(drop).map_err(told);
+            return self
+                .send(Method::Patch, &one, &body, secret)
+                .await
+                .map(drop)
+                .map_err(told);
         }
         self.send(Method::Delete, &one, &Value::Null, secret)
             .await
             .map_err(told)?;
-        let made = self.send(Method::Post, &all, &new_rule(name, target), secret).await;
+        let made = self
+            .send(Method::Post, &all, &new_rule(name, target), secret)
+            .await;
         let Err(error) = made else { return Ok(()) };
         let why = told(error);
         for attempt in 1..=TRIES {
@@ -456,7 +500,10 @@ impl GitLab {
 
     /// A list, whole.
     pub(super) async fn whole(&self, path: &[&str]) -> Result<Vec<Value>, Error> {
-        let listed = self.pages::<Value>(path, &[], LIMITS).await.map_err(|it| it.error)?;
+        let listed = self
+            .pages::<Value>(path, &[], LIMITS)
+            .await
+            .map_err(|it| it.error)?;
         if listed.whole {
             Ok(listed.items)
         } else {
@@ -522,7 +569,9 @@ fn edits(raw: &Value, wanted: &Value) -> Value {
 
 /// How something is now, where it differs from what we made of it.
 fn shown(found: &Settings, ours: &Settings) -> String {
-    let other = found.iter().filter(|(name, value)| ours.get(*name) != Some(value));
+    let other = found
+        .iter()
+        .filter(|(name, value)| ours.get(*name) != Some(value));
     let other: Vec<String> = other.map(|(name, value)| format!("{name} is {value}")).collect();
     if other.is_empty() {
         return "Somebody has made it anew since.".to_owned();
@@ -571,7 +620,10 @@ mod tests {
             edits(&raw, &json!([{"access_level": 0}])),
             json!([{"id": 7, "_destroy": true}, {"id": 8, "_destroy": true}, {"access_level": 0}])
         );
-        assert_eq!(edits(&raw, &json!([{"access_level": 40}, {"user_id": 3}])), json!([]));
+        assert_eq!(
+            edits(&raw, &json!([{"access_level": 40}, {"user_id": 3}])),
+            json!([])
+        );
     }
 
     #[test]
@@ -596,6 +648,9 @@ mod tests {
                 .to_string(),
         };
         let told = told(blocked);
-        assert!(told.contains("Outbound requests") && told.contains("URL is blocked"), "{told}");
+        assert!(
+            told.contains("Outbound requests") && told.contains("URL is blocked"),
+            "{told}"
+        );
     }
 }

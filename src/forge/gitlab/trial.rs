@@ -7,7 +7,7 @@ use crate::domain::provision::{Attempt, Seen};
 use crate::domain::request::GateState;
 use crate::domain::text::{shortened, visible};
 use crate::forge::gitlab::{GitLab, Limits, User, explained, project_number, words};
-use crate::forge::{Tried, TrialWanted};
+use crate::forge::{TrialWanted, Tried};
 use crate::outbound::{Error, Method, Secret};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -69,7 +69,9 @@ impl GitLab {
         for it in open.items.iter().filter(|it| it["source_branch"] == branch) {
             let iid = it["iid"].as_u64().unwrap_or_default().to_string();
             let path = ["projects", id, "merge_requests", iid.as_str()];
-            let call = self.call(Method::Put, &path)?.json(&json!({"state_event": "close"}));
+            let call = self
+                .call(Method::Put, &path)?
+                .json(&json!({"state_event": "close"}));
             self.repeated(call).await?;
         }
         let path = ["projects", id, "repository", "branches", branch];
@@ -90,7 +92,11 @@ impl GitLab {
         tried: &mut Tried,
     ) -> Result<(), Attempt> {
         let stopped = |what: &str, error: &Error| {
-            attempt(what, &explained(error), "The gate could not be tried out any further.")
+            attempt(
+                what,
+                &explained(error),
+                "The gate could not be tried out any further.",
+            )
         };
         let id = project_number(wanted.forge_project_id).map_err(|e| stopped("Name the project", &e))?;
         let me = self
@@ -122,7 +128,11 @@ impl GitLab {
         let name = format!("signedapproval/{target}");
         let waits = self.own_status(id, wanted.branch, &sha, &name, me.id).await;
         let (answer, means, waiting) = match waits {
-            Some(GateState::Pending) => ("pending", "The change waits for its approval, as it should.", true),
+            Some(GateState::Pending) => (
+                "pending",
+                "The change waits for its approval, as it should.",
+                true,
+            ),
             Some(GateState::Failed) => ("failed", "The change is not approved, as it should be.", true),
             Some(GateState::Success) => (
                 "success",
@@ -139,7 +149,10 @@ impl GitLab {
             .attempts
             .push(attempt("Wait for this server's own status on it", answer, means));
 
-        let merge = self.settled(id, &iid).await.map_err(|e| stopped("Read the merge request", &e))?;
+        let merge = self
+            .settled(id, &iid)
+            .await
+            .map_err(|e| stopped("Read the merge request", &e))?;
         let open = is_open(&merge);
         if waiting {
             tried.seen.open_while_waiting = open;
@@ -157,9 +170,21 @@ impl GitLab {
         self.look_at_pipeline(id, &iid, tried).await;
         self.look_at_approvals(id, &iid, tried).await;
         if let Some(token) = other {
-            let other = GitLab { token, ..self.clone() };
+            let other = GitLab {
+                token,
+                ..self.clone()
+            };
             other
-                .try_as_other(id, me.id, &iid, &sha, wanted.branch, &name, &mut tried.attempts, &mut tried.seen)
+                .try_as_other(
+                    id,
+                    me.id,
+                    &iid,
+                    &sha,
+                    wanted.branch,
+                    &name,
+                    &mut tried.attempts,
+                    &mut tried.seen,
+                )
                 .await;
             if tried.seen.developer_posts == Some(true) && waiting {
                 let merge = self
@@ -168,7 +193,9 @@ impl GitLab {
                     .map_err(|e| stopped("Read the merge request again", &e))?;
                 tried.seen.open_by_forgery = is_open(&merge);
                 let means = match tried.seen.open_by_forgery {
-                    Some(true) => "The forged status is enough for GitLab: whoever may merge could merge it now.",
+                    Some(true) => {
+                        "The forged status is enough for GitLab: whoever may merge could merge it now."
+                    }
                     Some(false) => "The forged status does not open it.",
                     None => "GitLab does not say in time.",
                 };
@@ -185,7 +212,9 @@ impl GitLab {
     /// The gated branch to try: the one asked for, else the first there is.
     async fn trial_target(&self, id: &str, wanted: &TrialWanted<'_>) -> Result<Option<String>, Error> {
         for pattern in wanted.branch_patterns {
-            let Ok(matcher) = NamePattern::new(pattern) else { continue };
+            let Ok(matcher) = NamePattern::new(pattern) else {
+                continue;
+            };
             if let Some(target) = wanted.target {
                 if matcher.matches(target) {
                     self.branch_head(id, target).await?;
@@ -202,7 +231,11 @@ impl GitLab {
             }
             let lead = pattern.split(['*', '?', '[', '{']).next().unwrap_or_default();
             let search = format!("^{lead}");
-            let query: &[(&str, &str)] = if lead.is_empty() { &[] } else { &[("search", search.as_str())] };
+            let query: &[(&str, &str)] = if lead.is_empty() {
+                &[]
+            } else {
+                &[("search", search.as_str())]
+            };
             let branches = self
                 .pages::<Value>(&["projects", id, "repository", "branches"], query, LIMITS)
                 .await
@@ -222,7 +255,9 @@ impl GitLab {
             "branch": branch, "start_branch": target, "commit_message": TITLE,
             "actions": [{"action": "create", "file_path": file, "content": format!("{DESCRIPTION}\n")}],
         });
-        let call = self.call(Method::Post, &["projects", id, "repository", "commits"])?.json(&body);
+        let call = self
+            .call(Method::Post, &["projects", id, "repository", "commits"])?
+            .json(&body);
         let commit: Value = self.client.fetch(call).await?.json()?;
         let sha = commit["id"].as_str().unwrap_or_default();
         let sha = crate::forge::gitlab::commit_id(sha)?.to_owned();
@@ -230,7 +265,9 @@ impl GitLab {
             "source_branch": branch, "target_branch": target, "title": TITLE, "description": DESCRIPTION,
             "remove_source_branch": true,
         });
-        let call = self.call(Method::Post, &["projects", id, "merge_requests"])?.json(&body);
+        let call = self
+            .call(Method::Post, &["projects", id, "merge_requests"])?
+            .json(&body);
         let made: Value = self.client.fetch(call).await?.json()?;
         let iid = made["iid"]
             .as_u64()
@@ -285,7 +322,9 @@ impl GitLab {
             ));
             return;
         };
-        let own = newest["ref"].as_str().is_some_and(|it| it.starts_with("refs/merge-requests/"));
+        let own = newest["ref"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("refs/merge-requests/"));
         let means = if own {
             "It is a merge request's own pipeline: GitLab goes by this one, whatever stands in the branch's."
         } else {
@@ -293,22 +332,30 @@ impl GitLab {
         };
         let word = |name: &str| visible(newest[name].as_str().unwrap_or("unknown"));
         let answer = format!("{}, source {}", word("status"), word("source"));
-        tried
-            .attempts
-            .push(attempt("Look at its newest pipeline", &shortened(&answer, 120), means));
+        tried.attempts.push(attempt(
+            "Look at its newest pipeline",
+            &shortened(&answer, 120),
+            means,
+        ));
     }
 
     async fn look_at_approvals(&self, id: &str, iid: &str, tried: &mut Tried) {
         let path = ["projects", id, "merge_requests", iid, "approvals"];
-        let Ok(found) = self.get::<Value>(&path, &[]).await else { return };
-        let Some(left) = found["approvals_left"].as_u64() else { return };
+        let Ok(found) = self.get::<Value>(&path, &[]).await else {
+            return;
+        };
+        let Some(left) = found["approvals_left"].as_u64() else {
+            return;
+        };
         let means = match left {
             0 => "GitLab itself waits for no approval.",
             _ => "GitLab waits for approvals of its own.",
         };
-        tried
-            .attempts
-            .push(attempt("Look at GitLab's own approvals", &format!("{left} missing"), means));
+        tried.attempts.push(attempt(
+            "Look at GitLab's own approvals",
+            &format!("{left} missing"),
+            means,
+        ));
     }
 
     /// What another account may do. `self` bears its token.
@@ -338,12 +385,18 @@ impl GitLab {
             }
             Ok(user) => shortened(&visible(&user.username), 60),
             Err(error) => {
-                attempts.push(attempt("Use the other token", &explained(&error), "Not tried with it."));
+                attempts.push(attempt(
+                    "Use the other token",
+                    &explained(&error),
+                    "Not tried with it.",
+                ));
                 return;
             }
         };
         let path = ["projects", id, "merge_requests", iid, "merge"];
-        let call = self.call(Method::Put, &path).map(|it| it.json(&json!({"sha": NO_COMMIT})));
+        let call = self
+            .call(Method::Put, &path)
+            .map(|it| it.json(&json!({"sha": NO_COMMIT})));
         let answer = match call {
             Ok(call) => self.client.fetch(call).await,
             Err(error) => Err(error),
@@ -413,7 +466,12 @@ fn attempt(what: &str, answer: &str, means: &str) -> Attempt {
 /// A refusal with its number and GitLab's words.
 fn said(code: u16, error: &Error) -> String {
     match error {
-        Error::Status { excerpt, .. } if !words(excerpt).is_empty() => format!("{code}: {}", words(excerpt)),
+        Error::Status { excerpt, .. } => {
+            let words = words(excerpt);
+            // GitLab often begins with the number itself.
+            let words = words.strip_prefix(&code.to_string()).unwrap_or(&words).trim();
+            format!("{code} {words}").trim_end().to_owned()
+        }
         _ => code.to_string(),
     }
 }

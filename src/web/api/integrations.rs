@@ -236,7 +236,7 @@ fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement
         None => Enforcement::CommitStatus,
         Some(text) => Enforcement::parse(text).ok_or_else(|| {
             let known = Enforcement::ALL.map(Enforcement::name).join(", ");
-            Problem::bad_field("enforcement", &format!("one of {known}"))
+            Problem::bad_field("enforcement", format!("one of {known}"))
         })?,
     };
     match (mode, auto_merge) {
@@ -376,10 +376,7 @@ pub async fn check_gate(
 /// Looks at what the forge's settings enforce, and records it.
 pub(super) async fn look_now(app: &App, integration: &Integration, project: &Project) -> Result<(), Problem> {
     let forge = connected(app, integration)?;
-    let (hook_url, now) = (
-        hook_url(app.public_url(), integration),
-        app.now().to_the_second(),
-    );
+    let (hook_url, now) = (hook_url(app.public_url(), integration), app.now().to_the_second());
     let found = forge
         .inspect(&Inspected::of(&project.settings, &hook_url, &now))
         .await;

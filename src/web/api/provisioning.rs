@@ -304,7 +304,11 @@ async fn put_back(
             true => None,
             false => {
                 let late = |_| Err("The forge takes too long; nobody knows how far it got.".to_owned());
-                Some(tokio::time::timeout(STEP_MAX, put_back).await.unwrap_or_else(late))
+                Some(
+                    tokio::time::timeout(STEP_MAX, put_back)
+                        .await
+                        .unwrap_or_else(late),
+                )
             }
         };
         let (result, detail) = match result {

@@ -69,6 +69,8 @@ struct PlanView {
 
 struct StepView {
     what: String,
+    /// What to know about how it is done; may be empty.
+    how: String,
     before: String,
     after: String,
     by_hand: Option<String>,
@@ -180,7 +182,9 @@ pub async fn show_gate(
     let admin = person.has(Role::Admin);
     let current = project.settings.enforcement;
     let plan = match asked.enforcement.as_deref() {
-        Some(word) if admin => Some(plan_view(&app, &project, mode(word).map_err(|_| PageError::Unknown)?).await?),
+        Some(word) if admin => {
+            Some(plan_view(&app, &project, mode(word).map_err(|_| PageError::Unknown)?).await?)
+        }
         _ => None,
     };
     let provisioning: Option<Provisioning> = state.get(id.as_str())?;
@@ -188,7 +192,12 @@ pub async fn show_gate(
     let now = app.now();
     let running = provisioning.as_ref().is_some_and(|it| it.is_running(now));
     let (made, last) = provisioning.map(|it| (it.made, it.last)).unwrap_or_default();
-    let branches: Vec<String> = project.settings.branch_patterns.iter().map(|it| shown(it, 80)).collect();
+    let branches: Vec<String> = project
+        .settings
+        .branch_patterns
+        .iter()
+        .map(|it| shown(it, 80))
+        .collect();
     Ok(html(&GatePage {
         frame: Frame::new(&app, Some(&person), Place::Integrations, "Set up the gate"),
         admin,
@@ -198,13 +207,16 @@ pub async fn show_gate(
         mode: title(current),
         gate: GateView::of(&project, &state)?,
         api: format!("/api/v1/integrations/{}/projects/{id}", project.integration),
-        modes: Enforcement::ALL.iter().map(|it| mode_view(*it, current)).collect(),
+        modes: Enforcement::ALL
+            .iter()
+            .map(|it| mode_view(*it, current))
+            .collect(),
         plan,
         last: last.map(|it| run_view(&it, running)),
         made: made
             .iter()
             .map(|it| MadeView {
-                what: shown(&it.what, TEXT_MAX),
+                what: shown(first(&it.what).0, TEXT_MAX),
                 by: shown(&it.by, 100),
                 at: Moment::of(it.at),
                 certain: it.certain,
@@ -257,7 +269,8 @@ async fn plan_view(app: &App, project: &Project, wanted: Enforcement) -> Result<
             .steps
             .iter()
             .map(|it| StepView {
-                what: text(&it.change.what),
+                what: text(first(&it.change.what).0),
+                how: text(first(&it.change.what).1),
                 before: text(&it.before),
                 after: text(&it.after),
                 by_hand: it.by_hand.as_deref().map(text),
@@ -269,6 +282,14 @@ async fn plan_view(app: &App, project: &Project, wanted: Enforcement) -> Result<
         can_apply: plan.steps.is_empty() || plan.doable().next().is_some(),
         ..empty
     })
+}
+
+/// A step's first sentence, which says what changes, and the others, which say how.
+fn first(what: &str) -> (&str, &str) {
+    match what.find(". ") {
+        Some(end) => (&what[..=end], what[end + 1..].trim_start()),
+        None => (what, ""),
+    }
 }
 
 fn run_view(run: &LastRun, running: bool) -> RunView {
@@ -283,7 +304,7 @@ fn run_view(run: &LastRun, running: bool) -> RunView {
         DoneView {
             look,
             word: it.result.words(),
-            what: shown(&it.what, TEXT_MAX),
+            what: shown(first(&it.what).0, TEXT_MAX),
             detail: shown(&it.detail, TEXT_MAX),
             bad: it.result == StepResult::Failed,
         }

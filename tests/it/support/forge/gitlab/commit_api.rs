@@ -20,7 +20,10 @@ pub fn create(state: &mut State, call: &Call, project: u64) -> Answer {
     let mut edits = Vec::new();
     for action in actions {
         let (Some("create"), Some(path)) = (action["action"].as_str(), action["file_path"].as_str()) else {
-            return Err(Reply::error(400, "actions[0][action] does not have a valid value"));
+            return Err(Reply::error(
+                400,
+                "actions[0][action] does not have a valid value",
+            ));
         };
         edits.push(Edit::write(path, action["content"].as_str().unwrap_or_default()));
     }
@@ -46,7 +49,10 @@ pub fn create(state: &mut State, call: &Call, project: u64) -> Answer {
             state.set_branch(project, &branch, &sha);
         }
         (None, None) => {
-            return Err(Reply::message(400, "You can only create or edit files when you are on a branch"));
+            return Err(Reply::message(
+                400,
+                "You can only create or edit files when you are on a branch",
+            ));
         }
         (None, Some(_)) => {}
     }

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::support::forge::gitlab::commit_api;
 use crate::support::forge::gitlab::api::Answer;
 use crate::support::forge::gitlab::api::Call;
 use crate::support::forge::gitlab::api::Reply;
@@ -15,6 +14,7 @@ use crate::support::forge::gitlab::api::decode;
 use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
 use crate::support::forge::gitlab::api::page_without_totals;
+use crate::support::forge::gitlab::commit_api;
 use crate::support::forge::gitlab::pipelines;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::shapes;
