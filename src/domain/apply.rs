@@ -8,8 +8,9 @@ use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, P
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{
-    Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
+    Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
 };
+use crate::domain::provision::{LastRun, MadeChange, Provisioning, StepReport, StepResult, Trial};
 use crate::domain::request::{
     Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
     Status, change_row,
@@ -329,6 +330,107 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             findings: findings.clone(),
             checked_at: at.time,
         }),
+        Event::GateProvisioningStarted {
+            project,
+            enforcement,
+            by,
+            changes,
+            ..
+        } => {
+            let mut record = provisioning(state, project)?;
+            record.running = Some(at.time);
+            record.made.extend(changes.iter().map(|it| MadeChange {
+                id: it.id.clone(),
+                what: it.what.clone(),
+                alteration: it.alteration.clone(),
+                certain: false,
+                enforcement: *enforcement,
+                by: by.clone(),
+                at: at.time,
+            }));
+            state.put(&record)
+        }
+        Event::GateProvisioned {
+            project,
+            enforcement,
+            reason,
+            by,
+            steps,
+        } => {
+            let mut record = provisioning(state, project)?;
+            // What was about to be made is by now made, or not.
+            let begun = record.running.take();
+            record.made.retain(|it| it.certain || Some(it.at) != begun);
+            record.made.extend(steps.iter().filter_map(|it| {
+                Some(MadeChange {
+                    id: it.id.clone(),
+                    what: it.what.clone(),
+                    alteration: it.alteration.clone()?,
+                    certain: it.result == StepResult::Done,
+                    enforcement: *enforcement,
+                    by: by.clone(),
+                    at: at.time,
+                })
+            }));
+            record.last = Some(last_run(*enforcement, false, by, reason, steps, at));
+            state.put(&record)
+        }
+        Event::GateRestored {
+            project,
+            reason,
+            by,
+            steps,
+        } => {
+            let mut record = provisioning(state, project)?;
+            let over = |it: &MadeChange| {
+                steps.iter().any(|step| {
+                    let over = !matches!(step.result, StepResult::Failed | StepResult::NotTried);
+                    over && step.id == it.id && step.alteration.as_ref() == Some(&it.alteration)
+                })
+            };
+            record.made.retain(|it| !over(it));
+            let enforcement = must::<Project>(state, project.as_str())?.settings.enforcement;
+            record.last = Some(last_run(enforcement, true, by, reason, steps, at));
+            state.put(&record)
+        }
+        Event::GateTrialStarted { project, branch, by } => {
+            let before: Option<Trial> = state.get(project.as_str())?;
+            // What another trial has proved counts until this one has ended.
+            let (holes, basis) = before.map(|it| (it.holes, it.basis)).unwrap_or_default();
+            state.put(&Trial {
+                project: project.clone(),
+                branch: branch.clone(),
+                started_at: at.time,
+                by: by.clone(),
+                ended_at: None,
+                to_clear: true,
+                attempts: Vec::new(),
+                holes,
+                basis,
+            })
+        }
+        Event::GateTried {
+            project,
+            attempts,
+            findings,
+            settings,
+            cleared,
+            ..
+        } => {
+            let mut record: Trial = must(state, project.as_str())?;
+            record.ended_at = Some(at.time);
+            record.to_clear = !cleared;
+            record.attempts.clone_from(attempts);
+            record.holes.clone_from(findings);
+            record.basis.clone_from(settings);
+            state.put(&record)
+        }
+        Event::GateTrialCleared { project, .. } => {
+            let mut record: Trial = must(state, project.as_str())?;
+            record.to_clear = false;
+            record.ended_at.get_or_insert(at.time);
+            state.put(&record)
+        }
         Event::ProjectRemoved { project } => {
             let mut record: Project = must(state, project.as_str())?;
             record.removed = true;
@@ -729,6 +831,29 @@ fn must<R: crate::domain::state::Record>(state: &impl Read, key: &str) -> Result
     state
         .get(key)?
         .ok_or_else(|| Fault(format!("the journal speaks of {key}, which is not recorded")))
+}
+
+fn provisioning(state: &impl Read, project: &ProjectId) -> Result<Provisioning, Fault> {
+    let found = state.get(project.as_str())?;
+    Ok(found.unwrap_or_else(|| Provisioning::none(project.clone())))
+}
+
+fn last_run(
+    enforcement: Enforcement,
+    undo: bool,
+    by: &str,
+    reason: &str,
+    steps: &[StepReport],
+    at: Place,
+) -> LastRun {
+    LastRun {
+        enforcement,
+        undo,
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+        at: at.time,
+        steps: steps.to_vec(),
+    }
 }
 
 fn edit_person(

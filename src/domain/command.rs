@@ -10,7 +10,8 @@ use crate::domain::ids::{
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
-use crate::domain::project::{ForgeKind, ProjectSettings};
+use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
+use crate::domain::provision::{Attempt, PlannedChange, Seen, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -265,6 +266,50 @@ pub enum Command {
         state: GateState,
         request: Option<RequestId>,
         refused: Option<String>,
+    },
+    /// An admin has confirmed a plan; this is what is about to be changed on the forge.
+    StartProvisioning {
+        project: ProjectId,
+        enforcement: Enforcement,
+        plan_sha256: Digest,
+        reason: String,
+        changes: Vec<PlannedChange>,
+    },
+    /// How carrying the plan out went.
+    RecordProvisioning {
+        project: ProjectId,
+        enforcement: Enforcement,
+        reason: String,
+        steps: Vec<StepReport>,
+    },
+    /// An admin wants what was set up to be put back: may they?
+    StartRestoring {
+        project: ProjectId,
+        reason: String,
+    },
+    /// How putting back went.
+    RecordRestoring {
+        project: ProjectId,
+        reason: String,
+        steps: Vec<StepReport>,
+    },
+    /// An admin wants the gate to be tried out.
+    StartTrial {
+        project: ProjectId,
+        branch: String,
+    },
+    /// How a trial went.
+    RecordTrial {
+        project: ProjectId,
+        branch: String,
+        attempts: Vec<Attempt>,
+        seen: Seen,
+        cleared: bool,
+    },
+    /// A trial's branch and change are gone from the forge.
+    ClearTrial {
+        project: ProjectId,
+        branch: String,
     },
     /// Events of the appliance about itself, at start.
     Record {

@@ -12,7 +12,8 @@ use crate::domain::ids::{
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
-use crate::domain::project::{ForgeKind, ProjectSettings};
+use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
+use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, StatusKey};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -391,6 +392,59 @@ pub enum Event {
         /// What is new or worse.
         findings: Vec<Finding>,
     },
+    /// What enforces a gate is about to be set up on the forge: all of it, before the first call.
+    #[serde(rename = "gate.provisioning_started")]
+    GateProvisioningStarted {
+        project: ProjectId,
+        enforcement: Enforcement,
+        /// Digest of the plan that was confirmed.
+        plan_sha256: Digest,
+        reason: String,
+        by: String,
+        changes: Vec<PlannedChange>,
+    },
+    /// How setting it up went, and what can be undone.
+    #[serde(rename = "gate.provisioned")]
+    GateProvisioned {
+        project: ProjectId,
+        enforcement: Enforcement,
+        reason: String,
+        by: String,
+        steps: Vec<StepReport>,
+    },
+    /// What was set up was put back, as far as it was still as it had been set up.
+    #[serde(rename = "gate.restored")]
+    GateRestored {
+        project: ProjectId,
+        reason: String,
+        by: String,
+        steps: Vec<StepReport>,
+    },
+    /// A trial of the gate begins: this throw-away branch is about to be made.
+    #[serde(rename = "gate.trial_started")]
+    GateTrialStarted {
+        project: ProjectId,
+        branch: String,
+        by: String,
+    },
+    /// How a trial of the gate went.
+    #[serde(rename = "gate.tried")]
+    GateTried {
+        project: ProjectId,
+        branch: String,
+        by: String,
+        attempts: Vec<Attempt>,
+        /// What it proved.
+        findings: Vec<Finding>,
+        /// What a look at the settings had found by then, where there had been one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<Vec<Finding>>,
+        /// Its branch and change are gone from the forge.
+        cleared: bool,
+    },
+    /// What a trial had left behind is gone from the forge.
+    #[serde(rename = "gate.trial_cleared")]
+    GateTrialCleared { project: ProjectId, branch: String },
     #[serde(rename = "exception.reviewed")]
     ExceptionReviewed {
         /// Journal position of the exception.
@@ -515,6 +569,12 @@ impl Event {
             | Event::ProjectChanged { project, .. }
             | Event::ProjectRemoved { project }
             | Event::GateChecked { project, .. }
+            | Event::GateProvisioningStarted { project, .. }
+            | Event::GateProvisioned { project, .. }
+            | Event::GateRestored { project, .. }
+            | Event::GateTrialStarted { project, .. }
+            | Event::GateTried { project, .. }
+            | Event::GateTrialCleared { project, .. }
             | Event::ExceptionProtectionDrift { project, .. } => ("project", project.to_string()),
             Event::PolicyActivated { name, .. } => ("policy", name.clone()),
             Event::ProposalMade { proposal, .. }

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod people;
 pub mod policy;
 pub mod project;
+pub mod provision;
 pub mod refusal;
 pub mod request;
 pub mod state;

@@ -38,6 +38,10 @@ pub enum Table {
     Bypasses,
     /// `project NUL number` → what the forge's own lock of a change was last told.
     Locks,
+    /// Project → what was changed on its forge, and can be undone.
+    Provisionings,
+    /// Project → the newest trial of its gate.
+    Trials,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -91,6 +95,8 @@ impl Table {
         Table::Watched,
         Table::Bypasses,
         Table::Locks,
+        Table::Provisionings,
+        Table::Trials,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -130,6 +136,8 @@ impl Table {
             Table::Watched => "watched",
             Table::Bypasses => "bypasses",
             Table::Locks => "locks",
+            Table::Provisionings => "provisionings",
+            Table::Trials => "trials",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",

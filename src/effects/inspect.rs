@@ -6,6 +6,7 @@ use crate::domain::gate::{Finding, Gate, Strength};
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::project::Project;
 use crate::domain::state::Read;
+use crate::effects::unfinished::Unfinished;
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::forge::{Identity, Inspected, hook_url};
 use futures_util::StreamExt;
@@ -64,7 +65,9 @@ struct Looked {
 pub async fn run_inspector(at: Surroundings) -> Result<(), Trouble> {
     let identities = Identities::default();
     let mut looked: HashMap<ProjectId, Looked> = HashMap::new();
+    let mut unfinished = Unfinished::from_before(&at).await;
     loop {
+        unfinished.clear_trials(&at).await;
         let due = match due(&at, &looked) {
             Ok(due) => due,
             Err(error) => {

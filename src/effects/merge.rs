@@ -5,6 +5,7 @@ use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::ChangeState;
 use crate::domain::ids::RequestId;
+use crate::domain::provision::is_trial_branch;
 use crate::domain::request::{
     Change, ConfirmedStatus, GateState, MergeRecord, Request, Status, StatusKey, change_row,
 };
@@ -190,7 +191,9 @@ fn due(at: &Surroundings, id: &RequestId) -> Result<Option<(Change, Option<Time>
     let Some(change) = snapshot.get::<Change>(&change_row(key))? else {
         return Ok(None);
     };
+    // A trial of the gate is never merged, not even where a rule skips it.
     let current = change.open
+        && !is_trial_branch(&change.source)
         && !change.draft
         && change.request.as_ref() == Some(id)
         && Some(&change.head) == request.head.as_ref()

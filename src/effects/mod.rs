@@ -12,6 +12,7 @@ mod read_back;
 mod reconcile;
 mod rounds;
 mod status;
+mod unfinished;
 
 pub use branches::run_branches;
 pub use inspect::run_inspector;

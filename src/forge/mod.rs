@@ -3,9 +3,13 @@
 
 pub mod gitlab;
 mod hold;
+mod provision;
 mod registry;
+mod trial;
 
+pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
+pub use trial::{TrialWanted, Tried};
 
 use crate::domain::branch::Landing;
 use crate::domain::facts::Account;
@@ -13,6 +17,7 @@ use crate::domain::facts::ChangeFacts;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
+use crate::domain::provision::Alteration;
 use crate::domain::request::GateState;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
@@ -124,6 +129,66 @@ impl Forge {
     pub async fn inspect(&self, project: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         match self {
             Forge::GitLab(it) => it.inspect(project).await,
+        }
+    }
+
+    /// What setting a gate up would change. Changes nothing.
+    ///
+    /// # Errors
+    /// Any [`Error`] if the repository or our account can't be read.
+    pub async fn provision_plan(&self, wanted: &Wanted<'_>) -> Result<ProvisionPlan, Error> {
+        match self {
+            Forge::GitLab(it) => it.provision_plan(wanted).await,
+        }
+    }
+
+    /// Makes one change of a confirmed plan, if what it changes is still as the plan found it. The answer is the change as
+    /// it was made, with the numbers of what is new, and what else there is to say.
+    ///
+    /// # Errors
+    /// A sentence for the admin, with the forge's words.
+    pub async fn alter(
+        &self,
+        forge_project_id: &str,
+        change: &Alteration,
+        secret: &HookSecret,
+    ) -> Result<(Alteration, String), String> {
+        match self {
+            Forge::GitLab(it) => it.alter(forge_project_id, change, secret).await,
+        }
+    }
+
+    /// Puts one change back, unless somebody has changed the same since. `certain`: it is known to have been made whole.
+    ///
+    /// # Errors
+    /// A sentence for the admin, with the forge's words.
+    pub async fn restore(
+        &self,
+        forge_project_id: &str,
+        change: &Alteration,
+        certain: bool,
+        secret: &HookSecret,
+    ) -> Result<Restored, String> {
+        match self {
+            Forge::GitLab(it) => it.restore(forge_project_id, change, certain, secret).await,
+        }
+    }
+
+    /// Tries a gate out with a throw-away change, and clears it away whatever comes of it. `other` is another account's
+    /// token, used for the trial alone. Never merges anything. Takes up to a few minutes.
+    pub async fn try_gate(&self, wanted: &TrialWanted<'_>, other: Option<Secret>) -> Tried {
+        match self {
+            Forge::GitLab(it) => it.try_gate(wanted, other).await,
+        }
+    }
+
+    /// Clears away what a trial has left. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// Any [`Error`]; then something may still be there.
+    pub async fn clear_trial(&self, forge_project_id: &str, branch: &str) -> Result<(), Error> {
+        match self {
+            Forge::GitLab(it) => it.clear_trial(forge_project_id, branch).await,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::web::api::{
     api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
-    hooks, integrations, journal, local, me, people, policies, policy_versions, session, well_known,
+    hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning, session,
+    trials, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -233,6 +234,18 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/integrations/{id}/projects/{pid}/check",
             vec![post(integrations::check_gate)],
         ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/provisioning",
+            vec![get(provisioning::get_plan), post(provisioning::set_up)],
+        ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/provisioning/undo",
+            vec![post(provisioning::undo)],
+        ),
+        (
+            "/api/v1/integrations/{id}/projects/{pid}/trial",
+            vec![get(trials::get_trial), post(trials::try_gate)],
+        ),
         ("/api/v1/policies", vec![get(policies::list_policies)]),
         ("/api/v1/policies/validate", vec![post(policies::validate_policy)]),
         ("/api/v1/policies/simulate", vec![post(policies::simulate_policy)]),
@@ -314,6 +327,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/proposals/{id}", vec![get(pages::show_proposal)]),
         ("/dashboard/integrations", vec![get(pages::show_integrations)]),
         ("/dashboard/integrations/gitlab", vec![get(pages::show_gitlab)]),
+        (
+            "/dashboard/integrations/gitlab/{pid}/gate",
+            vec![get(pages::show_gate)],
+        ),
         ("/dashboard/people", vec![get(pages::show_people)]),
         ("/dashboard/groups", vec![get(pages::show_groups)]),
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),

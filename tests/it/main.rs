@@ -24,6 +24,7 @@ mod locks;
 mod policies;
 mod policy_pages;
 mod proofs;
+mod provision;
 mod support;
 mod support_selftest;
 mod tidy;

@@ -5,6 +5,7 @@ use crate::domain::apply::RULES;
 use crate::domain::decide::Stop;
 use crate::domain::decide::administration::live_project;
 use crate::domain::decide::changes::judge_change;
+use crate::domain::decide::provision::is_on_trial;
 use crate::domain::decide::requests::judge_action;
 use crate::domain::policy::{Evaluation, Outcome, combine};
 use crate::domain::request::{Opening, Request, Requester, Status};
@@ -19,6 +20,13 @@ pub fn as_judged_now(request: Request, state: &impl Read) -> Result<Request, Fau
     // A trial has a rule of its own, which nothing changes.
     if request.status != Status::Pending || matches!(request.requester, Requester::Person { .. }) {
         return Ok(request);
+    }
+    if is_on_trial(&request, state)? {
+        return Ok(Request {
+            blocked: true,
+            break_glass: Vec::new(),
+            ..request
+        });
     }
     let changed: Option<u64> = state
         .get_raw(Table::Counters, RULES)?

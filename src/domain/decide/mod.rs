@@ -13,6 +13,7 @@ mod governance;
 mod impact;
 mod judge;
 mod people;
+mod provision;
 mod questions;
 mod requests;
 mod roster;
@@ -306,6 +307,45 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             request,
             refused,
         })])),
+        Command::StartProvisioning {
+            project,
+            enforcement,
+            plan_sha256,
+            reason,
+            changes,
+        } => provision::start(
+            project,
+            enforcement,
+            plan_sha256,
+            reason,
+            changes,
+            actor,
+            now,
+            state,
+        ),
+        Command::RecordProvisioning {
+            project,
+            enforcement,
+            reason,
+            steps,
+        } => provision::record(project, enforcement, reason, steps, actor, state),
+        Command::StartRestoring { project, reason } => {
+            provision::start_restoring(project, &reason, now, state)
+        }
+        Command::RecordRestoring {
+            project,
+            reason,
+            steps,
+        } => provision::record_restoring(project, reason, steps, actor, state),
+        Command::StartTrial { project, branch } => provision::start_trial(project, branch, actor, now, state),
+        Command::RecordTrial {
+            project,
+            branch,
+            attempts,
+            seen,
+            cleared,
+        } => provision::record_trial(project, branch, attempts, &seen, cleared, now, state),
+        Command::ClearTrial { project, branch } => provision::clear_trial(project, branch, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// Roles, by GitLab's numbers.
 const DEVELOPER: u32 = 30;
-const MAINTAINER: u32 = 40;
+pub(super) const MAINTAINER: u32 = 40;
 const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
 /// Calls that looking at a project takes: itself, who we are (four), protected branches, members, hooks.
@@ -187,7 +187,7 @@ impl Others {
 }
 
 /// Everybody but our account with the role Maintainer or above.
-enum Maintainers {
+pub(super) enum Maintainers {
     Known(Vec<String>),
     Unknown,
 }
@@ -374,7 +374,7 @@ impl GitLab {
         );
     }
 
-    async fn maintainers(&self, id: &str, me: &Identity, found: &mut Vec<Finding>) -> Maintainers {
+    pub(super) async fn maintainers(&self, id: &str, me: &Identity, found: &mut Vec<Finding>) -> Maintainers {
         let list = self
             .pages::<Member>(&["projects", id, "members", "all"], &[], LIMITS)
             .await;
@@ -586,14 +586,14 @@ fn unreadable(what: &str, why: &str) -> Finding {
 }
 
 /// A rule takes in every branch that a pattern names. Both know `*` for anything.
-fn covers(rule: &str, pattern: &str) -> bool {
+pub(super) fn covers(rule: &str, pattern: &str) -> bool {
     // A `*` of the pattern is taken as a letter: only a `*` of the rule stands for it. GitLab's rules know `*` alone.
     let other_wildcards = pattern.contains(['?', '[', '{']);
     rule == pattern || (!other_wildcards && stars(rule, pattern))
 }
 
 /// A rule and a pattern have a branch in common, or may have one.
-fn overlaps(rule: &str, pattern: &str) -> bool {
+pub(super) fn overlaps(rule: &str, pattern: &str) -> bool {
     if covers(rule, pattern) {
         return true;
     }
@@ -632,7 +632,7 @@ fn stars(rule: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn listed(names: &[String]) -> Option<String> {
+pub(super) fn listed(names: &[String]) -> Option<String> {
     let more = names.len().saturating_sub(NAMED_MAX);
     let shown = &names[..names.len() - more];
     match (shown, more) {

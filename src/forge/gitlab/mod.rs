@@ -5,8 +5,11 @@ mod inspect;
 mod landing;
 mod lock;
 mod merge;
+mod plan;
+mod provision;
 mod read;
 mod status;
+mod trial;
 pub mod webhook;
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ pub async fn remove_integration(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn find(app: &App, id: &str) -> Result<Integration, Problem> {
+pub(crate) fn find(app: &App, id: &str) -> Result<Integration, Problem> {
     let id = IntegrationId::parse(id).ok_or_else(Problem::not_found)?;
     let found: Option<Integration> = app.snapshot()?.get(id.as_str())?;
     found.filter(|it| !it.removed).ok_or_else(Problem::not_found)
@@ -236,7 +236,7 @@ fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement
         None => Enforcement::CommitStatus,
         Some(text) => Enforcement::parse(text).ok_or_else(|| {
             let known = Enforcement::ALL.map(Enforcement::name).join(", ");
-            Problem::bad_field("enforcement", &format!("one of {known}"))
+            Problem::bad_field("enforcement", format!("one of {known}"))
         })?,
     };
     match (mode, auto_merge) {
@@ -267,7 +267,7 @@ fn forge_project_id(value: Option<&Value>) -> Result<String, Problem> {
 }
 
 /// How strong the gate of a project was found to be. What nobody has looked at counts as nothing.
-fn gate(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
+pub(super) fn gate(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
     let gate: Option<Gate> = state.get(it.id.as_str())?;
     Ok(json!({
         "strength": gate.as_ref().map_or(Strength::None, |it| it.strength),
@@ -369,11 +369,14 @@ pub async fn check_gate(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (integration, project) = (find(&app, &ids.0)?, find_project(&app, &ids.0, &ids.1)?);
-    let forge = connected(&app, &integration)?;
-    let (hook_url, now) = (
-        hook_url(app.public_url(), &integration),
-        app.now().to_the_second(),
-    );
+    look_now(&app, &integration, &project).await?;
+    Ok(HttpResponse::Ok().json(project_shown(&project, &app.snapshot()?)?))
+}
+
+/// Looks at what the forge's settings enforce, and records it.
+pub(super) async fn look_now(app: &App, integration: &Integration, project: &Project) -> Result<(), Problem> {
+    let forge = connected(app, integration)?;
+    let (hook_url, now) = (hook_url(app.public_url(), integration), app.now().to_the_second());
     let found = forge
         .inspect(&Inspected::of(&project.settings, &hook_url, &now))
         .await;
@@ -384,7 +387,7 @@ pub async fn check_gate(
     };
     // What was found is a fact, not the caller's doing.
     app.submit(Actor::System, command).await?;
-    Ok(HttpResponse::Ok().json(project_shown(&project, &app.snapshot()?)?))
+    Ok(())
 }
 
 /// `PUT /api/v1/integrations/{id}/projects/{pid}`: admins. Counts for requests opened from now on.
@@ -428,7 +431,7 @@ pub async fn remove_project(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn find_project(app: &App, integration: &str, id: &str) -> Result<Project, Problem> {
+pub(crate) fn find_project(app: &App, integration: &str, id: &str) -> Result<Project, Problem> {
     let integration = find(app, integration)?;
     let id = ProjectId::parse(id).ok_or_else(Problem::not_found)?;
     let found: Option<Project> = app.snapshot()?.get(id.as_str())?;
@@ -437,7 +440,7 @@ fn find_project(app: &App, integration: &str, id: &str) -> Result<Project, Probl
         .ok_or_else(Problem::not_found)
 }
 
-fn connected(app: &App, integration: &Integration) -> Result<Forge, Problem> {
+pub(crate) fn connected(app: &App, integration: &Integration) -> Result<Forge, Problem> {
     let sealed = app.snapshot()?.secret(&token_name(&integration.id))?;
     let sealed = sealed.ok_or_else(|| Problem::internal("an integration without a token"))?;
     app.forges.of(integration, &sealed).map_err(Problem::internal)

@@ -18,7 +18,9 @@ pub mod me;
 pub mod people;
 pub mod policies;
 pub mod policy_versions;
+pub mod provisioning;
 pub mod session;
+pub mod trials;
 pub mod well_known;
 
 use crate::web::problem::Problem;

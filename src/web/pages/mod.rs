@@ -26,6 +26,7 @@ mod queue;
 pub mod receipt;
 mod request;
 mod requests;
+mod setting_up;
 mod standing;
 
 pub use api_keys::show_api_keys;
@@ -45,6 +46,7 @@ pub use proposals::{show_proposal, show_proposals};
 pub use queue::show_queue;
 pub use request::show_request;
 pub use requests::show_requests;
+pub use setting_up::show_gate;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;

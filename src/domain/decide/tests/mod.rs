@@ -5,6 +5,7 @@ mod emergency;
 mod gates;
 mod governance;
 mod people;
+mod provision;
 mod rules;
 
 use crate::domain::apply::{Place, apply};

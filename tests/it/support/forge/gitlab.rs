@@ -7,6 +7,7 @@ pub mod approvals;
 pub mod changes;
 pub mod checks;
 pub mod deployments;
+pub mod commit_api;
 pub mod faults;
 pub mod history;
 pub mod hook_api;

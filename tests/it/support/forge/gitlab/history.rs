@@ -14,6 +14,7 @@ use crate::support::forge::gitlab::api::decode;
 use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
 use crate::support::forge::gitlab::api::page_of_commits;
+use crate::support::forge::gitlab::commit_api;
 use crate::support::forge::gitlab::pipelines;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::shapes;
@@ -37,6 +38,7 @@ pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ["branches", name] => only(method, "GET").and_then(|()| branch(state, call, project, &decode(name))),
         ["tags"] => only(method, "GET").and_then(|()| tags(state, call, project)),
         ["tags", name] => only(method, "GET").and_then(|()| tag(state, project, &decode(name))),
+        ["commits"] if call.is("POST") => commit_api::create(state, call, project),
         ["commits"] => only(method, "GET").and_then(|()| commits(state, call, project)),
         ["commits", name, rest @ ..] => {
             only(method, "GET").and_then(|()| one_commit(state, call, project, &decode(name), rest))
