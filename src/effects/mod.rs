@@ -1,6 +1,7 @@
 //! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
 //! goes at its own pace; nothing is told that is not recorded.
 
+mod compare;
 mod inspect;
 mod intake;
 mod merge;

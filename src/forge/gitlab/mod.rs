@@ -5,6 +5,7 @@ mod inspect;
 mod merge;
 mod read;
 mod status;
+mod sweep;
 pub mod webhook;
 
 #[cfg(test)]
