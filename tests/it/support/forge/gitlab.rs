@@ -1,11 +1,19 @@
 //! A stateful, strict GitLab on loopback for the black-box tests: real HTTP, real refusals, real webhooks.
 //! It keeps GitLab's odd answers (state machine, hidden statuses, late checks of the sha) and never invents a lenient one.
 
+pub mod acts;
 pub mod api;
+pub mod approvals;
 pub mod changes;
+pub mod checks;
 pub mod faults;
+pub mod history;
+pub mod hook_api;
 pub mod hooks;
+pub mod merging;
 mod payloads;
+pub mod pipelines;
+pub mod protections;
 pub mod repository;
 mod server;
 mod shapes;
@@ -33,6 +41,7 @@ use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::hooks::Errand;
 use crate::support::forge::gitlab::hooks::HookRequest;
+use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::server::Outgoing;
@@ -49,6 +58,7 @@ use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::Settings;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 use crate::support::forge::gitlab::state::User;
 
@@ -171,6 +181,31 @@ impl FakeGitLab {
 
 /// People, tokens and projects.
 impl FakeGitLab {
+    /// The licence of the instance. A paid one needs the enterprise edition, which is then installed.
+    pub fn set_tier(&self, tier: Tier) {
+        self.change_state(|state| {
+            state.tier = tier;
+            if tier > Tier::Free && !state.enterprise {
+                state.enterprise = true;
+                state.version = format!("{}-ee", state.version);
+            }
+        });
+    }
+
+    /// The community edition: no licence, no `-ee`, and the routes of paid features do not exist at all.
+    pub fn community_edition(&self) {
+        self.change_state(|state| {
+            state.tier = Tier::Free;
+            state.enterprise = false;
+            state.version = state.version.trim_end_matches("-ee").to_owned();
+        });
+    }
+
+    /// Another version, such as `17.2.1-ee`; what came later is then unknown to the instance.
+    pub fn set_version(&self, version: &str) {
+        self.change_state(|state| version.clone_into(&mut state.version));
+    }
+
     /// A person; the answer is the numeric user id.
     pub fn add_user(&self, username: &str, name: &str, email: &str) -> u64 {
         self.change_state(|state| {
@@ -292,14 +327,18 @@ impl FakeGitLab {
     /// Protects a branch or wildcard: push and merge levels (0: no one), and users who may merge besides.
     pub fn protect(&self, project: u64, name: &str, push_level: u64, merge_level: u64, merge_users: &[u64]) {
         self.change_state(|state| {
+            let push = state.access_to(Some(push_level), &[]);
+            // A rule that names users and no role has no role entry.
+            let role = Some(merge_level).filter(|level| *level > 0 || merge_users.is_empty());
+            let merge = state.access_to(role, merge_users);
             let rule = Protection {
                 id: state.fresh_id(),
                 name: name.to_owned(),
-                push_level,
-                merge_level,
-                push_users: Vec::new(),
-                merge_users: merge_users.to_vec(),
+                push,
+                merge,
+                unprotect: Vec::new(),
                 allow_force_push: false,
+                code_owners: false,
             };
             let rules = &mut state.project_mut(project).protections;
             rules.retain(|old| old.name != name);
@@ -474,28 +513,13 @@ impl FakeGitLab {
                 state.branch(project, target).is_some(),
                 "no target branch {target}"
             );
-            state.change_mut(project, iid).target_branch = target.to_owned();
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let seen = json!({"merge_status": {"previous": "can_be_merged", "current": "unchecked"}});
-            state.raise_change(project, iid, "update", user, None, seen);
+            state.retarget(project, iid, target, user);
         });
     }
 
     /// Changes the title.
     pub fn retitle(&self, project: u64, iid: u64, title: &str, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            let was_draft = change.draft();
-            let previous = std::mem::replace(&mut change.title, title.to_owned());
-            let draft = change.draft();
-            let mut changes = json!({"title": {"previous": previous, "current": title}});
-            if was_draft != draft {
-                changes["draft"] = json!({"previous": was_draft, "current": draft});
-            }
-            state.touch(project, iid);
-            state.raise_change(project, iid, "update", user, None, changes);
-        });
+        self.change_state(|state| state.retitle(project, iid, title, user));
     }
 
     /// Marks as draft or as ready, by the title as GitLab does.
@@ -512,40 +536,12 @@ impl FakeGitLab {
 
     /// Closes without merging.
     pub fn close(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            assert_eq!(change.state, "opened", "only an open merge request can be closed");
-            change.state = "closed".to_owned();
-            change.closed_by = Some(user);
-            change.closed_at = Some(Timestamp::now());
-            change.auto_merge = None;
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 1, "current": 2}});
-            state.raise_change(project, iid, "close", user, None, flip);
-        });
+        self.change_state(|state| state.close(project, iid, user));
     }
 
     /// Opens a closed one again; its head and diff are those of the branches now.
     pub fn reopen(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change(project, iid);
-            assert_eq!(
-                change.state, "closed",
-                "only a closed merge request can be reopened"
-            );
-            let head = state
-                .branch(change.source_project, &change.source_branch)
-                .cloned();
-            let change = state.change_mut(project, iid);
-            change.state = "opened".to_owned();
-            change.closed_by = None;
-            change.closed_at = None;
-            change.head = head.unwrap_or_else(|| change.head.clone());
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 2, "current": 1}});
-            state.raise_change(project, iid, "reopen", user, None, flip);
-        });
+        self.change_state(|state| state.reopen(project, iid, user));
     }
 
     /// Merges in the user interface as this user; panics where GitLab's page would show no merge button.
@@ -557,7 +553,7 @@ impl FakeGitLab {
                 "user {user} may not merge into {target}"
             );
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("a mergeable merge request");
         });
     }
@@ -570,7 +566,7 @@ impl FakeGitLab {
                 .forced_status
                 .replace("mergeable".to_owned());
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("forced to be mergeable");
             state.change_mut(project, iid).forced_status = forced;
         });
@@ -698,7 +694,7 @@ impl FakeGitLab {
     /// A project hook for pushes, merge requests and pipelines; `signing` is `whsec_` and the base64 of 32 bytes.
     pub fn register_hook(&self, project: u64, url: &str, token: Option<&str>, signing: Option<&str>) -> u64 {
         self.change_state(|state| {
-            let mut hook = api::new_hook(state, url);
+            let mut hook = hook_api::new_hook(state, url);
             hook.token = token.map(str::to_owned);
             hook.signing_token = signing.map(str::to_owned);
             let kinds = ["push_events", "merge_requests_events", "pipeline_events"];
@@ -945,13 +941,17 @@ impl Shared {
             };
         };
         request.path = path;
-        let (outgoing, successes) = self.change(|state| {
+        let (mut outgoing, successes, awaited) = self.change(|state| {
+            state.awaited = None;
             let trouble = note_arrival(state, &request);
             let outgoing = meet(state, &request, trouble);
             let own = successes_of_appliance(state, &request);
             state.calls.last_mut().expect("just noted").status = Some(outgoing.reply.status);
-            (outgoing, own)
+            (outgoing, own, state.awaited.take())
         });
+        if let Some(delivery) = awaited.filter(|_| outgoing.reply.status == 201) {
+            outgoing.reply = self.after_delivery(delivery, outgoing.reply);
+        }
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (project, sha, name) in successes {
             if let Some(Err(why)) = check.as_ref().map(|check| check(project, &sha, &name)) {
@@ -960,6 +960,40 @@ impl Shared {
             }
         }
         outgoing
+    }
+}
+
+impl Shared {
+    /// GitLab answers a test and a resend only when the receiver has: by then its answer decides.
+    fn after_delivery(&self, delivery: u64, reply: Reply) -> Reply {
+        const LIMIT: Duration = Duration::from_secs(12);
+        let begun = Instant::now();
+        let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = || {
+            self.read(|state| {
+                let on_its_way = state.in_flight > 0;
+                let attempts = state.deliveries.get(&delivery).map(|d| d.attempts.clone());
+                (on_its_way, attempts.unwrap_or_default())
+            })
+        };
+        let (mut busy, mut attempts) = newest();
+        while busy && begun.elapsed() < LIMIT {
+            let waited = self.ticked.wait_timeout(ticks, Duration::from_millis(20));
+            ticks = waited.unwrap_or_else(PoisonError::into_inner).0;
+            (busy, attempts) = newest();
+        }
+        drop(ticks);
+        let status = attempts.last().and_then(|attempt| attempt.status);
+        let resent = String::from_utf8_lossy(&reply.body).contains("response_status");
+        match status {
+            Some(code) if resent => Reply::json(201, &json!({"response_status": code})),
+            Some(200..300) => reply,
+            _ if resent => Reply::json(201, &json!({"response_status": "internal error"})),
+            other => Reply::message(
+                422,
+                &other.map_or("internal error".to_owned(), |code| code.to_string()),
+            ),
+        }
     }
 }
 
@@ -1090,6 +1124,8 @@ fn new_project(id: u64, path: &str) -> Project {
         tags: BTreeMap::new(),
         objects: BTreeSet::new(),
         protections: Vec::new(),
+        approval_rules: Vec::new(),
+        status_checks: Vec::new(),
         settings: Settings::default(),
         merge_requests: BTreeMap::new(),
         pipelines: Vec::new(),

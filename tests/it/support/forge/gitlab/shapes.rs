@@ -8,8 +8,12 @@ use serde_json::json;
 use crate::support::forge::gitlab::hooks;
 use crate::support::forge::gitlab::payloads::joined;
 use crate::support::forge::gitlab::repository::Commit;
+use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::NO_SHA;
+use crate::support::forge::gitlab::state::Access;
+use crate::support::forge::gitlab::state::Attempt;
 use crate::support::forge::gitlab::state::CommitStatus;
+use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::Delivery;
 use crate::support::forge::gitlab::state::Hook;
 use crate::support::forge::gitlab::state::MAINTAINER;
@@ -19,6 +23,7 @@ use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::PushEvent;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 
 /// All kinds of events a hook may subscribe to.
@@ -139,7 +144,7 @@ pub fn project(state: &State, project: &Project, user: u64) -> Value {
         "merge_requests_enabled": true,
         "jobs_enabled": true,
         "merge_method": settings.merge_method,
-        "squash_option": "default_off",
+        "squash_option": settings.squash_option,
         "only_allow_merge_if_pipeline_succeeds": settings.only_allow_merge_if_pipeline_succeeds,
         "allow_merge_on_skipped_pipeline": settings.allow_merge_on_skipped_pipeline,
         "only_allow_merge_if_all_discussions_are_resolved": settings.only_allow_merge_if_all_discussions_are_resolved,
@@ -150,6 +155,10 @@ pub fn project(state: &State, project: &Project, user: u64) -> Value {
         },
     });
     let mut out = joined(head, tail);
+    if state.has(Tier::Ultimate) {
+        let field = "only_allow_merge_if_all_status_checks_passed";
+        out[field] = json!(settings.only_allow_merge_if_all_status_checks_passed);
+    }
     if let Some(from) = project.forked_from.and_then(|id| state.projects.get(&id)) {
         out["forked_from_project"] = json!({"id": from.id, "path_with_namespace": from.path});
     }
@@ -228,11 +237,11 @@ pub fn change_in_list(state: &State, change: &MergeRequest) -> Value {
             "human_time_estimate": null,
             "human_total_time_spent": null,
         },
-        "squash": false,
-        "squash_on_merge": false,
+        "squash": change.squash,
+        "squash_on_merge": change.squash,
         "task_completion_status": {"count": 0, "completed_count": 0},
         "has_conflicts": conflicts,
-        "blocking_discussions_resolved": true,
+        "blocking_discussions_resolved": change.unresolved == 0,
         "approvals_before_merge": null,
     });
     joined(joined(head, middle), tail)
@@ -243,7 +252,7 @@ pub fn change(state: &State, change: &MergeRequest, user: u64) -> Value {
     let mut out = change_in_list(state, change);
     let pipeline = state
         .head_pipeline(change.project, change.iid)
-        .map(|p| self::pipeline(state, p));
+        .map(|p| pipeline_detail(state, state.project_of_pipeline(p.id), p));
     let prepared = change.prepared_at.is_some();
     let refs = json!({
         "base_sha": change.diff.base,
@@ -258,7 +267,7 @@ pub fn change(state: &State, change: &MergeRequest, user: u64) -> Value {
     out["pipeline"] = json!(pipeline);
     out["head_pipeline"] = json!(pipeline);
     out["diff_refs"] = if prepared { refs } else { Value::Null };
-    out["merge_error"] = Value::Null;
+    out["merge_error"] = json!(change.merge_error);
     out["user"] = json!({"can_merge": state.may_merge_into(change.project, &change.target_branch, user)});
     out
 }
@@ -294,6 +303,41 @@ pub fn file(change: &MergeRequest, index: usize) -> Value {
         "renamed_file": file.renamed_file,
         "deleted_file": file.deleted_file,
         "generated_file": false,
+    })
+}
+
+/// One entry of a compare or of a commit's own diff.
+pub fn file_diff(file: &FileDiff) -> Value {
+    let too_large = file.text.len() > PATCH_HARD_LIMIT;
+    let collapsed = !too_large && file.text.len() > PATCH_SAFE_LIMIT;
+    json!({
+        "diff": if too_large || collapsed { "" } else { &file.text },
+        "collapsed": collapsed,
+        "too_large": too_large,
+        "new_path": file.new_path,
+        "old_path": file.old_path,
+        "a_mode": file.a_mode,
+        "b_mode": file.b_mode,
+        "new_file": file.new_file,
+        "renamed_file": file.renamed_file,
+        "deleted_file": file.deleted_file,
+        "generated_file": null,
+    })
+}
+
+/// A tag, which here is always a lightweight one.
+pub fn tag(state: &State, project: u64, name: &str) -> Value {
+    let record = state.project(project);
+    let sha = record.tags.get(name).expect("an existing tag");
+    let tip = state.objects.get(sha).expect("a tag names a commit");
+    json!({
+        "name": name,
+        "message": "",
+        "target": sha,
+        "commit": commit(state, project, tip, true),
+        "release": null,
+        "protected": false,
+        "created_at": null,
     })
 }
 
@@ -348,11 +392,7 @@ pub fn commit_detail(state: &State, project: u64, found: &Commit) -> Value {
 }
 
 pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
-    let project = state
-        .projects
-        .values()
-        .find(|p| p.pipelines.iter().any(|q| q.id == pipeline.id));
-    let project = project.expect("a pipeline has a project");
+    let project = state.project(state.project_of_pipeline(pipeline.id));
     json!({
         "id": pipeline.id,
         "iid": pipeline.iid,
@@ -365,6 +405,26 @@ pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
         "updated_at": date(pipeline.updated_at),
         "web_url": format!("{}/{}/-/pipelines/{}", state.base_url, project.path, pipeline.id),
     })
+}
+
+/// A pipeline on its own, and as a merge request's head pipeline.
+pub fn pipeline_detail(state: &State, project: u64, of: &Pipeline) -> Value {
+    let status = state.pipeline_state(project, of.id);
+    let finished = !matches!(status.as_str(), "created" | "pending" | "running" | "manual");
+    let more = json!({
+        "before_sha": NO_SHA,
+        "tag": false,
+        "yaml_errors": null,
+        "user": user_basic(state, of.user),
+        "started_at": null,
+        "finished_at": finished.then(|| date(of.updated_at)),
+        "committed_at": null,
+        "duration": null,
+        "queued_duration": null,
+        "coverage": null,
+        "detailed_status": {"text": status, "label": status, "group": status},
+    });
+    joined(pipeline(state, of), more)
 }
 
 pub fn status(state: &State, status: &CommitStatus) -> Value {
@@ -391,13 +451,13 @@ pub fn hook(project: u64, hook: &Hook) -> Value {
     let mut out = json!({
         "id": hook.id,
         "url": hook.url,
-        "name": null,
-        "description": null,
+        "name": hook.name,
+        "description": hook.description,
         "created_at": date(hook.created_at),
         "project_id": project,
         "enable_ssl_verification": hook.ssl_verification,
-        "alert_status": hook.alert_status,
-        "disabled_until": null,
+        "alert_status": hook.status(),
+        "disabled_until": hook.disabled_until.map(date),
         "url_variables": [],
         "push_events_branch_filter": null,
         "branch_filter_strategy": "wildcard",
@@ -413,8 +473,8 @@ pub fn hook(project: u64, hook: &Hook) -> Value {
 }
 
 /// One line of a hook's history, the token redacted.
-pub fn hook_event(state: &State, delivery: &Delivery) -> Value {
-    let request = hooks::request(state, delivery.id, delivery.at);
+pub fn hook_event(state: &State, delivery: &Delivery, attempt: &Attempt) -> Value {
+    let request = hooks::request(state, delivery.id, attempt.at);
     let secret = |name: &str| name.eq_ignore_ascii_case("X-Gitlab-Token");
     let headers = request.headers.iter().map(|(name, value)| {
         let shown = if secret(name) {
@@ -424,68 +484,64 @@ pub fn hook_event(state: &State, delivery: &Delivery) -> Value {
         };
         (name.clone(), json!(shown))
     });
-    let last = delivery.attempts.last();
-    let trigger = match delivery.event.as_str() {
-        "Push Hook" => "push_hooks",
-        "Pipeline Hook" => "pipeline_hooks",
-        _ => "merge_request_hooks",
-    };
-    let answer = last.map(|attempt| {
-        attempt
-            .status
-            .map_or("internal error".to_owned(), |status| status.to_string())
-    });
+    let answer = attempt
+        .status
+        .map_or("internal error".to_owned(), |status| status.to_string());
     json!({
-        "id": delivery.id,
+        "id": attempt.log,
         "url": request.url,
-        "trigger": trigger,
+        "trigger": delivery.event.to_lowercase().replace(' ', "_") + "s",
         "request_headers": serde_json::Map::from_iter(headers),
         "request_data": serde_json::from_str::<Value>(&delivery.body).expect("recorded as JSON"),
         "response_headers": {},
         "response_body": "",
-        "execution_duration": last.map(|attempt| attempt.took.as_secs_f64()),
+        "execution_duration": attempt.took.as_secs_f64(),
         "response_status": answer,
+        "created_at": date(attempt.at),
+    })
+}
+
+/// One entry of who may, as protected branches and environments list it.
+pub fn access(state: &State, access: &Access) -> Value {
+    let words = match access.level {
+        Some(0) => "No one".to_owned(),
+        Some(30) => "Developers + Maintainers".to_owned(),
+        Some(60) => "Administrators".to_owned(),
+        _ => "Maintainers".to_owned(),
+    };
+    let user = access
+        .user
+        .and_then(|id| state.users.get(&id))
+        .map(|user| user.name.clone());
+    let group = access
+        .group
+        .and_then(|id| state.groups.get(&id))
+        .map(|group| group.name.clone());
+    json!({
+        "id": access.id,
+        "access_level": access.level.unwrap_or(MAINTAINER),
+        "access_level_description": user.or(group).unwrap_or(words),
+        "deploy_key_id": null,
+        "user_id": access.user,
+        "group_id": access.group,
     })
 }
 
 pub fn protection(state: &State, rule: &Protection) -> Value {
-    let describe = |level: u64| match level {
-        0 => "No one",
-        30 => "Developers + Maintainers",
-        MAINTAINER => "Maintainers",
-        _ => "Administrators",
-    };
-    let levels = |level: u64, users: &[u64]| {
-        let role = json!({
-            "id": rule.id,
-            "access_level": level,
-            "access_level_description": describe(level),
-            "deploy_key_id": null,
-            "user_id": null,
-            "group_id": null,
-        });
-        let named = users.iter().map(|user| {
-            json!({
-                "id": rule.id + user,
-                "access_level": MAINTAINER,
-                "access_level_description": state.users.get(user).map(|user| user.name.clone()),
-                "deploy_key_id": null,
-                "user_id": user,
-                "group_id": null,
-            })
-        });
-        // A rule that names users and no role has no role entry.
-        let role = (level > 0 || users.is_empty()).then_some(role);
-        role.into_iter().chain(named).collect::<Vec<Value>>()
+    let list = |entries: &[Access]| {
+        entries
+            .iter()
+            .map(|entry| access(state, entry))
+            .collect::<Vec<Value>>()
     };
     json!({
         "id": rule.id,
         "name": rule.name,
-        "push_access_levels": levels(rule.push_level, &rule.push_users),
-        "merge_access_levels": levels(rule.merge_level, &rule.merge_users),
-        "unprotect_access_levels": [],
+        "push_access_levels": list(&rule.push),
+        "merge_access_levels": list(&rule.merge),
+        "unprotect_access_levels": list(&rule.unprotect),
         "allow_force_push": rule.allow_force_push,
-        "code_owner_approval_required": false,
+        "code_owner_approval_required": rule.code_owners,
         "inherited": false,
     })
 }
@@ -515,7 +571,7 @@ pub fn push_event(state: &State, project: u64, push: &PushEvent) -> Value {
         "push_data": {
             "commit_count": push.commits,
             "action": action,
-            "ref_type": "branch",
+            "ref_type": if push.tag { "tag" } else { "branch" },
             "commit_from": sha(&push.before),
             "commit_to": sha(&push.after),
             "ref": push.branch,
@@ -530,13 +586,19 @@ pub fn branch(state: &State, project: u64, name: &str, user: u64) -> Value {
     let record = state.project(project);
     let sha = record.branches.get(name).expect("an existing branch");
     let tip = state.objects.get(sha).expect("a branch tip exists");
+    let rules = state.protections(project, name);
+    let open = |act: fn(&Protection) -> &Vec<Access>| {
+        rules
+            .iter()
+            .any(|rule| act(rule).iter().any(|access| access.level == Some(DEVELOPER)))
+    };
     json!({
         "name": name,
         "commit": commit(state, project, tip, true),
-        "merged": false,
+        "merged": state.branch_merged(project, name),
         "protected": !state.protections(project, name).is_empty(),
-        "developers_can_push": false,
-        "developers_can_merge": false,
+        "developers_can_push": open(|rule| &rule.push),
+        "developers_can_merge": open(|rule| &rule.merge),
         "can_push": state.may_push_to(project, name, user),
         "default": record.default_branch == name,
         "web_url": format!("{}/{}/-/tree/{name}", state.base_url, record.path),

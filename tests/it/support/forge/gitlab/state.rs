@@ -9,6 +9,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::support::forge::gitlab::approvals::ApprovalRule;
+use crate::support::forge::gitlab::checks::CheckResponse;
+use crate::support::forge::gitlab::checks::StatusCheck;
 use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::Objects;
@@ -20,6 +23,15 @@ pub const REPORTER: u64 = 20;
 pub const DEVELOPER: u64 = 30;
 pub const MAINTAINER: u64 = 40;
 pub const OWNER: u64 = 50;
+
+/// What an instance is licensed for. It decides which parts of the API answer, and which rules hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    #[default]
+    Free,
+    Premium,
+    Ultimate,
+}
 
 /// A person or a bot.
 #[derive(Clone, Debug)]
@@ -47,17 +59,36 @@ pub struct Token {
     pub created_at: Timestamp,
 }
 
-/// Whose push or merge a protected branch accepts: a level, and users by name (Premium).
+/// One entry of who may: a role from a level on, a user, or a group.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub id: u64,
+    /// 0: no one.
+    pub level: Option<u64>,
+    pub user: Option<u64>,
+    pub group: Option<u64>,
+}
+
+/// A group that rules can name.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: u64,
+    pub name: String,
+    pub members: BTreeSet<u64>,
+}
+
+/// Whose push, merge and unprotecting a protected branch accepts; several entries, users and groups are Premium.
 #[derive(Clone, Debug)]
 pub struct Protection {
     pub id: u64,
     /// A name or a `*` wildcard.
     pub name: String,
-    pub push_level: u64,
-    pub merge_level: u64,
-    pub push_users: Vec<u64>,
-    pub merge_users: Vec<u64>,
+    pub push: Vec<Access>,
+    pub merge: Vec<Access>,
+    /// Empty: every Maintainer.
+    pub unprotect: Vec<Access>,
     pub allow_force_push: bool,
+    pub code_owners: bool,
 }
 
 /// The settings of a project that decide over a merge.
@@ -66,10 +97,18 @@ pub struct Settings {
     pub only_allow_merge_if_pipeline_succeeds: bool,
     pub allow_merge_on_skipped_pipeline: bool,
     pub only_allow_merge_if_all_discussions_are_resolved: bool,
+    /// Ultimate.
+    pub only_allow_merge_if_all_status_checks_passed: bool,
     /// `merge`, `rebase_merge` or `ff`.
     pub merge_method: String,
+    /// `never`, `always`, `default_on` or `default_off`.
+    pub squash_option: String,
+    /// This one and the next four are Premium.
     pub reset_approvals_on_push: bool,
     pub merge_requests_author_approval: bool,
+    pub merge_requests_disable_committers_approval: bool,
+    pub disable_overriding_approvers_per_merge_request: bool,
+    pub require_password_to_approve: bool,
     /// Approvals a merge needs; 0 on Free.
     pub approvals_required: usize,
     /// Whose approvals count; empty: anybody's.
@@ -82,9 +121,14 @@ impl Default for Settings {
             only_allow_merge_if_pipeline_succeeds: false,
             allow_merge_on_skipped_pipeline: false,
             only_allow_merge_if_all_discussions_are_resolved: false,
+            only_allow_merge_if_all_status_checks_passed: false,
             merge_method: "merge".to_owned(),
+            squash_option: "default_off".to_owned(),
             reset_approvals_on_push: true,
-            merge_requests_author_approval: true,
+            merge_requests_author_approval: false,
+            merge_requests_disable_committers_approval: false,
+            disable_overriding_approvers_per_merge_request: false,
+            require_password_to_approve: false,
             approvals_required: 0,
             approvers: Vec::new(),
         }
@@ -104,6 +148,8 @@ pub struct Project {
     /// Every commit this repository can name, also those only a fork merge request brought in.
     pub objects: BTreeSet<Sha>,
     pub protections: Vec<Protection>,
+    pub approval_rules: Vec<ApprovalRule>,
+    pub status_checks: Vec<StatusCheck>,
     pub settings: Settings,
     pub merge_requests: BTreeMap<u64, MergeRequest>,
     pub pipelines: Vec<Pipeline>,
@@ -154,7 +200,14 @@ pub struct MergeRequest {
     pub closed_at: Option<Timestamp>,
     pub merge_commit_sha: Option<Sha>,
     pub squash_commit_sha: Option<Sha>,
+    /// Whether it was squashed when it was merged.
+    pub squash: bool,
+    /// Why the last rebase or merge failed.
+    pub merge_error: Option<String>,
+    /// Threads nobody has resolved.
+    pub unresolved: usize,
     pub approvals: Vec<(u64, Timestamp)>,
+    pub check_responses: Vec<CheckResponse>,
     /// Who asked for auto-merge, and for which head.
     pub auto_merge: Option<(u64, Sha)>,
     /// A detailed merge status forced by the test.
@@ -183,6 +236,8 @@ pub struct Pipeline {
     pub sha: Sha,
     /// A branch, or `refs/merge-requests/<iid>/head`.
     pub ref_name: String,
+    /// Of a merged-results pipeline: the head it was made for, as `sha` is a merge commit nobody pushed.
+    pub source_sha: Option<Sha>,
     /// `external`, `push`, `merge_request_event` …
     pub source: String,
     pub user: u64,
@@ -230,7 +285,19 @@ pub struct Hook {
     pub failures: u64,
     /// `executable`, `temporarily_disabled` or `disabled`.
     pub alert_status: String,
+    /// When a pause ends; none for a hook that is not paused, and for one that ended for good.
+    pub disabled_until: Option<Timestamp>,
+    pub name: Option<String>,
+    pub description: Option<String>,
     pub created_at: Timestamp,
+}
+
+impl Hook {
+    /// `alert_status` now: a pause ends by itself.
+    pub fn status(&self) -> &str {
+        let over = self.disabled_until.is_some_and(|until| until <= Timestamp::now());
+        if over { "executable" } else { &self.alert_status }
+    }
 }
 
 /// A push as `/projects/:id/events?action=pushed` tells it.
@@ -238,7 +305,9 @@ pub struct Hook {
 pub struct PushEvent {
     pub id: u64,
     pub user: u64,
+    /// The name of the branch, or of the tag.
     pub branch: String,
+    pub tag: bool,
     pub before: Sha,
     pub after: Sha,
     pub commits: usize,
@@ -249,6 +318,8 @@ pub struct PushEvent {
 /// One try to hand a delivery over.
 #[derive(Clone, Debug)]
 pub struct Attempt {
+    /// Its number in the hook's history; 0 for one that is in no history.
+    pub log: u64,
     /// The answer's code; none where no answer came.
     pub status: Option<u16>,
     pub error: Option<String>,
@@ -319,17 +390,23 @@ pub struct Call {
 pub struct State {
     pub base_url: String,
     pub version: String,
+    /// The enterprise edition is installed. Without a licence it is `Free`; the community edition lacks whole routes.
     pub enterprise: bool,
+    pub tier: Tier,
     /// Diff limits of the instance.
     pub max_files: usize,
     pub max_lines: usize,
     pub users: BTreeMap<u64, User>,
+    pub groups: BTreeMap<u64, Group>,
     pub tokens: Vec<Token>,
     pub projects: BTreeMap<u64, Project>,
     pub objects: Objects,
     pub deliveries: BTreeMap<u64, Delivery>,
     pub hook_mode: HookMode,
     pub auto_disable_hooks: bool,
+    pub block_local_hooks: bool,
+    /// The delivery whose end the call under way waits for.
+    pub awaited: Option<u64>,
     pub faults: Vec<Fault>,
     pub calls: Vec<Call>,
     /// Per token secret: until when calls break a `Retry-After`.
@@ -352,15 +429,19 @@ impl State {
             base_url: String::new(),
             version: "19.5.0-ee".to_owned(),
             enterprise: true,
+            tier: Tier::Free,
             max_files: 1000,
             max_lines: 50_000,
             users: BTreeMap::new(),
+            groups: BTreeMap::new(),
             tokens: Vec::new(),
             projects: BTreeMap::new(),
             objects: Objects::default(),
             deliveries: BTreeMap::new(),
             hook_mode: HookMode::On,
             auto_disable_hooks: false,
+            block_local_hooks: false,
+            awaited: None,
             faults: Vec::new(),
             calls: Vec::new(),
             quiet: BTreeMap::new(),
@@ -371,6 +452,20 @@ impl State {
             successes: Vec::new(),
             next_id: 1000,
         }
+    }
+
+    /// Whether the licence carries this tier.
+    pub fn has(&self, tier: Tier) -> bool {
+        self.tier >= tier
+    }
+
+    /// Whether the instance is at least of this version.
+    pub fn at_least(&self, major: u64, minor: u64) -> bool {
+        let mut numbers = self
+            .version
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
     }
 
     /// A number no other record has.
@@ -405,6 +500,15 @@ impl State {
         self.project(project).branches.get(branch)
     }
 
+    /// Whether the default branch has what this one has, and more: GitLab's `merged`.
+    pub fn branch_merged(&self, project: u64, name: &str) -> bool {
+        let default = self.branch(project, &self.project(project).default_branch);
+        match (self.branch(project, name), default) {
+            (Some(tip), Some(default)) => tip != default && self.objects.is_ancestor(tip, default),
+            _ => false,
+        }
+    }
+
     /// Access level in the project; 0 for outsiders, owner for administrators.
     pub fn level(&self, project: u64, user: u64) -> u64 {
         if self.users.get(&user).is_some_and(|user| user.admin) {
@@ -423,32 +527,21 @@ impl State {
     }
 
     pub fn may_merge_into(&self, project: u64, branch: &str, user: u64) -> bool {
-        self.may(project, branch, user, |p| (p.merge_level, &p.merge_users))
-            || self.may_push_to(project, branch, user)
+        self.may(project, branch, user, |rule| &rule.merge) || self.may_push_to(project, branch, user)
     }
 
     pub fn may_push_to(&self, project: u64, branch: &str, user: u64) -> bool {
-        self.may(project, branch, user, |p| (p.push_level, &p.push_users))
+        self.may(project, branch, user, |rule| &rule.push)
     }
 
     /// Without protection a Developer may; with several, the most permissive decides, as in GitLab.
-    fn may(
-        &self,
-        project: u64,
-        branch: &str,
-        user: u64,
-        ask: impl Fn(&Protection) -> (u64, &Vec<u64>),
-    ) -> bool {
-        let level = self.level(project, user);
-        let rules = self.protections(project, branch);
-        if rules.is_empty() {
-            return level >= DEVELOPER;
+    fn may(&self, project: u64, branch: &str, user: u64, ask: impl Fn(&Protection) -> &Vec<Access>) -> bool {
+        if self.level(project, user) < DEVELOPER {
+            return false;
         }
-        level >= DEVELOPER
-            && rules.iter().any(|rule| {
-                let (needed, users) = ask(rule);
-                users.contains(&user) || (needed > 0 && level >= needed)
-            })
+        let rules = self.protections(project, branch);
+        let admitted = |rule: &&Protection| ask(rule).iter().any(|access| self.admits(project, access, user));
+        rules.is_empty() || rules.iter().any(admitted)
     }
 
     /// State of a pipeline out of its CI jobs and the newest external status of each name, by GitLab's composite rule.
@@ -487,6 +580,12 @@ impl State {
         overall.to_owned()
     }
 
+    pub fn project_of_pipeline(&self, pipeline: u64) -> u64 {
+        let mut all = self.projects.values();
+        let found = all.find(|p| p.pipelines.iter().any(|q| q.id == pipeline));
+        found.expect("a pipeline has a project").id
+    }
+
     /// The head pipeline of a merge request: its own merge request pipelines come first, then the newest on its head.
     pub fn head_pipeline(&self, project: u64, iid: u64) -> Option<&Pipeline> {
         self.change_pipelines(project, iid)
@@ -497,20 +596,26 @@ impl State {
     /// Pipelines of a merge request's head: those of the source project, where a fork keeps them to itself.
     pub fn change_pipelines(&self, project: u64, iid: u64) -> Vec<&Pipeline> {
         let change = self.change(project, iid);
-        let merge_ref = format!("refs/merge-requests/{iid}/head");
+        let own = |ref_name: &str| {
+            let rest = ref_name
+                .strip_prefix("refs/merge-requests/")
+                .and_then(|rest| rest.split_once('/'));
+            rest.is_some_and(|(number, kind)| {
+                number == iid.to_string() && matches!(kind, "head" | "merge" | "train")
+            })
+        };
+        let of_head = |p: &Pipeline| p.sha == change.head || p.source_sha.as_ref() == Some(&change.head);
         let of_source = self
             .projects
             .get(&change.source_project)
             .into_iter()
             .flat_map(|p| p.pipelines.iter());
         let mut found: Vec<&Pipeline> = of_source
-            .filter(|p| {
-                p.sha == change.head && (p.ref_name == change.source_branch || p.ref_name == merge_ref)
-            })
+            .filter(|p| of_head(p) && (p.ref_name == change.source_branch || own(&p.ref_name)))
             .collect();
         if change.source_project != project {
             let of_target = self.project(project).pipelines.iter();
-            found.extend(of_target.filter(|p| p.sha == change.head && p.ref_name == merge_ref));
+            found.extend(of_target.filter(|p| of_head(p) && own(&p.ref_name)));
         }
         found
     }
