@@ -21,6 +21,7 @@ mod governance;
 mod policies;
 mod policy_pages;
 mod proofs;
+mod reconcile;
 mod support;
 mod support_selftest;
 mod tidy;

@@ -10,6 +10,7 @@ use crate::forge::gitlab::next_page;
 use crate::forge::gitlab::project_number;
 use crate::forge::gitlab::read::MergeRequest;
 use crate::outbound::Error;
+use crate::outbound::Method;
 use crate::outbound::Reply;
 use crate::outbound::unix_seconds;
 use futures_util::StreamExt;
@@ -21,11 +22,11 @@ use std::collections::BTreeSet;
 const AT_ONCE: u32 = 6;
 /// Bytes of one page.
 const PAGE_BYTES: u64 = 16 * 1024 * 1024;
-/// Newest deliveries of a webhook looked at, and failed ones of each kind.
-const DELIVERY_LIMITS: Limits = Limits {
-    pages: 1,
-    bytes: 32 * 1024 * 1024,
-};
+/// GitLab gives at most so many deliveries of a webhook a page, each with its whole body.
+const DELIVERIES_PER_PAGE: &str = "20";
+const DELIVERY_BYTES: u64 = 64 * 1024 * 1024;
+/// Pages of failed deliveries looked at: the lists of changes find the same, so this only has to be quick.
+const DELIVERY_PAGES: u32 = 5;
 const HOOK_LIMITS: Limits = Limits {
     pages: 5,
     bytes: 4 * 1024 * 1024,
@@ -147,20 +148,37 @@ impl GitLab {
         for hook in hooks.iter().filter(|it| it.url == hook_url) {
             let id = hook.id.to_string();
             let path = ["projects", project, "hooks", id.as_str(), "events"];
-            for query in [
-                &[][..],
-                &[("status", "client_failure")],
-                &[("status", "server_failure")],
-            ] {
-                match self.pages::<Delivery>(&path, query, DELIVERY_LIMITS).await {
-                    Ok(listed) => missed.extend(listed.items.iter().filter_map(|it| lost(it, project))),
+            // The newest first, whatever became of them, then those that failed.
+            for status in [None, Some("client_failure"), Some("server_failure")] {
+                match self.deliveries(&path, status).await {
+                    Ok(deliveries) => missed.extend(deliveries.iter().filter_map(|it| lost(it, project))),
                     // GitLab keeps the history from 17.3 on.
-                    Err(bad) if matches!(bad.error.status(), Some(400 | 403 | 404)) => break,
-                    Err(bad) => return Err(bad.error),
+                    Err(error) if matches!(error.status(), Some(400 | 403 | 404)) => break,
+                    Err(error) => return Err(error),
                 }
             }
         }
         Ok(missed.into_iter().collect())
+    }
+
+    /// Deliveries of a webhook, newest first.
+    async fn deliveries(&self, path: &[&str], status: Option<&str>) -> Result<Vec<Delivery>, Error> {
+        let pages = if status.is_some() { DELIVERY_PAGES } else { 1 };
+        let mut found = Vec::new();
+        for page in 1..=pages {
+            let page = page.to_string();
+            let paging = [("page", page.as_str()), ("per_page", DELIVERIES_PER_PAGE)];
+            let call = self.call(Method::Get, path)?.cap(DELIVERY_BYTES);
+            let call = call.query(status.map(|it| ("status", it)).into_iter().chain(paging));
+            let reply = self.client.fetch(call).await?;
+            let items: Vec<Delivery> = reply.json()?;
+            let last = items.is_empty() || reply.header("x-next-page").is_none_or(str::is_empty);
+            found.extend(items);
+            if last {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -80,6 +80,11 @@ impl Gated {
 
     /// With another webhook and other members in the project's settings.
     pub async fn start_with(hook: Hook, settings: Value) -> Gated {
+        Gated::start_in(Options::default(), hook, settings).await
+    }
+
+    /// On an appliance that is started so.
+    pub async fn start_in(options: Options, hook: Hook, settings: Value) -> Gated {
         let gitlab = FakeGitLab::start();
         let carl_account = gitlab.add_user("carl", "Carl", "carl@example.test");
         let bot = gitlab.add_user("project_42_bot_a1", "Gate", "gate@example.test");
@@ -95,7 +100,7 @@ impl Gated {
         gitlab.set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = true);
         let token = gitlab.add_token(bot, &["api"]);
 
-        let appliance = Appliance::start(Options::default()).await;
+        let appliance = Appliance::start(options).await;
         let ada = Person::set_up(&appliance, "Ada").await;
         let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
         let carl = ada.bring_in(&appliance, "Carl", &["approver"]).await;
