@@ -186,7 +186,8 @@ impl Gated {
                     continue;
                 }
                 seen.push(change);
-                if is_of(it, sha, &target) {
+                // Cancelled is closed: it asks for nothing any more.
+                if is_of(it, sha, &target) && it["status"] != "cancelled" {
                     asked = true;
                     if it["status"] != "approved" && it["status"] != "skipped" {
                         return Err(format!("{change} is {}", it["status"]));
