@@ -6,7 +6,10 @@ use crate::cli::instance::{Instance, write_private};
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
-use crate::effects::{Surroundings, run_inspector, run_intake, run_merges, run_reconciler, run_statuses};
+use crate::effects::{
+    Surroundings, run_branches, run_inspector, run_intake, run_locks, run_merges, run_read_back,
+    run_reconciler, run_statuses,
+};
 use crate::engine::{Engine, run_timers};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
@@ -203,6 +206,7 @@ async fn serve(
         clock: clock.clone(),
         forges,
         public_url,
+        look_every: settings.look_every,
     };
     let engine_of_timers = engine.clone();
     let followers = vec![
@@ -214,6 +218,9 @@ async fn serve(
         actix_web::rt::spawn(run_statuses(surroundings.clone())),
         actix_web::rt::spawn(run_merges(surroundings.clone())),
         actix_web::rt::spawn(run_inspector(surroundings.clone())),
+        actix_web::rt::spawn(run_locks(surroundings.clone())),
+        actix_web::rt::spawn(run_branches(surroundings.clone())),
+        actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];
     let handles = [server.handle(), host_server.handle()];

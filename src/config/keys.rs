@@ -47,6 +47,11 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "forge.look_every",
+        kind: Kind::Text,
+        default: "25",
+    },
+    Key {
         name: "security.passkey_hold",
         kind: Kind::Text,
         default: "",

@@ -13,9 +13,13 @@ pub use layers::{Error, Flags, Layers, Origin, Value, load};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the file is looked for when `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/signedapproval/config.toml";
+
+/// What is lost on the way shows within a minute, so nobody looks more seldom.
+const LOOK_EVERY_SECONDS_MAX: u64 = 60;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Settings {
     pub passphrase: Option<String>,
     /// Hosts that may be called over plain http.
     pub allow_http: Vec<String>,
+    /// How often forges are looked at anew: 1 to 60 seconds.
+    pub look_every: Duration,
     /// Seconds before a new passkey may decide; `None`: 24 hours, 0 in evaluation mode.
     pub passkey_hold_seconds: Option<u64>,
     pub log_format: LogFormat,
@@ -85,6 +91,11 @@ impl Settings {
             })?),
             None => None,
         };
+        let look_every = text("forge.look_every")
+            .and_then(|it| seconds(&it))
+            .filter(|it| (1..=LOOK_EVERY_SECONDS_MAX).contains(it))
+            .map(Duration::from_secs)
+            .ok_or_else(|| bad("forge.look_every", "a time from \"1s\" to \"60s\""))?;
         let allow_http = match values.get("outbound.allow_http") {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
@@ -95,6 +106,7 @@ impl Settings {
             data_dir: text("data_dir").unwrap_or_default().into(),
             passphrase: text("keys.passphrase"),
             allow_http,
+            look_every,
             passkey_hold_seconds,
             log_format,
             origins: values,

@@ -92,3 +92,24 @@ fn a_public_url_is_a_name_and_https_but_for_localhost() {
     assert!(is_evaluation("http://localhost:8080"));
     assert!(!is_evaluation("https://localhost"));
 }
+
+#[test]
+fn forges_are_looked_at_every_second_to_every_minute() {
+    for (text, good) in [
+        ("1", true),
+        ("25s", true),
+        ("1m", true),
+        ("0", false),
+        ("61", false),
+        ("soon", false),
+    ] {
+        let environment = [("SIGNEDAPPROVAL_FORGE__LOOK_EVERY".to_owned(), text.to_owned())];
+        assert_eq!(
+            load(&Flags::default(), environment.into_iter()).is_ok(),
+            good,
+            "{text}"
+        );
+    }
+    let settings = load(&Flags::default(), std::iter::empty()).unwrap();
+    assert_eq!(settings.look_every.as_secs(), 25);
+}

@@ -1,15 +1,19 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
+use crate::domain::branch::{Tip, Watched};
 use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::facts::Account;
 use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
-use crate::domain::project::{Enforcement, Integration, PolicyRecord, Project};
+use crate::domain::project::{
+    Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
+};
 use crate::domain::provision::{LastRun, MadeChange, Provisioning, StepReport, StepResult, Trial};
 use crate::domain::request::{
-    Change, ChangeKey, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester, Status,
-    change_row,
+    Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
+    Status, change_row,
 };
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
@@ -80,10 +84,46 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&record),
             )
         }
-        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } => Ok(()),
-        Event::ExceptionUnapprovedChange { .. } | Event::ExceptionProtectionDrift { .. } => {
-            except(event, Default::default(), at, state)
+        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } | Event::StatusLost { .. } => Ok(()),
+        Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
+        Event::ExceptionUnapprovedChange {
+            project,
+            by,
+            commit,
+            commits,
+            ..
+        } => {
+            for commit in commit.iter().chain(commits) {
+                let row = bypass_row(project, commit);
+                state.put_raw(Table::Bypasses, row.as_bytes(), &at.seq.to_be_bytes())?;
+            }
+            let took_part = people_of(project, by.as_ref(), state)?;
+            except(event, took_part, at, state)
         }
+        Event::ExceptionStatusForged { status, by, .. } => {
+            let took_part = people_of(&status.project, by.as_ref(), state)?;
+            except(event, took_part, at, state)
+        }
+        Event::BranchObserved {
+            project,
+            branch,
+            before,
+            commit,
+            ..
+        } => match commit.as_ref().or(before.as_ref()) {
+            Some(last) => state.put(&Tip {
+                project: project.clone(),
+                branch: branch.clone(),
+                commit: last.clone(),
+                gone: commit.is_none(),
+                observed_at: at.time,
+            }),
+            None => Ok(()),
+        },
+        Event::BranchesWatched { project, patterns } => state.put(&Watched {
+            project: project.clone(),
+            patterns: patterns.clone(),
+        }),
         Event::ExceptionBreakGlass {
             request, approvers, ..
         } => {
@@ -259,15 +299,20 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             path,
             web_url,
             settings,
-        } => state.put(&Project {
-            id: project.clone(),
-            integration: integration.clone(),
-            path: path.clone(),
-            web_url: web_url.clone(),
-            settings: settings.clone(),
-            created_at: at.time,
-            removed: false,
-        }),
+        } => {
+            let row = forge_project_row(integration, &settings.forge_project_id);
+            state.put_raw(Table::ForgeProjects, row.as_bytes(), project.as_str().as_bytes())?;
+            state.delete_raw(Table::Strangers, row.as_bytes())?;
+            state.put(&Project {
+                id: project.clone(),
+                integration: integration.clone(),
+                path: path.clone(),
+                web_url: web_url.clone(),
+                settings: settings.clone(),
+                created_at: at.time,
+                removed: false,
+            })
+        }
         Event::ProjectChanged { project, settings } => {
             let mut record: Project = must(state, project.as_str())?;
             record.settings = settings.clone();
@@ -389,6 +434,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::ProjectRemoved { project } => {
             let mut record: Project = must(state, project.as_str())?;
             record.removed = true;
+            let row = forge_project_row(&record.integration, &record.settings.forge_project_id);
+            state.delete_raw(Table::ForgeProjects, row.as_bytes())?;
             state.put(&record)
         }
         Event::PolicyActivated {
@@ -491,16 +538,21 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             integration,
             delivery,
             change,
+            forge_project_id,
             ..
         } => {
-            state.put_raw(
-                Table::Deliveries,
-                format!("{integration}\0{delivery}").as_bytes(),
-                &at.time.0.to_be_bytes(),
-            )?;
-            match change {
-                Some(key) => put_hint(state, key, at.seq),
-                None => Ok(()),
+            let delivery = format!("{integration}\0{delivery}");
+            remember_delivery(delivery.as_bytes(), at, state)?;
+            if let Some(key) = change {
+                return put_hint(state, key, at.seq);
+            }
+            match gated_project(integration, forge_project_id, state)? {
+                Some(_) => Ok(()),
+                None => state.put(&Stranger {
+                    integration: integration.clone(),
+                    forge_project_id: forge_project_id.clone(),
+                    at: at.time,
+                }),
             }
         }
         Event::ChangeObserved { .. } => observe(event, at, state),
@@ -668,6 +720,26 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             request: request.clone(),
             refused: refused.clone(),
             confirmed_at: at.time,
+            not_in_force: None,
+        }),
+        Event::StatusReadBack { status, not_in_force } => {
+            let mut record: ConfirmedStatus = must(state, &status.row())?;
+            record.not_in_force.clone_from(not_in_force);
+            state.put(&record)
+        }
+        Event::LockConfirmed {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        } => state.put(&ConfirmedLock {
+            change: change.clone(),
+            head: head.clone(),
+            state: *told,
+            request: request.clone(),
+            refused: refused.clone(),
+            confirmed_at: at.time,
         }),
         Event::MergeAnswered {
             request,
@@ -709,6 +781,46 @@ fn except(
         took_part,
         review: None,
     })
+}
+
+/// Key of a commit that an exception has told of.
+pub fn bypass_row(project: &ProjectId, commit: &str) -> String {
+    format!("{project}\0{commit}")
+}
+
+/// The people an account of a project's forge is linked to.
+fn people_of(
+    project: &ProjectId,
+    account: Option<&Account>,
+    state: &impl Read,
+) -> Result<BTreeSet<PersonId>, Fault> {
+    let (Some(account), Some(project)) = (account, state.get::<Project>(project.as_str())?) else {
+        return Ok(BTreeSet::new());
+    };
+    let linked = |it: &Person| {
+        it.accounts
+            .iter()
+            .any(|a| a.integration == project.integration && a.account_id == account.id)
+    };
+    let people = state.all::<Person>()?;
+    Ok(people.into_iter().filter(linked).map(|it| it.id).collect())
+}
+
+/// A forge repeats a delivery for 7 days at the most (GitLab, by hand); a day more, and it is forgotten.
+const DELIVERY_KEPT_MS: i64 = 8 * 24 * 3_600 * 1_000;
+/// Old deliveries forgotten for each new one: more than come in, so that they run out.
+const FORGOTTEN_AT_ONCE: usize = 2;
+
+fn remember_delivery(delivery: &[u8], at: Place, state: &mut impl Write) -> Result<(), Fault> {
+    let time = |ms: i64| u64::try_from(ms).unwrap_or(0).to_be_bytes();
+    let oldest = time(at.time.0.saturating_sub(DELIVERY_KEPT_MS));
+    for (row, old) in state.scan_raw(Table::DeliveryTimes, b"", &oldest, FORGOTTEN_AT_ONCE, false)? {
+        state.delete_raw(Table::Deliveries, &old)?;
+        state.delete_raw(Table::DeliveryTimes, &row)?;
+    }
+    let row = [time(at.time.0), at.seq.to_be_bytes()].concat();
+    state.put_raw(Table::DeliveryTimes, &row, delivery)?;
+    state.put_raw(Table::Deliveries, delivery, &at.time.0.to_be_bytes())
 }
 
 fn put_hint(state: &mut impl Write, key: &ChangeKey, seq: u64) -> Result<(), Fault> {

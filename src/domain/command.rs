@@ -1,5 +1,6 @@
 //! What somebody wants to happen. Imperative; carries every fact and every random number the decision needs.
 
+use crate::domain::branch::{Landing, Moved};
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
 use crate::domain::gate::Finding;
@@ -285,10 +286,62 @@ pub enum Command {
         project: ProjectId,
         branch: String,
     },
+    /// A gated branch stands on another commit than when it was looked at before.
+    ObserveBranch(Box<ObserveBranch>),
+    /// All branches under these patterns have been looked at.
+    WatchBranches {
+        project: ProjectId,
+        patterns: BTreeSet<String>,
+    },
+    /// A status of ours as the forge shows it.
+    RecordReadBack {
+        status: StatusKey,
+        /// Somebody else's status under our name, as the newest there.
+        forged: Option<ForgedStatus>,
+        /// The forge shows neither: what it shows instead.
+        lost: Option<String>,
+        /// Ours is there and decides nothing: why.
+        not_in_force: Option<String>,
+    },
+    /// The forge's own lock of a change was told.
+    ConfirmLock {
+        change: ChangeKey,
+        head: String,
+        state: GateState,
+        request: Option<RequestId>,
+        refused: Option<String>,
+    },
     /// Events of the appliance about itself, at start.
     Record {
         events: Vec<Event>,
     },
+}
+
+/// What a branch became, and what came into it.
+#[derive(Clone, Debug)]
+pub struct ObserveBranch {
+    pub project: ProjectId,
+    /// Full ref.
+    pub branch: String,
+    /// Where it was when this was read; another record by now voids what follows.
+    pub before: Option<String>,
+    /// `None`: it is gone.
+    pub commit: Option<String>,
+    pub moved: Moved,
+    /// What came in; `None` where there is nothing to judge (first seen, deleted).
+    pub landing: Option<Landing>,
+    /// Who pushed, where the forge tells.
+    pub by: Option<Account>,
+}
+
+/// A status under our name that is not ours.
+#[derive(Clone, Debug)]
+pub struct ForgedStatus {
+    /// The forge's word for its state.
+    pub shown: String,
+    pub by: Option<Account>,
+    /// The forge's number of it, as text.
+    pub forge_status: String,
 }
 
 /// A change to the rules, or to who is meant by them.

@@ -2,6 +2,7 @@
 //!
 //! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
 
+use crate::domain::branch::{Moved, Way};
 use crate::domain::facts::Account;
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
@@ -452,13 +453,79 @@ pub enum Event {
         name: String,
         note: String,
     },
+    /// Something is in a gated branch that no approval covers.
     #[serde(rename = "exception.unapproved_change")]
     ExceptionUnapprovedChange {
-        change: ChangeKey,
+        project: ProjectId,
+        way: Way,
+        /// The change that was merged; `None` for a push.
+        change: Option<ChangeKey>,
+        /// The change's head, or where the push left the branch.
         head: String,
         target: String,
         by: Option<Account>,
+        /// The commit on the branch, where the forge tells.
         commit: Option<String>,
+        /// Where the branch was before, for a push.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+        /// Pushed commits that nothing covers, at most 20 of them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        commits: Vec<String>,
+        /// Why nothing covers it, a sentence for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// Somebody else wrote a status under our name.
+    #[serde(rename = "exception.status_forged")]
+    ExceptionStatusForged {
+        status: StatusKey,
+        /// The state they gave it, in the forge's word.
+        shown: String,
+        by: Option<Account>,
+        /// The forge's number of that status, as text.
+        forge_status: String,
+        request: Option<RequestId>,
+    },
+    /// A gated branch was seen on another commit than before.
+    #[serde(rename = "branch.observed")]
+    BranchObserved {
+        project: ProjectId,
+        /// Full ref.
+        branch: String,
+        moved: Moved,
+        before: Option<String>,
+        /// `None`: it was deleted.
+        commit: Option<String>,
+    },
+    /// The branches under these patterns have been looked at: what appears under them later is new.
+    #[serde(rename = "branches.watched")]
+    BranchesWatched {
+        project: ProjectId,
+        patterns: BTreeSet<String>,
+    },
+    /// A status was read back from the forge.
+    #[serde(rename = "status.read_back")]
+    StatusReadBack {
+        status: StatusKey,
+        /// It is there and decides nothing: why. `None`: it is in force.
+        not_in_force: Option<String>,
+    },
+    /// Read back, the forge does not show the status that it had confirmed.
+    #[serde(rename = "status.lost")]
+    StatusLost {
+        status: StatusKey,
+        /// What it shows instead, a sentence for people.
+        reason: String,
+    },
+    /// The forge's own lock of a change was told what the gate says.
+    #[serde(rename = "lock.confirmed")]
+    LockConfirmed {
+        change: ChangeKey,
+        head: String,
+        state: GateState,
+        request: Option<RequestId>,
+        refused: Option<String>,
     },
 }
 
@@ -518,9 +585,18 @@ impl Event {
             }
             Event::ExceptionBreakGlass { request, .. } => ("request", request.to_string()),
             Event::ExceptionReviewed { exception, .. } => ("exception", exception.to_string()),
-            Event::ChangeObserved { change, .. } | Event::ExceptionUnapprovedChange { change, .. } => {
-                ("change", format!("{}/{}", change.project, change.number))
+            Event::ChangeObserved { change, .. }
+            | Event::LockConfirmed { change, .. }
+            | Event::ExceptionUnapprovedChange {
+                change: Some(change), ..
+            } => ("change", format!("{}/{}", change.project, change.number)),
+            Event::ExceptionUnapprovedChange {
+                project,
+                target: branch,
+                ..
             }
+            | Event::BranchObserved { project, branch, .. } => ("branch", format!("{project}/{branch}")),
+            Event::BranchesWatched { project, .. } => ("project", project.to_string()),
             Event::RequestOpened { request, .. }
             | Event::DecisionRecorded { request, .. }
             | Event::RequestApproved { request, .. }
@@ -537,7 +613,10 @@ impl Event {
                 (None, Some(person)) => ("person", person.to_string()),
                 (None, None) => ("session", String::new()),
             },
-            Event::StatusConfirmed { status, .. } => {
+            Event::StatusConfirmed { status, .. }
+            | Event::StatusReadBack { status, .. }
+            | Event::StatusLost { status, .. }
+            | Event::ExceptionStatusForged { status, .. } => {
                 ("status", format!("{}/{}", status.project, status.head))
             }
         }

@@ -3,7 +3,7 @@
 use crate::domain::facts::Account;
 use crate::domain::ids::{Digest, IntegrationId, ProjectId, ProposalId};
 use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
-use crate::domain::state::{Record, Table};
+use crate::domain::state::{Fault, Read, Record, Table};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +144,48 @@ impl Record for Project {
     const TABLE: Table = Table::Projects;
     fn key(&self) -> String {
         self.id.to_string()
+    }
+}
+
+/// Row of a project's number on its forge, in every table that is kept by it.
+pub fn forge_project_row(integration: &IntegrationId, forge_project_id: &str) -> String {
+    format!("{integration}\0{forge_project_id}")
+}
+
+/// Which project is gated under a forge's number; `None` if none is. A path never says so: it may be another project's
+/// tomorrow.
+///
+/// # Errors
+/// When the row can't be read.
+pub fn gated_project(
+    integration: &IntegrationId,
+    forge_project_id: &str,
+    state: &impl Read,
+) -> Result<Option<ProjectId>, Fault> {
+    let row = forge_project_row(integration, forge_project_id);
+    let Some(id) = state.get_raw(Table::ForgeProjects, row.as_bytes())? else {
+        return Ok(None);
+    };
+    let id = std::str::from_utf8(&id).ok().and_then(ProjectId::parse);
+    id.map(Some)
+        .ok_or_else(|| Fault(format!("odd project under {row:?}")))
+}
+
+/// A project of a forge that is not gated here, and of which a webhook told all the same: recorded once in a while, not
+/// with every webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stranger {
+    pub integration: IntegrationId,
+    /// The forge's number of it.
+    pub forge_project_id: String,
+    /// When this was recorded last.
+    pub at: Time,
+}
+
+impl Record for Stranger {
+    const TABLE: Table = Table::Strangers;
+    fn key(&self) -> String {
+        forge_project_row(&self.integration, &self.forge_project_id)
     }
 }
 

@@ -349,6 +349,9 @@ pub struct ConfirmedStatus {
     /// The forge's refusal, where it will not take the status.
     pub refused: Option<String>,
     pub confirmed_at: Time,
+    /// Read back, the status is there and decides nothing: why.
+    #[serde(default)]
+    pub not_in_force: Option<String>,
 }
 
 impl Record for ConfirmedStatus {
@@ -374,5 +377,25 @@ impl Record for MergeRecord {
     const TABLE: Table = Table::Merges;
     fn key(&self) -> String {
         self.request.to_string()
+    }
+}
+
+/// What the forge's own lock of a change (our approval, or our external check) was last told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedLock {
+    pub change: ChangeKey,
+    /// The head it was told of.
+    pub head: String,
+    pub state: GateState,
+    pub request: Option<RequestId>,
+    /// The forge's refusal, where it will not take it.
+    pub refused: Option<String>,
+    pub confirmed_at: Time,
+}
+
+impl Record for ConfirmedLock {
+    const TABLE: Table = Table::Locks;
+    fn key(&self) -> String {
+        change_row(&self.change)
     }
 }

@@ -17,6 +17,8 @@ pub enum Table {
     ApiKeys,
     Integrations,
     Projects,
+    /// `integration NUL the forge's number` → project id: the project that is gated under a number.
+    ForgeProjects,
     Policies,
     /// `name NUL version` → every version a policy ever had.
     PolicyVersions,
@@ -32,6 +34,14 @@ pub enum Table {
     Provisionings,
     /// Project → the newest trial of its gate.
     Trials,
+    /// `project NUL branch` → where a gated branch was seen last.
+    Tips,
+    /// Project → the branch patterns whose branches have been looked at once.
+    Watched,
+    /// `project NUL commit` → the exception (u64 big-endian) that told of it.
+    Bypasses,
+    /// `project NUL number` → what the forge's own lock of a change was last told.
+    Locks,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -46,6 +56,10 @@ pub enum Table {
     Idempotency,
     /// Webhook delivery ids seen: `integration NUL delivery` → time.
     Deliveries,
+    /// Time (u64 big-endian, ms) and journal position → row in the deliveries: the oldest are forgotten first.
+    DeliveryTimes,
+    /// `integration NUL the forge's number` → the newest record of a webhook about a project that is not gated.
+    Strangers,
     /// Changes a webhook or the reconciler says to look at again: `project NUL number` → journal position of the newest hint.
     Hints,
     /// Last status each forge confirmed.
@@ -70,6 +84,7 @@ impl Table {
         Table::ApiKeys,
         Table::Integrations,
         Table::Projects,
+        Table::ForgeProjects,
         Table::Policies,
         Table::PolicyVersions,
         Table::Proposals,
@@ -78,6 +93,10 @@ impl Table {
         Table::Gates,
         Table::Provisionings,
         Table::Trials,
+        Table::Tips,
+        Table::Watched,
+        Table::Bypasses,
+        Table::Locks,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -86,6 +105,8 @@ impl Table {
         Table::Deadlines,
         Table::Idempotency,
         Table::Deliveries,
+        Table::DeliveryTimes,
+        Table::Strangers,
         Table::Hints,
         Table::Statuses,
         Table::Credentials,
@@ -104,6 +125,7 @@ impl Table {
             Table::ApiKeys => "api_keys",
             Table::Integrations => "integrations",
             Table::Projects => "projects",
+            Table::ForgeProjects => "forge_projects",
             Table::Policies => "policies",
             Table::PolicyVersions => "policy_versions",
             Table::Proposals => "proposals",
@@ -112,6 +134,10 @@ impl Table {
             Table::Gates => "gates",
             Table::Provisionings => "provisionings",
             Table::Trials => "trials",
+            Table::Tips => "tips",
+            Table::Watched => "watched",
+            Table::Bypasses => "bypasses",
+            Table::Locks => "locks",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",
@@ -120,6 +146,8 @@ impl Table {
             Table::Deadlines => "deadlines",
             Table::Idempotency => "idempotency",
             Table::Deliveries => "deliveries",
+            Table::DeliveryTimes => "delivery_times",
+            Table::Strangers => "strangers",
             Table::Hints => "hints",
             Table::Statuses => "statuses",
             Table::Credentials => "credentials",

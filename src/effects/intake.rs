@@ -95,7 +95,7 @@ async fn look(at: &Surroundings, key: &ChangeKey, hint: u64, tries: u32) -> Resu
         let snapshot = at.store.read()?;
         at.connected(&key.project, &snapshot)?
     };
-    let Some(connected) = connected else {
+    let Some(connected) = connected.map(Connected::in_background) else {
         forget(at, key, hint, "the project is no longer gated").await?;
         return Ok(Look::Done);
     };

@@ -1,17 +1,25 @@
 //! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
 //! goes at its own pace; nothing is told that is not recorded.
 
+mod branches;
 mod inspect;
 mod intake;
+mod latest;
+mod lock;
 mod merge;
 mod pace;
+mod read_back;
 mod reconcile;
+mod rounds;
 mod status;
 mod unfinished;
 
+pub use branches::run_branches;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
+pub use lock::run_locks;
 pub use merge::run_merges;
+pub use read_back::run_read_back;
 pub use reconcile::run_reconciler;
 pub use status::run_statuses;
 
@@ -24,6 +32,7 @@ use crate::forge::{Forge, Forges, token_name};
 use crate::store;
 use crate::store::{Snapshot, Store};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What every follower works with.
 #[derive(Clone)]
@@ -33,6 +42,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub forges: Arc<Forges>,
     pub public_url: String,
+    /// How often the forges are looked at anew, whatever webhooks tell.
+    pub look_every: Duration,
 }
 
 impl Surroundings {
@@ -64,6 +75,16 @@ struct Connected {
     project: Project,
     integration: Integration,
     forge: Forge,
+}
+
+impl Connected {
+    /// For reading that gives way to decisions when the forge's rate limit is nearly used up.
+    fn in_background(self) -> Self {
+        Connected {
+            forge: self.forge.in_background(),
+            ..self
+        }
+    }
 }
 
 /// Why a follower could not do its work now.

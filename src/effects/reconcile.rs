@@ -13,8 +13,6 @@ use futures_util::stream;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A lost webhook is made good within a minute; less than half of that leaves room for a slow forge.
-const EVERY: Duration = Duration::from_secs(25);
 /// Longest time one project may take.
 const ONE_MAX: Duration = Duration::from_secs(20);
 /// Projects at once.
@@ -47,7 +45,7 @@ pub async fn run_reconciler(at: Surroundings) -> Result<(), Trouble> {
                 }
             })
             .await;
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(at.look_every).await;
     }
 }
 

@@ -1,132 +1,46 @@
-//! Follows the journal and makes each forge's status say what the gate says. Only the newest state matters: ten changes
-//! of one status are one call. What is wanted is computed again right before it is sent.
+//! Follows the journal and makes each forge's status say what the gate says.
 
 use crate::domain::command::Command;
 use crate::domain::decide::{WantedStatus, wanted_status};
 use crate::domain::event::{Actor, Event};
 use crate::domain::request::{ConfirmedStatus, Request, StatusKey};
 use crate::domain::state::Read;
-use crate::effects::pace::Pace;
+use crate::effects::latest::{Cursors, Latest, Settled, Touched, keep_right};
 use crate::effects::{Surroundings, Trouble};
 use crate::engine::Submission;
 use crate::forge::StatusWrite;
 use crate::outbound::Outcome;
 use crate::store::Snapshot;
-use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
-use tokio::task::JoinSet;
 
-/// Name of the cursor.
-const FOLLOWER: &str = "forge-status";
-/// Entries read in one go.
-const ENTRIES_MAX: usize = 1024;
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A status that the forge refused is offered again after this long: somebody may have mended the token's rights.
-const REFUSED_AGAIN: Duration = Duration::from_secs(300);
-
-/// Statuses to look at, each with the journal position that made it so.
-type Dirty = BTreeMap<StatusKey, u64>;
-
-/// Calls on their way at once, over all forges.
-const IN_FLIGHT_MAX: usize = 32;
-
-/// Keeps statuses right, for ever. Every call is a task of its own, so that a forge that hangs holds up nobody else's
-/// status.
+/// Keeps statuses right, for ever.
 pub async fn run_statuses(at: Surroundings) -> Result<(), Trouble> {
-    let mut grown = at.engine.watch_size();
-    let mut dirty = Dirty::new();
-    let mut pace: Pace<StatusKey> = Pace::new();
-    let mut on_the_way: JoinSet<(StatusKey, u64, Result<Settled, Trouble>)> = JoinSet::new();
-    let mut busy: HashSet<StatusKey> = HashSet::new();
-    // What was sent and not confirmed: the forge may show it or not. After a start that holds for all that the cursor
-    // has not passed.
-    let mut in_doubt: HashSet<StatusKey> = HashSet::new();
-    let mut next = at.store.read()?.cursor(FOLLOWER)?;
-    follow(&at, &mut next, &mut dirty)?;
-    in_doubt.extend(dirty.keys().cloned());
-    loop {
-        for key in follow(&at, &mut next, &mut dirty)? {
-            // Something new about it: a red state must not wait out the back-off of an older green one.
-            pace.done(&key);
+    keep_right::<Statuses>(at).await
+}
+
+struct Statuses;
+
+impl Latest for Statuses {
+    const FOLLOWER: &'static str = "forge-status";
+    type Key = StatusKey;
+
+    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<Touched<StatusKey>>, Trouble> {
+        // Read back, it was not what was confirmed.
+        if let Event::ExceptionStatusForged { status, .. } | Event::StatusLost { status, .. } = event {
+            return Ok(Some(Touched {
+                key: status.clone(),
+                in_doubt: true,
+            }));
         }
-        let due: Vec<StatusKey> = dirty
-            .keys()
-            .filter(|it| !busy.contains(*it) && pace.is_due(it))
-            .cloned()
-            .collect();
-        for key in due.into_iter().take(IN_FLIGHT_MAX.saturating_sub(busy.len())) {
-            let seen = dirty.get(&key).copied().unwrap_or(next);
-            let others = dirty
-                .iter()
-                .filter(|(it, _)| **it != key)
-                .map(|(_, seq)| *seq)
-                .min();
-            let cursors = Cursors {
-                done: others.unwrap_or(next),
-                kept: others.map_or(seen, |it| it.min(seen)),
-            };
-            let doubtful = in_doubt.contains(&key);
-            in_doubt.insert(key.clone());
-            busy.insert(key.clone());
-            let at = at.clone();
-            on_the_way.spawn(async move {
-                let result = settle(&at, &key, doubtful, cursors).await;
-                (key, seen, result)
-            });
-        }
-        tokio::select! {
-            Some(finished) = on_the_way.join_next() => {
-                let (key, seen, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
-                busy.remove(&key);
-                match result {
-                    Ok(Settled::Right) => {
-                        in_doubt.remove(&key);
-                        pace.done(&key);
-                        // Touched again meanwhile, it is looked at again.
-                        if dirty.get(&key) == Some(&seen) {
-                            dirty.remove(&key);
-                        }
-                    }
-                    Ok(Settled::Refused) => pace.failed(&key, Some(REFUSED_AGAIN)),
-                    Ok(Settled::Later { after, reason }) => {
-                        tracing::warn!(%reason, project = %key.project, sha = %key.head, "a status is not taken yet");
-                        pace.failed(&key, after);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, project = %key.project, sha = %key.head, "a status can't be set yet");
-                        pace.failed(&key, None);
-                    }
-                }
-            }
-            changed = grown.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+        Ok(touched(event, snapshot)?.map(|key| Touched { key, in_doubt: false }))
     }
-}
 
-/// Where the cursor may move once a status is confirmed, and where it has to stay while the forge refuses it.
-#[derive(Clone, Copy)]
-struct Cursors {
-    done: u64,
-    kept: u64,
-}
-
-/// Reads new entries and marks the statuses they touch; answers which.
-fn follow(at: &Surroundings, next: &mut u64, dirty: &mut Dirty) -> Result<Vec<StatusKey>, Trouble> {
-    let snapshot = at.store.read()?;
-    let mut marked = Vec::new();
-    loop {
-        let entries = snapshot.leaves(*next, ENTRIES_MAX)?;
-        if entries.is_empty() {
-            return Ok(marked);
-        }
-        for (seq, leaf) in entries {
-            if let Some(key) = touched(&Snapshot::event(&leaf)?, &snapshot)? {
-                dirty.insert(key.clone(), seq);
-                marked.push(key);
-            }
-            *next = seq + 1;
-        }
+    async fn settle(
+        at: Surroundings,
+        key: StatusKey,
+        in_doubt: bool,
+        cursors: Cursors,
+    ) -> Result<Settled, Trouble> {
+        settle(&at, &key, in_doubt, cursors).await
     }
 }
 
@@ -155,16 +69,6 @@ fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<StatusKey>, Trou
         }),
         _ => None,
     })
-}
-
-enum Settled {
-    Right,
-    /// The forge will not take it; recorded once.
-    Refused,
-    Later {
-        after: Option<Duration>,
-        reason: String,
-    },
 }
 
 async fn settle(
@@ -200,6 +104,7 @@ async fn settle(
             Some(request) => format!("{}/a/{request}", at.public_url),
             None => format!("{}/a/", at.public_url),
         },
+        insist: in_doubt,
     };
     match connected.forge.set_status(&write).await {
         Outcome::Delivered(()) => {
@@ -237,7 +142,7 @@ async fn confirm(
         actor: Actor::System,
         command,
         secrets: Vec::new(),
-        cursor: Some((FOLLOWER, cursor)),
+        cursor: Some((Statuses::FOLLOWER, cursor)),
     };
     at.engine.submit_with(submission).await?;
     Ok(())

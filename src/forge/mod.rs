@@ -2,6 +2,7 @@
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
 pub mod gitlab;
+mod hold;
 mod provision;
 mod registry;
 mod trial;
@@ -10,11 +11,12 @@ pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
 
+use crate::domain::branch::Landing;
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
-use crate::domain::project::{ForgeKind, Integration, ProjectSettings};
+use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
 use crate::domain::provision::Alteration;
 use crate::domain::request::GateState;
 use crate::outbound::Error;
@@ -22,6 +24,7 @@ use crate::outbound::Outcome;
 use crate::outbound::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -52,6 +55,21 @@ pub fn connect(connection: &Connection, token: Secret, allow_http: &[String]) ->
 }
 
 impl Forge {
+    /// The same connection for background reading, which makes room for decisions when the forge's rate limit is nearly
+    /// used up: reading a change, a list, or settings is then refused with the wait that is left.
+    pub fn in_background(&self) -> Forge {
+        match self {
+            Forge::GitLab(it) => Forge::GitLab(it.in_background()),
+        }
+    }
+
+    /// Keeps the waits that `before`, the same forge under another token, was asked for.
+    fn heir_of(self, before: &Forge) -> Forge {
+        match (self, before) {
+            (Forge::GitLab(it), Forge::GitLab(before)) => Forge::GitLab(it.heir_of(before)),
+        }
+    }
+
     /// Who the token is, what it may do and what it talks to.
     ///
     /// # Errors
@@ -184,6 +202,73 @@ impl Forge {
         }
     }
 
+    /// Where the branches stand that any of the patterns names, by full ref. A branch that is not listed does not exist.
+    ///
+    /// # Errors
+    /// Any [`Error`] if they can't all be read: never a part of them.
+    pub async fn branches(
+        &self,
+        forge_project_id: &str,
+        patterns: &[String],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.branches(forge_project_id, patterns).await,
+        }
+    }
+
+    /// What came into a branch between two commits, and whether nothing was taken away on the way.
+    ///
+    /// # Errors
+    /// Any [`Error`] that may pass. What is missing for good is said in the landing.
+    pub async fn landing(&self, asked: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
+        match self {
+            Forge::GitLab(it) => it.landing(asked).await,
+        }
+    }
+
+    /// Who pushed a branch to where it stands now, where the forge tells.
+    pub async fn pusher(&self, forge_project_id: &str, branch: &str, commit: &str) -> Option<Account> {
+        match self {
+            Forge::GitLab(it) => it.pusher(forge_project_id, branch, commit).await,
+        }
+    }
+
+    /// Commits on which anything about their pipelines changed since a time (RFC 3339), statuses among it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn restless_commits(
+        &self,
+        forge_project_id: &str,
+        since: &str,
+    ) -> Result<BTreeSet<String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.restless_commits(forge_project_id, since).await,
+        }
+    }
+
+    /// Why a status that is there decides nothing about a change; `None` if it does.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn not_in_force(
+        &self,
+        forge_project_id: &str,
+        number: u64,
+        status: &StatusRead,
+    ) -> Result<Option<String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.not_in_force(forge_project_id, number, status).await,
+        }
+    }
+
+    /// Tells the forge's own lock of a change what the gate says of one head. Repeating it is harmless.
+    pub async fn set_lock(&self, write: &LockWrite) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => it.set_lock(write).await,
+        }
+    }
+
     /// All open changes of a repository, for reconciliation.
     ///
     /// # Errors
@@ -225,6 +310,42 @@ impl Forge {
     }
 }
 
+/// Which move of a branch is looked at.
+#[derive(Clone, Copy)]
+pub struct LandingAsked<'a> {
+    pub forge_project_id: &'a str,
+    /// Full ref.
+    pub branch: &'a str,
+    pub before: &'a str,
+    pub after: &'a str,
+    /// Changes merged since then (RFC 3339) are asked for.
+    pub since: &'a str,
+    /// The commit as which our own account merged a change, pinned to what was approved: it is not compared again.
+    pub ours: &'a (dyn Fn(u64) -> Option<String> + Send + Sync),
+}
+
+/// What a forge's own lock of a change is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockWrite {
+    pub forge_project_id: String,
+    pub number: u64,
+    /// Full commit id of the head it is about.
+    pub sha: String,
+    pub kind: LockKind,
+    pub state: GateState,
+    /// Where our external check leads.
+    pub hook_url: String,
+}
+
+/// Kinds of lock a forge has for a change, besides the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// An approval of our account.
+    Approval,
+    /// An external check that waits for our answer.
+    ExternalCheck,
+}
+
 /// What is looked at when a gate is inspected.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspected<'a> {
@@ -233,6 +354,9 @@ pub struct Inspected<'a> {
     pub branch_patterns: &'a [String],
     /// Our account merges what is approved.
     pub auto_merge: bool,
+    pub enforcement: Enforcement,
+    /// Who our token is, where that was asked a short while ago.
+    pub identity: Option<&'a Identity>,
     /// Where webhooks of this integration lead.
     pub hook_url: &'a str,
     /// The day, as `YYYY-MM-DD`.
@@ -246,6 +370,8 @@ impl<'a> Inspected<'a> {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
             auto_merge: settings.auto_merge,
+            enforcement: settings.enforcement,
+            identity: None,
             hook_url,
             today: now.get(..10).unwrap_or_default(),
         }
@@ -299,6 +425,8 @@ pub struct ForgeProject {
     pub merge_needs_pipeline: bool,
     /// A skipped pipeline counts as a successful one there.
     pub merge_on_skipped_pipeline: bool,
+    /// A change can only be merged once all external status checks have passed.
+    pub merge_needs_checks: bool,
 }
 
 /// An open change, as far as a list shows it.
@@ -330,6 +458,8 @@ pub struct StatusWrite {
     /// Shortened where the forge has a limit.
     pub description: String,
     pub target_url: String,
+    /// Nobody knows what the forge shows: what it shows afterwards is read, and somebody else's status is replaced.
+    pub insist: bool,
 }
 
 /// A status as the forge shows it.
@@ -337,8 +467,14 @@ pub struct StatusWrite {
 pub struct StatusRead {
     /// `None`: a state that we never write.
     pub state: Option<GateState>,
-    /// The account that wrote it.
-    pub author_id: String,
+    /// The forge's word for its state.
+    pub word: String,
+    /// The account that wrote it; `None` where the forge does not tell.
+    pub author: Option<Account>,
+    /// The forge's number of it, as text.
+    pub id: String,
+    /// The pipeline it stands in, where forges have such.
+    pub pipeline: Option<u64>,
     pub description: String,
 }
 

@@ -67,7 +67,10 @@ impl Forges {
             base_url: integration.base_url.clone(),
             ca_pem: integration.ca_pem.clone(),
         };
-        let forge = connect(&connection, token, &self.allow_http)?;
+        let mut forge = connect(&connection, token, &self.allow_http)?;
+        if let Some((_, before)) = made.get(&integration.id) {
+            forge = forge.heir_of(before);
+        }
         made.insert(integration.id.clone(), (digest, forge.clone()));
         Ok(forge)
     }

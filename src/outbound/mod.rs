@@ -11,7 +11,7 @@ pub use address::{join, parse_base};
 pub use client::{Call, Client, Method, Reading, Reply, jitter, local, tls};
 pub use outcome::{Error, Outcome, classify};
 pub use secret::Secret;
-pub use wait::retry_after;
+pub use wait::{retry_after, unix_seconds};
 
 #[cfg(test)]
 mod tests;

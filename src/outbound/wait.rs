@@ -37,7 +37,7 @@ pub(crate) fn rate_limit_reset(
 }
 
 /// An IMF-fixdate as unix seconds. The two obsolete forms of HTTP dates are not read.
-fn unix_seconds(text: &str) -> Option<i64> {
+pub fn unix_seconds(text: &str) -> Option<i64> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     Some(PARSER.parse_timestamp(text).ok()?.as_second())
 }

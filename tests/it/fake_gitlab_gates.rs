@@ -13,6 +13,7 @@ use crate::fake_gitlab::Scene;
 use crate::fake_gitlab::edit;
 use crate::fake_gitlab::header;
 use crate::fake_gitlab::receiver;
+use crate::support::forge::gitlab::jobs::NewJob;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::MAINTAINER;
@@ -323,4 +324,275 @@ fn a_status_check_is_told_answered_and_times_out() {
     );
     assert_eq!(bot.ask("DELETE", &path, json!({})).status, 204);
     assert_eq!(s.gitlab.detailed_status(P, iid), "mergeable");
+}
+
+#[test]
+fn manual_jobs_are_played_by_who_may_reach_the_branch() {
+    let s = Scene::new();
+    s.gitlab.protect(P, "main", 0, MAINTAINER, &[]);
+    let head = s.gitlab.head(P, "main");
+    let (url, got) = receiver("200 OK");
+    s.gitlab.register_hook(P, &url, None, None);
+    s.gitlab.change_state(|state| {
+        let hook = &mut state.project_mut(P).hooks[0];
+        hook.events = ["pipeline_events", "job_events", "deployment_events"]
+            .map(str::to_owned)
+            .into();
+    });
+    let wanted = [
+        NewJob::automatic("test"),
+        NewJob::manual("deploy").deploying("production", "production"),
+    ];
+    let (pipeline, jobs) = s.gitlab.add_job_pipeline(P, "main", &head, s.ann, &wanted);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.push(serde_json::from_slice::<Value>(&got.recv_timeout(SOON).unwrap().1).unwrap());
+    }
+    let hook = told.iter().find(|it| it["object_kind"] == "pipeline").unwrap();
+    assert_eq!(hook["object_attributes"]["status"], "manual");
+    let build = &hook["builds"][1];
+    assert_eq!(
+        (&build["manual"], &build["when"], &build["allow_failure"]),
+        (&json!(true), &json!("manual"), &json!(false))
+    );
+    assert_eq!(
+        build["environment"],
+        json!({"name": "production", "action": "start", "deployment_tier": "production"})
+    );
+
+    let (ann, bot) = (s.by(&s.ann_token), s.bot());
+    let waiting = bot.see("jobs?scope[]=manual").json();
+    assert_eq!(
+        (waiting.as_array().unwrap().len(), &waiting[0]["id"]),
+        (1, &json!(jobs[1]))
+    );
+    assert_eq!(
+        bot.see(&format!("pipelines/{pipeline}/jobs"))
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(bot.see("jobs?scope[]=odd").status, 400);
+    assert_eq!(bot.see("pipelines/7/jobs").status, 404);
+    let play = format!("jobs/{}/play", jobs[1]);
+    assert_eq!(
+        ann.post(&play, json!({})).status,
+        403,
+        "not on a protected branch"
+    );
+    let other = bot.post(&format!("jobs/{}/play", jobs[0]), json!({}));
+    assert!(
+        other.status == 400 && other.message().contains("Unplayable Job"),
+        "{}",
+        other.text
+    );
+    let played = bot.post(
+        &play,
+        json!({"job_variables_attributes": [{"key": "A", "value": "b"}]}),
+    );
+    assert_eq!(
+        (played.status, &played.json()["status"]),
+        (200, &json!("pending"))
+    );
+    assert_eq!(played.json()["user"]["id"], s.bot);
+    assert_eq!(
+        s.gitlab.job(P, jobs[1]).variables,
+        [("A".to_owned(), "b".to_owned())]
+    );
+    assert_eq!(bot.post(&play, json!({})).status, 400, "played already");
+    s.gitlab.set_job(P, jobs[1], "running");
+    s.gitlab.set_job(P, jobs[1], "success");
+    let mut deployed = Vec::new();
+    while deployed.len() < 2 {
+        let it: Value = serde_json::from_slice(&got.recv_timeout(SOON).unwrap().1).unwrap();
+        if it["object_kind"] == "deployment" {
+            deployed.push(it["status"].clone());
+        }
+    }
+    assert_eq!(deployed, [json!("running"), json!("success")]);
+    let again = format!("jobs/{}/retry", jobs[1]);
+    assert_eq!(ann.post(&again, json!({})).status, 403);
+    let anew = bot.post(&again, json!({}));
+    assert_eq!((anew.status, &anew.json()["status"]), (201, &json!("pending")));
+    assert_eq!(bot.post(&again, json!({})).status, 403, "once only");
+    s.gitlab
+        .set_job(P, anew.json()["id"].as_u64().unwrap(), "success");
+    assert_eq!(
+        bot.see(&format!("pipelines/{pipeline}")).json()["status"],
+        "success"
+    );
+    assert_eq!(bot.see("environments").json()[0]["tier"], "production");
+    assert_eq!(
+        bot.see("deployments?environment=production&status=success")
+            .json()[0]["sha"],
+        head
+    );
+    assert_eq!(bot.see("deployments?status=odd").status, 400);
+
+    let (_, jobs) = s
+        .gitlab
+        .add_job_pipeline(P, "main", &head, s.bot, &[NewJob::manual("again").optional()]);
+    assert_eq!(
+        ann.post(&format!("jobs/{}/cancel", jobs[0]), json!({})).status,
+        403
+    );
+    let ended = bot.post(&format!("jobs/{}/cancel", jobs[0]), json!({}));
+    assert_eq!((ended.status, &ended.json()["status"]), (201, &json!("canceled")));
+    assert_eq!(
+        s.gitlab.try_play_as(P, jobs[0], s.bot),
+        Err("400 Bad request - Unplayable Job".to_owned())
+    );
+}
+
+#[test]
+fn a_protected_environment_blocks_until_it_is_approved_and_then_waits_for_play() {
+    let s = Scene::new();
+    s.gitlab.set_tier(Tier::Premium);
+    let (mia, as_mia) = s.person("mia", MAINTAINER);
+    let (bot, head) = (s.bot(), s.gitlab.head(P, "main"));
+    let job = || NewJob::manual("deploy").deploying("production", "production");
+    let make = || s.gitlab.add_job_pipeline(P, "main", &head, mia, &[job()]).1[0];
+    let open = make();
+    let free = s.gitlab.deployment(P, open).unwrap();
+    assert_eq!(free.status, "created");
+    let approve = |who: &Asker, deployment: u64, body: Value| {
+        who.post(&format!("deployments/{deployment}/approval"), body)
+    };
+    let yes = || json!({"status": "approved", "comment": "By proof 7"});
+    assert_eq!(
+        approve(&bot, free.id, yes()).message(),
+        "This environment is not protected."
+    );
+
+    let path = "protected_environments";
+    assert_eq!(
+        s.by(&s.ann_token)
+            .post(path, json!({"name": "production"}))
+            .status,
+        403
+    );
+    assert_eq!(bot.post(path, json!({"name": "production"})).status, 400);
+    let body = json!({"name": "production", "deploy_access_levels": [{"access_level": 40}],
+        "approval_rules": [{"user_id": s.bot}, {"access_level": 40, "required_approvals": 1}]});
+    let made = bot.post(path, body.clone());
+    assert_eq!(
+        (
+            made.status,
+            &made.json()["approval_rules"][0]["required_approvals"]
+        ),
+        (201, &json!(1))
+    );
+    let twice = bot.post(path, body);
+    assert_eq!(
+        (twice.status, twice.message().as_str()),
+        (409, "Environment 'production' is already protected")
+    );
+    let role = made.json()["approval_rules"][1]["id"].clone();
+    let shut = json!({"approval_rules": [{"id": role, "_destroy": true}]});
+    assert_eq!(
+        bot.ask("PUT", "protected_environments/production", shut).json()["approval_rules"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    let job = make();
+    let blocked = bot
+        .see("deployments?status=blocked&environment=production&order_by=updated_at&sort=desc")
+        .json();
+    assert_eq!(
+        (&blocked[0]["deployable"]["id"], &blocked[0]["user"]["id"]),
+        (&json!(job), &json!(mia))
+    );
+    assert_eq!(blocked[0]["deployable"]["pipeline"]["sha"], head);
+    let id = blocked[0]["id"].as_u64().unwrap();
+    let one = bot.see(&format!("deployments/{id}")).json();
+    assert_eq!(
+        (
+            &one["pending_approval_count"],
+            &one["approval_summary"]["rules"][0]["user"]["id"]
+        ),
+        (&json!(1), &json!(s.bot))
+    );
+    assert_eq!(
+        bot.post(&format!("jobs/{job}/play"), json!({})).status,
+        400,
+        "not approved"
+    );
+    assert_eq!(
+        s.by(&s.ann_token)
+            .post(&format!("jobs/{job}/play"), json!({}))
+            .status,
+        403,
+        "may not deploy"
+    );
+    assert_eq!(approve(&bot, id, json!({})).status, 400);
+    assert_eq!(approve(&bot, 7, yes()).status, 404);
+    assert!(
+        approve(&as_mia, id, yes())
+            .message()
+            .starts_with("You don't have permission")
+    );
+    let odd = json!({"status": "approved", "represented_as": "Nobody"});
+    assert!(
+        approve(&bot, id, odd)
+            .message()
+            .starts_with("There are no approval rules")
+    );
+    let said = approve(&bot, id, yes());
+    assert_eq!(
+        (said.status, &said.json()["comment"]),
+        (201, &json!("By proof 7"))
+    );
+    assert_eq!(
+        approve(&bot, id, yes()).message(),
+        "This deployment is not waiting for approvals."
+    );
+    assert_eq!(
+        s.gitlab.job(P, job).status,
+        "manual",
+        "an approval starts nothing"
+    );
+    let one = bot.see(&format!("deployments/{id}")).json();
+    assert_eq!(
+        (&one["status"], &one["pending_approval_count"]),
+        (&json!("created"), &json!(0))
+    );
+    assert_eq!(bot.post(&format!("jobs/{job}/play"), json!({})).status, 200);
+
+    let refused = make();
+    let id = s.gitlab.deployment(P, refused).unwrap().id;
+    approve(&bot, id, json!({"status": "rejected"}));
+    let job = s.gitlab.job(P, refused);
+    assert_eq!(
+        (job.status.as_str(), job.failure.as_deref()),
+        ("failed", Some("deployment_rejected"))
+    );
+    assert_eq!(s.gitlab.deployment(P, refused).unwrap().status, "failed");
+
+    let own = s.gitlab.add_job_pipeline(
+        P,
+        "main",
+        &head,
+        s.bot,
+        &[NewJob::manual("deploy").deploying("production", "production")],
+    );
+    let id = s.gitlab.deployment(P, own.1[0]).unwrap().id;
+    assert!(
+        approve(&bot, id, yes())
+            .message()
+            .starts_with("You cannot approve your own deployment.")
+    );
+    s.gitlab.let_triggerer_approve(P, true);
+    assert_eq!(approve(&bot, id, yes()).status, 201);
+    assert_eq!(
+        bot.ask("DELETE", "protected_environments/production", json!({}))
+            .status,
+        204
+    );
+    s.gitlab.set_tier(Tier::Free);
+    assert_eq!(bot.see(path).status, 404);
 }

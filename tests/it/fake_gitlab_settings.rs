@@ -1,6 +1,8 @@
 //! Checks the fake GitLab's settings: tiers, webhooks, protected branches, rate limits, and each of their refusals.
 //! Nothing here starts the appliance.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -33,6 +35,10 @@ fn a_tier_opens_what_it_carries_and_nothing_else() {
         })
     };
     assert_eq!(codes(&s.token), [404, 404, 404, 401], "free");
+    s.gitlab.set_tier(Tier::Premium);
+    assert_eq!(codes(&s.token), [200, 200, 200, 401]);
+    s.gitlab.set_tier(Tier::Ultimate);
+    assert_eq!(codes(&s.token), [200, 200, 200, 200]);
     assert_eq!(s.get("/license").status, 403, "administrators only");
     s.gitlab.community_edition();
     assert_eq!(codes(&s.token), [404; 4], "the routes do not exist");
@@ -396,4 +402,46 @@ fn project_settings_are_taken_as_the_tier_has_them() {
     );
     let commit = edit("x", vec![Edit::write("x", "x")]);
     s.gitlab.try_push(P, "main", s.ann, &commit).unwrap();
+}
+
+#[test]
+fn a_limited_token_is_told_to_wait_and_watched() {
+    let s = Scene::new();
+    s.gitlab.limit_within(2, Duration::from_millis(1200), &s.token);
+    let first = s.get("/version");
+    let told = |got: &Got, name: &str| got.header(name).to_owned();
+    assert_eq!(first.status, 200);
+    assert_eq!(
+        (
+            told(&first, "ratelimit-limit"),
+            told(&first, "ratelimit-remaining")
+        ),
+        ("2".into(), "1".into())
+    );
+    assert_eq!(told(&first, "ratelimit-observed"), "1");
+    assert!(told(&first, "ratelimit-reset").parse::<i64>().unwrap() >= Timestamp::now().as_second());
+    s.get("/version");
+    let over = s.get("/version");
+    assert_eq!((over.status, over.text.as_str()), (429, "Retry later\n"));
+    assert_eq!(told(&over, "retry-after"), "2");
+    assert_eq!(
+        s.call("GET", "/version", &s.ann_token, None).status,
+        200,
+        "each token has its own"
+    );
+    s.gitlab.assert_no_violations();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(s.get("/version").status, 429);
+    assert_eq!(s.gitlab.violations().len(), 1, "{:?}", s.gitlab.violations());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(s.get("/version").status, 200);
+    assert_eq!(s.gitlab.violations().len(), 1);
+    assert_eq!(s.gitlab.calls_like("GET", "/version").len(), 6);
+    assert_eq!(
+        s.gitlab.most_calls_within(Duration::from_secs(1), "", "/version"),
+        5
+    );
+    assert_eq!(s.gitlab.calls_by_minute("GET", "/version"), [6]);
+    s.gitlab.unlimited(&s.token);
+    assert_eq!(told(&s.get("/version"), "ratelimit-limit"), "");
 }

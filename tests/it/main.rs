@@ -8,7 +8,9 @@
 mod admin_cli;
 mod bad_input;
 mod browser;
+mod bypass;
 mod ceremonies;
+mod chaos;
 mod crash;
 mod fake_gitlab;
 mod fake_gitlab_gates;
@@ -18,6 +20,7 @@ mod flow_gitlab;
 mod flow_pipeline;
 mod gate;
 mod governance;
+mod locks;
 mod policies;
 mod policy_pages;
 mod proofs;

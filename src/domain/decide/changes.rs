@@ -1,7 +1,9 @@
 //! Changes on forges: what a webhook hints at, what the API shows, and what the forge's status should say.
 
 use crate::domain::apply::head_prefix;
+use crate::domain::branch::Way;
 use crate::domain::decide::administration::live_project;
+use crate::domain::decide::branches::is_told;
 use crate::domain::decide::requests::{InForce, ended, opened, policy_in_force};
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
@@ -12,7 +14,7 @@ use crate::domain::policy::{
     Asked, BindBase, ControlFiles, Document, Evaluation, NamePattern, Outcome, ProjectDefaults, Question,
     evaluate,
 };
-use crate::domain::project::{Integration, Project};
+use crate::domain::project::{Integration, Project, Stranger, forge_project_row, gated_project};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{
     Change, ChangeKey, ConfirmedStatus, GateState, Involvement, Kind, Opening, Request, Requester, Status,
@@ -23,12 +25,16 @@ use crate::domain::text::visible;
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
 
+/// A webhook about a project that is not gated is recorded again after this long, in seconds.
+const STRANGER_SECONDS: u64 = 24 * 3_600;
+
 pub(super) fn receive_hook(
     integration: IntegrationId,
     delivery: String,
     event: String,
     forge_project_id: String,
     number: Option<u64>,
+    now: Time,
     state: &impl Read,
 ) -> Decided {
     match state.get::<Integration>(integration.as_str())? {
@@ -42,16 +48,18 @@ pub(super) fn receive_hook(
     {
         return Ok(Plan::nothing());
     }
-    let project = state.all::<Project>()?.into_iter().find(|it| {
-        !it.removed && it.integration == integration && it.settings.forge_project_id == forge_project_id
-    });
-    let change = match (project, number) {
-        (Some(project), Some(number)) => Some(ChangeKey {
-            project: project.id,
-            number,
-        }),
-        _ => None,
-    };
+    let project = gated_project(&integration, &forge_project_id, state)?;
+    if project.is_none() {
+        // That somebody's webhook leads here is worth an entry; that it goes on doing so is not.
+        let row = forge_project_row(&integration, &forge_project_id);
+        let known: Option<Stranger> = state.get(&row)?;
+        if known.is_some_and(|it| now < it.at.plus_seconds(STRANGER_SECONDS)) {
+            return Ok(Plan::nothing());
+        }
+    }
+    let change = project
+        .zip(number)
+        .map(|(project, number)| ChangeKey { project, number });
     Ok(Plan::done(vec![Step::event(Event::HookReceived {
         integration,
         delivery,
@@ -122,7 +130,13 @@ pub(super) fn observe(
         ChangeState::Closed | ChangeState::Merged => {
             if before.is_none() && facts.state == ChangeState::Merged && gated {
                 // Opened and merged between two looks: nobody was ever asked.
-                steps.push(unapproved(&key, &facts));
+                steps.extend(unapproved(
+                    &project,
+                    &key,
+                    &facts,
+                    "Nobody was asked to approve it.",
+                    state,
+                )?);
                 steps.push(observed(&key, &facts, files_sha256, None));
                 return Ok(Plan::done(steps));
             }
@@ -147,7 +161,8 @@ pub(super) fn observe(
                         gate.as_ref()
                             .and_then(|it| void_with(it, Status::Cancelled, because)),
                     );
-                    steps.push(unapproved(&key, &facts));
+                    let why = "It was merged without an approval that holds.";
+                    steps.extend(unapproved(&project, &key, &facts, why, state)?);
                 }
             }
             steps.push(observed(&key, &facts, files_sha256, before.request));
@@ -156,15 +171,31 @@ pub(super) fn observe(
     Ok(Plan::done(steps))
 }
 
-fn unapproved(key: &ChangeKey, facts: &ChangeFacts) -> Step {
+/// The exception of a change that was merged without an approval, unless the branch told of it first.
+fn unapproved(
+    project: &Project,
+    key: &ChangeKey,
+    facts: &ChangeFacts,
+    reason: &str,
+    state: &impl Read,
+) -> Result<Option<Step>, Fault> {
     let merged = facts.merged.clone();
-    Step::event(Event::ExceptionUnapprovedChange {
-        change: key.clone(),
+    let commit = merged.as_ref().and_then(|it| it.commit.clone());
+    if is_told(project, commit.as_ref(), state)? {
+        return Ok(None);
+    }
+    Ok(Some(Step::event(Event::ExceptionUnapprovedChange {
+        project: project.id.clone(),
+        way: Way::Merged,
+        change: Some(key.clone()),
         head: facts.head.clone(),
         target: facts.target.clone(),
-        by: merged.as_ref().and_then(|it| it.by.clone()),
-        commit: merged.and_then(|it| it.commit),
-    })
+        by: merged.and_then(|it| it.by),
+        commit,
+        before: None,
+        commits: Vec::new(),
+        reason: reason.to_owned(),
+    })))
 }
 
 /// Whether a branch is one of those a project gates.
@@ -464,6 +495,14 @@ pub struct WantedStatus {
     pub source: Option<String>,
 }
 
+/// What a forge's own lock of a change should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedLock {
+    pub head: String,
+    pub state: GateState,
+    pub request: Option<RequestId>,
+}
+
 /// What the status of one commit and target should say now: the worst of all open changes that share it, so that one
 /// approved change never turns another one green. `None`: leave it as it is.
 ///
@@ -520,9 +559,33 @@ pub fn wanted_status(
         Some(key) => state.get(&change_row(&key))?,
         None => None,
     };
-    let merged = change.as_ref().is_some_and(|it| it.merged);
+    // Merged with another head, it leaves this one as superseded as a push does.
+    let merged = change.as_ref().is_some_and(|it| it.merged && it.head == key.head);
     let may_be_green = in_doubt || last.is_some_and(|it| it.state == GateState::Success);
     Ok((may_be_green && !merged).then(|| superseded(request, change)))
+}
+
+/// What the forge's own lock of a change should say of its head now. `None`: there is nothing to tell of it.
+pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLock>, Fault> {
+    let Some(change) = state.get::<Change>(&change_row(key))?.filter(|it| it.open) else {
+        return Ok(None);
+    };
+    let request = match &change.request {
+        Some(id) => state.get::<Request>(id.as_str())?,
+        // It is not gated (any more): what we may have opened is closed again.
+        None => None,
+    };
+    let gate = match &request {
+        Some(it) if it.head.as_ref() == Some(&change.head) && it.target.as_ref() == Some(&change.target) => {
+            gate_of(it).0
+        }
+        _ => GateState::Pending,
+    };
+    Ok(Some(WantedLock {
+        head: change.head,
+        state: gate,
+        request: request.map(|it| it.id),
+    }))
 }
 
 /// What a status says when nothing open asks for its commit any more.

@@ -4,6 +4,7 @@
 //! and every random number come in with the command.
 
 mod administration;
+mod branches;
 mod changes;
 mod decisions;
 mod exceptions;
@@ -16,8 +17,10 @@ mod provision;
 mod questions;
 mod requests;
 mod roster;
+mod statuses;
 
-pub use changes::{WantedStatus, wanted_status};
+pub use branches::{Uncovered, uncovered};
+pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
 pub use decisions::{Eligibility, Standing, eligibility, emergency, hopeless, standing};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
@@ -234,7 +237,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             event,
             forge_project_id,
             number,
-        } => changes::receive_hook(integration, delivery, event, forge_project_id, number, state),
+        } => changes::receive_hook(integration, delivery, event, forge_project_id, number, now, state),
         Command::HintChange { change } => Ok(Plan::done(vec![Step::Hint(change)])),
         Command::ForgetHint { change, hint, reason } => changes::forget_hint(change, hint, reason, state),
         Command::ObserveChange {
@@ -322,6 +325,27 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             cleared,
         } => provision::record_trial(project, branch, attempts, &seen, cleared, now, state),
         Command::ClearTrial { project, branch } => provision::clear_trial(project, branch, state),
+        Command::ObserveBranch(it) => branches::observe(*it, state),
+        Command::WatchBranches { project, patterns } => branches::watch(project, patterns, state),
+        Command::RecordReadBack {
+            status,
+            forged,
+            lost,
+            not_in_force,
+        } => statuses::read_back(status, forged, lost, not_in_force, state),
+        Command::ConfirmLock {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        } => Ok(Plan::done(vec![Step::event(Event::LockConfirmed {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -3,6 +3,7 @@
 
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::policy::NamePattern;
+use crate::domain::project::Enforcement;
 use crate::domain::text::{shortened, visible};
 use crate::forge::gitlab::{GitLab, Limits, explained, project_number};
 use crate::forge::{ForgeProject, Identity, Inspected};
@@ -15,6 +16,8 @@ const DEVELOPER: u32 = 30;
 pub(super) const MAINTAINER: u32 = 40;
 const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
+/// Calls that looking at a project takes: itself, who we are (four), protected branches, members, hooks.
+const INSPECT_CALLS: u32 = 8;
 const LIMITS: Limits = Limits {
     pages: 20,
     bytes: 4 * 1024 * 1024,
@@ -67,6 +70,57 @@ struct Hook {
     merge_requests_events: bool,
     /// `executable`, `temporarily_disabled` or `disabled`; absent before GitLab 15.
     alert_status: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ApprovalRule {
+    #[serde(default)]
+    approvals_required: u32,
+    #[serde(default)]
+    users: Vec<Numbered>,
+    #[serde(default)]
+    groups: Vec<Numbered>,
+    #[serde(default)]
+    protected_branches: Vec<Named>,
+    #[serde(default)]
+    applies_to_all_protected_branches: bool,
+}
+
+impl ApprovalRule {
+    /// Nobody but this account can fill it.
+    fn is_only(&self, account: &str) -> bool {
+        let [only] = self.users.as_slice() else {
+            return false;
+        };
+        self.approvals_required > 0 && self.groups.is_empty() && only.id.to_string() == account
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Numbered {
+    id: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ApprovalSettings {
+    #[serde(default)]
+    reset_approvals_on_push: bool,
+    #[serde(default)]
+    disable_overriding_approvers_per_merge_request: bool,
+    #[serde(default)]
+    merge_requests_disable_committers_approval: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExternalCheck {
+    #[serde(default)]
+    external_url: String,
 }
 
 /// Who besides our account gets through a list of accesses.
@@ -142,7 +196,12 @@ impl GitLab {
     /// See [`crate::forge::Forge::inspect`].
     pub(crate) async fn inspect(&self, of: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         let id = project_number(of.forge_project_id)?;
-        let (project, me) = (self.project(id).await?, self.identify().await?);
+        self.begin(INSPECT_CALLS)?;
+        let project = self.project(id).await?;
+        let me = match of.identity {
+            Some(known) => known.clone(),
+            None => self.identify().await?,
+        };
         let mut found = Vec::new();
         account(&me, &project, of, &mut found);
         let rules = match self
@@ -159,14 +218,160 @@ impl GitLab {
                 None
             }
         };
+        let held = match of.enforcement {
+            Enforcement::BotApproval => {
+                self.held_by_approval(id, of, &me, rules.as_deref(), &mut found)
+                    .await
+            }
+            Enforcement::ExternalStatusCheck => {
+                self.external_check(id, of, &project, &mut found).await;
+                BTreeSet::new()
+            }
+            Enforcement::MergeBroker | Enforcement::CommitStatus => BTreeSet::new(),
+        };
         if let Some(rules) = rules {
             let maintainers = self.maintainers(id, &me, &mut found).await;
-            branches(of, &project, &me, &rules, &maintainers, &mut found);
+            let asked = Asked {
+                of,
+                project: &project,
+                me: &me,
+                held: &held,
+            };
+            branches(&asked, &rules, &maintainers, &mut found);
         }
         if project.access_level.is_none_or(|it| it >= MAINTAINER) {
             self.hooks(id, of, &mut found).await;
         }
         Ok(found)
+    }
+
+    /// The patterns whose branches take nothing without our account's approval, as far as GitLab's approval rules go;
+    /// what is missing for that is found.
+    async fn held_by_approval(
+        &self,
+        id: &str,
+        of: &Inspected<'_>,
+        me: &Identity,
+        branches: Option<&[ProtectedBranch]>,
+        found: &mut Vec<Finding>,
+    ) -> BTreeSet<String> {
+        let mut missing = |code: &str, text: &str| found.push(Finding::new(code, Strength::Soft, text));
+        let rules = self
+            .pages::<ApprovalRule>(&["projects", id, "approval_rules"], &[], LIMITS)
+            .await;
+        let settings = self
+            .get::<ApprovalSettings>(&["projects", id, "approvals"], &[])
+            .await;
+        let (rules, settings) = match (rules, settings) {
+            (Ok(rules), Ok(settings)) if rules.whole => (rules.items, settings),
+            _ => {
+                missing(
+                    "approvals_unreadable",
+                    "The approval rules can't be read: they need GitLab Premium, and the token's account the role \
+                     Maintainer. Without them nothing waits for this server's approval.",
+                );
+                return BTreeSet::new();
+            }
+        };
+        let ours: Vec<&ApprovalRule> = rules.iter().filter(|it| it.is_only(&me.account.id)).collect();
+        let branches = branches.unwrap_or_default();
+        let covered = |pattern: &String| {
+            ours.iter().any(|rule| {
+                rule.applies_to_all_protected_branches
+                    || rule.protected_branches.iter().any(|it| covers(&it.name, pattern))
+                    // A rule that names no branch counts for all, protected or not.
+                    || (rule.protected_branches.is_empty() && branches.iter().any(|it| covers(&it.name, pattern)))
+            })
+        };
+        let mut held: BTreeSet<String> = of
+            .branch_patterns
+            .iter()
+            .filter(|it| covered(it))
+            .cloned()
+            .collect();
+        for pattern in of.branch_patterns.iter().filter(|it| !held.contains(*it)) {
+            let branch = shortened(&visible(pattern), 80);
+            missing(
+                "approval_rule_missing",
+                &format!(
+                    "No approval rule makes `{branch}` wait for this server's account, and for it alone."
+                ),
+            );
+        }
+        let mut sound = true;
+        for (holds, code, text) in [
+            (
+                settings.reset_approvals_on_push,
+                "approvals_kept",
+                "An approval outlives a push: \"Remove all approvals when commits are added\" is off.",
+            ),
+            (
+                settings.disable_overriding_approvers_per_merge_request,
+                "approvals_overridden",
+                "Whoever opens a merge request may change its approval rules: \"Prevent editing approval rules in merge \
+                 requests\" is off.",
+            ),
+            (
+                !settings.merge_requests_disable_committers_approval,
+                "approval_void",
+                "A commit that names this server's account as its committer takes away the one who may approve, and GitLab \
+                 calls a rule that nobody may fill fulfilled: switch off \"Prevent approvals by users who add commits\". \
+                 This server keeps committers from approving by itself.",
+            ),
+            (
+                // GitLab closed the gap of some seconds between a push and the end of its approvals in 16.0 (issue 383776).
+                version_of(&me.version).is_some_and(|it| it >= (16, 0)),
+                "approval_window",
+                "This GitLab is older than 16.0, or hides its version: for some seconds after a push it still counts the \
+                 approval of the commit before.",
+            ),
+        ] {
+            if !holds {
+                sound = false;
+                missing(code, text);
+            }
+        }
+        if !sound {
+            held.clear();
+        }
+        held
+    }
+
+    /// What keeps our external status check from counting; at best it is a display that GitLab waits for.
+    async fn external_check(
+        &self,
+        id: &str,
+        of: &Inspected<'_>,
+        project: &ForgeProject,
+        found: &mut Vec<Finding>,
+    ) {
+        let mut soft = |code: &str, text: &str| found.push(Finding::new(code, Strength::Soft, text));
+        let list = self
+            .pages::<ExternalCheck>(&["projects", id, "external_status_checks"], &[], LIMITS)
+            .await;
+        match list {
+            Ok(list) if list.items.iter().any(|it| it.external_url == of.hook_url) => {}
+            Ok(_) => soft(
+                "check_missing",
+                "No external status check of the project leads here, so none is waited for.",
+            ),
+            Err(_) => soft(
+                "checks_unreadable",
+                "The external status checks can't be read: they need GitLab Ultimate, and the token's account the role \
+                 Maintainer.",
+            ),
+        }
+        if !project.merge_needs_checks {
+            soft(
+                "check_not_needed",
+                "GitLab merges without it: \"Status checks must succeed\" is off.",
+            );
+        }
+        soft(
+            "check_is_display",
+            "Every Developer of the project may answer an external status check as passed. Such a merge is found and \
+             reported, not prevented.",
+        );
     }
 
     pub(super) async fn maintainers(&self, id: &str, me: &Identity, found: &mut Vec<Finding>) -> Maintainers {
@@ -269,16 +474,29 @@ fn account(me: &Identity, project: &ForgeProject, of: &Inspected<'_>, found: &mu
     }
 }
 
+/// What branches are judged by.
+struct Asked<'a> {
+    of: &'a Inspected<'a>,
+    project: &'a ForgeProject,
+    me: &'a Identity,
+    /// Patterns whose branches take nothing without our account's approval.
+    held: &'a BTreeSet<String>,
+}
+
 /// Who can merge into and push to the gated branches.
 fn branches(
-    of: &Inspected<'_>,
-    project: &ForgeProject,
-    me: &Identity,
+    asked: &Asked<'_>,
     rules: &[ProtectedBranch],
     maintainers: &Maintainers,
     found: &mut Vec<Finding>,
 ) {
-    let mut others_merge = false;
+    let Asked {
+        of,
+        project,
+        me,
+        held,
+    } = asked;
+    let (mut others_merge, mut only_we) = (false, true);
     for pattern in of.branch_patterns {
         let branch = format!("`{}`", shortened(&visible(pattern), 80));
         if !rules.iter().any(|it| covers(&it.name, pattern)) {
@@ -312,7 +530,9 @@ fn branches(
                 ),
             ));
         }
-        if let Some(who) = merge.words(maintainers) {
+        let who = merge.words(maintainers);
+        only_we &= who.is_none();
+        if let Some(who) = who.filter(|_| !held.contains(pattern)) {
             others_merge = true;
             let held = !merge.developers || project.merge_needs_pipeline;
             let leaves = if held { Strength::Soft } else { Strength::None };
@@ -347,7 +567,7 @@ fn branches(
                 "\"Skipped pipelines are considered successful\" is on: a commit message with [skip ci] opens the way.",
             ));
         }
-    } else if !of.auto_merge {
+    } else if only_we && !of.auto_merge {
         found.push(Finding::new(
             "nobody_merges",
             Strength::Hard,
@@ -421,6 +641,14 @@ pub(super) fn listed(names: &[String]) -> Option<String> {
         ([first @ .., last], 0) => Some(format!("{} and {last}", first.join(", "))),
         (some, more) => Some(format!("{} and {more} more", some.join(", "))),
     }
+}
+
+/// Major and minor of a version as `17.4.1-ee`.
+fn version_of(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next()?.parse().ok()?;
+    Some((major, minor))
 }
 
 /// Days from one `YYYY-MM-DD` to another.

@@ -2,6 +2,8 @@
 //! header only.
 
 mod inspect;
+mod landing;
+mod lock;
 mod merge;
 mod plan;
 mod provision;
@@ -17,6 +19,7 @@ use crate::domain::facts::Account;
 use crate::domain::text::shortened;
 use crate::domain::text::visible;
 use crate::forge::Connection;
+use crate::forge::hold::Held;
 use crate::outbound;
 use crate::outbound::Call;
 use crate::outbound::Client;
@@ -37,9 +40,11 @@ const PAGE_TRIES: u32 = 3;
 /// A connected GitLab.
 #[derive(Clone, Debug)]
 pub struct GitLab {
-    client: Client,
+    client: Held,
     base: Url,
     token: Secret,
+    /// Reads for nobody who waits: gives way when the rate limit is nearly used up.
+    background: bool,
 }
 
 impl GitLab {
@@ -50,7 +55,33 @@ impl GitLab {
     pub fn new(connection: &Connection, token: Secret, allow_http: &[String]) -> Result<Self, Error> {
         let base = outbound::parse_base(&connection.base_url, allow_http)?;
         let client = Client::new(connection.ca_pem.as_deref(), allow_http)?;
-        Ok(GitLab { client, base, token })
+        Ok(GitLab {
+            client: Held::new(client),
+            base,
+            token,
+            background: false,
+        })
+    }
+
+    pub(super) fn in_background(&self) -> Self {
+        GitLab {
+            background: true,
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn heir_of(mut self, before: &GitLab) -> Self {
+        self.client.under(&before.client);
+        self
+    }
+
+    /// Before a piece of reading that takes about so many calls.
+    fn begin(&self, calls: u32) -> Result<(), Error> {
+        if self.background {
+            self.client.admit_background(calls)
+        } else {
+            Ok(())
+        }
     }
 
     /// A call below `/api/v4`, the token with it.

@@ -36,12 +36,14 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Calls that reading a change usually takes: itself before and after, its files, its commits, who pushed.
+const CHANGE_CALLS: u32 = 5;
 /// Attempts to see a change that stands still while it is read.
 const TRIES: u32 = 3;
 /// Time for reading one change, all attempts together.
 const WHOLE_CHANGE: Duration = Duration::from_secs(120);
 /// GitLab lists at most 3,000 files of a change, each patch at most 200 KB by default.
-const FILE_LIMITS: Limits = Limits {
+pub(super) const FILE_LIMITS: Limits = Limits {
     pages: 40,
     bytes: 48 * 1024 * 1024,
 };
@@ -61,7 +63,7 @@ const CHANGE_LIMITS: Limits = Limits {
 /// A merge request, of its own page or of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct MergeRequest {
-    iid: u64,
+    pub(super) iid: u64,
     state: String,
     #[serde(default)]
     draft: bool,
@@ -89,8 +91,8 @@ pub(super) struct MergeRequest {
     merge_status: Option<String>,
     merge_user: Option<User>,
     merged_by: Option<User>,
-    merge_commit_sha: Option<String>,
-    squash_commit_sha: Option<String>,
+    pub(super) merge_commit_sha: Option<String>,
+    pub(super) squash_commit_sha: Option<String>,
     #[serde(default)]
     updated_at: String,
 }
@@ -107,6 +109,11 @@ fn told<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opti
 }
 
 impl MergeRequest {
+    /// The account that merged it, once it is merged.
+    pub(super) fn merger(&self) -> Option<&User> {
+        self.merge_user.as_ref().or(self.merged_by.as_ref())
+    }
+
     pub(super) fn is_merged(&self) -> bool {
         self.state == "merged"
     }
@@ -206,9 +213,9 @@ impl MergeRequest {
 
 /// One entry of the list of changed files.
 #[derive(Clone, Debug, Deserialize)]
-struct Diff {
-    old_path: String,
-    new_path: String,
+pub(super) struct Diff {
+    pub(super) old_path: String,
+    pub(super) new_path: String,
     a_mode: Option<String>,
     b_mode: Option<String>,
     #[serde(default)]
@@ -222,7 +229,38 @@ struct Diff {
     #[serde(default)]
     too_large: Option<bool>,
     #[serde(default)]
-    diff: String,
+    pub(super) diff: String,
+}
+
+impl Diff {
+    /// The lines of the file that are removed and added, in order and with nothing of where they stand; `None` where the
+    /// list leaves the text out, or it is not text.
+    pub(super) fn patch(&self) -> Option<String> {
+        self.is_told().then(|| {
+            let changed = |it: &&str| it.starts_with(['+', '-']);
+            let lines: Vec<&str> = self.diff.split_terminator('\n').filter(changed).collect();
+            lines.join("\n")
+        })
+    }
+
+    /// The text of the change is there.
+    fn is_told(&self) -> bool {
+        let left_out = self.collapsed.unwrap_or(false) || self.too_large.unwrap_or(false);
+        let kept = self.new_path == self.old_path && !self.new_file && !self.deleted_file;
+        // A file that was only renamed or whose mode changed has no text; one that was rewritten has.
+        let silent = kept && self.diff.is_empty() && self.a_mode == self.b_mode;
+        !left_out && !silent && count_lines(&self.diff).is_some()
+    }
+
+    /// Both paths and modes.
+    pub(super) fn sides(&self) -> (String, String, Option<String>, Option<String>) {
+        (
+            self.old_path.clone(),
+            self.new_path.clone(),
+            self.a_mode.clone(),
+            self.b_mode.clone(),
+        )
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -241,29 +279,33 @@ struct Commit {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Event {
-    author: Option<User>,
-    push_data: Option<PushData>,
+pub(super) struct Event {
+    pub(super) author: Option<User>,
+    pub(super) push_data: Option<PushData>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct PushData {
+pub(super) struct PushData {
     action: Option<String>,
-    ref_type: Option<String>,
+    pub(super) ref_type: Option<String>,
     #[serde(rename = "ref")]
-    reference: Option<String>,
+    pub(super) reference: Option<String>,
+    /// The commit it left the branch on.
+    pub(super) commit_to: Option<String>,
     /// How many refs one push of many touched; such an event names none of them.
     ref_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct Branch {
-    commit: BranchTip,
+pub(super) struct Branch {
+    #[serde(default)]
+    pub(super) name: String,
+    pub(super) commit: BranchTip,
 }
 
 #[derive(Deserialize)]
-struct BranchTip {
-    id: String,
+pub(super) struct BranchTip {
+    pub(super) id: String,
 }
 
 #[derive(Deserialize)]
@@ -299,6 +341,9 @@ struct Project {
     only_allow_merge_if_pipeline_succeeds: Option<bool>,
     #[serde(default)]
     allow_merge_on_skipped_pipeline: Option<bool>,
+    /// Ultimate only.
+    #[serde(default)]
+    only_allow_merge_if_all_status_checks_passed: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -369,6 +414,9 @@ impl GitLab {
             access_level: access,
             merge_needs_pipeline: project.only_allow_merge_if_pipeline_succeeds.unwrap_or(false),
             merge_on_skipped_pipeline: project.allow_merge_on_skipped_pipeline.unwrap_or(false),
+            merge_needs_checks: project
+                .only_allow_merge_if_all_status_checks_passed
+                .unwrap_or(false),
         })
     }
 
@@ -484,6 +532,7 @@ impl GitLab {
         forge_project_id: &str,
         number: u64,
     ) -> Result<ChangeFacts, Error> {
+        self.begin(CHANGE_CALLS)?;
         match tokio::time::timeout(WHOLE_CHANGE, self.read_change(project, forge_project_id, number)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Timeout {
@@ -618,11 +667,7 @@ fn facts(
     };
     reasons.extend(pushers_unread);
     let merged = change.is_merged().then(|| Merged {
-        by: change
-            .merge_user
-            .clone()
-            .or_else(|| change.merged_by.clone())
-            .map(Into::into),
+        by: change.merger().cloned().map(Into::into),
         commit: change.landed(),
     });
     Ok(ChangeFacts {

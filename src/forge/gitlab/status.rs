@@ -57,6 +57,8 @@ struct Status {
     name: String,
     description: Option<String>,
     author: Option<User>,
+    /// Since GitLab 16.
+    pipeline_id: Option<u64>,
 }
 
 /// The pipeline to put a status into.
@@ -85,10 +87,59 @@ fn state(word: &str) -> Option<GateState> {
 impl GitLab {
     /// Writes a status. Repeating it is harmless: a refused repetition of the state that is there counts as delivered.
     pub(crate) async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
+        let told = self.tell(write).await;
+        match (told, write.insist) {
+            (Outcome::Delivered(()), true) => self.insist(write).await,
+            (told, _) => told,
+        }
+    }
+
+    async fn tell(&self, write: &StatusWrite) -> Outcome<()> {
         match self.write(write).await {
             Ok(()) => Outcome::Delivered(()),
             Err(error) => judged(error, write.state),
         }
+    }
+
+    /// Makes sure that the status which GitLab shows is ours and in the wanted state.
+    ///
+    /// GitLab goes on with a pending status of ours even where somebody else's has hidden it, and what is hidden stays so.
+    /// Ended first, the next write makes a new one, which hides the other. What it ends as is red, never green.
+    async fn insist(&self, write: &StatusWrite) -> Outcome<()> {
+        match self.shows(write).await {
+            Ok(true) => return Outcome::Delivered(()),
+            Ok(false) => {}
+            Err(error) => return error.into_outcome(),
+        }
+        let ended = StatusWrite {
+            state: GateState::Failed,
+            ..write.clone()
+        };
+        for state in [&ended, write] {
+            match self.tell(state).await {
+                Outcome::Delivered(()) => {}
+                other => return other,
+            }
+        }
+        match self.shows(write).await {
+            Ok(true) => Outcome::Delivered(()),
+            Ok(false) => Outcome::Retry {
+                after: None,
+                reason: "GitLab took the status and shows another".to_owned(),
+            },
+            Err(error) => error.into_outcome(),
+        }
+    }
+
+    /// Whether what GitLab shows is what was written, by our own account.
+    async fn shows(&self, write: &StatusWrite) -> Result<bool, Error> {
+        let me: User = self.get(&["user"], &[]).await?;
+        let shown = self
+            .read_status(&write.forge_project_id, &write.sha, &write.ref_name, &write.name)
+            .await?;
+        Ok(shown.is_some_and(|it| {
+            it.state == Some(write.state) && it.author.is_some_and(|by| by.id == me.id.to_string())
+        }))
     }
 
     async fn write(&self, write: &StatusWrite) -> Result<(), Error> {
@@ -221,7 +272,10 @@ fn newest(statuses: Vec<Status>, sha: &str, branch: &str, name: &str) -> Option<
     let found = statuses.into_iter().filter(ours).max_by_key(|it| it.id)?;
     Some(StatusRead {
         state: state(&found.status),
-        author_id: found.author.map(|it| it.id.to_string()).unwrap_or_default(),
+        word: found.status,
+        author: found.author.map(Into::into),
+        id: found.id.to_string(),
+        pipeline: found.pipeline_id,
         description: found.description.unwrap_or_default(),
     })
 }
@@ -401,7 +455,7 @@ mod tests {
         };
         let read = newest(all(), SHA, "topic", name).expect("there is one");
         assert_eq!(
-            (read.state, read.author_id.as_str()),
+            (read.state, read.author.expect("told").id.as_str()),
             (Some(GateState::Success), "8")
         );
         assert_eq!(newest(all(), SHA, "none", name), None);

@@ -704,6 +704,7 @@ fn write(state: GateState) -> StatusWrite {
         state,
         description: "d".repeat(300),
         target_url: "https://appliance.example/a/apr_1".to_owned(),
+        insist: false,
     }
 }
 

@@ -25,7 +25,8 @@ const MOST_SIGNATURES: usize = 8;
 /// Characters of a delivery id that is kept as it is.
 const LONGEST_DELIVERY: usize = 128;
 
-/// Checks the signature (Standard Webhooks, GitLab 19.0 and later) or, only where there is none, the plain token.
+/// Checks the signature (Standard Webhooks, GitLab 19.0 and later), or that of an external status check, or, only where
+/// there is none, the plain token.
 ///
 /// # Errors
 /// `Unverified`: a signature that is present and does not verify is never made good by a token.
@@ -38,6 +39,9 @@ pub fn verify(
     if let Some(signatures) = header("webhook-signature") {
         return verify_signature(secret, &signatures, header, body, now);
     }
+    if let Some(signature) = header("x-gitlab-signature") {
+        return verify_check(secret, &signature, body);
+    }
     let Some(token) = header("x-gitlab-token") else {
         return Err(HookRefusal::Unverified("it has neither a signature nor a token"));
     };
@@ -48,6 +52,21 @@ pub fn verify(
         Ok(())
     } else {
         Err(HookRefusal::Unverified("the token is another"))
+    }
+}
+
+/// Checks the call of an external status check: the bare hex of an HMAC-SHA256 over the body, with the whole secret as key.
+/// It bears no time, so it proves where a body comes from and not when; what it is about is read from GitLab anyway.
+fn verify_check(secret: &HookSecret, signature: &str, body: &[u8]) -> Result<(), HookRefusal> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.token.expose().as_bytes())
+        .expect("HMAC takes a key of any length");
+    mac.update(body);
+    let expected = mac.finalize().into_bytes();
+    let given = hex::decode(signature).unwrap_or_default();
+    if bool::from(given.as_slice().ct_eq(expected.as_slice())) {
+        Ok(())
+    } else {
+        Err(HookRefusal::Unverified("the signature is another"))
     }
 }
 

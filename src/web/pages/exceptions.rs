@@ -1,7 +1,10 @@
 //! What went around the gate, or through it by break-glass, and who has looked it over since.
 
+use crate::domain::branch::Way;
 use crate::domain::event::Event;
+use crate::domain::facts::Account;
 use crate::domain::governance::Exception;
+use crate::domain::ids::RequestId;
 use crate::domain::people::Person;
 use crate::domain::request::{Change, Request, change_row};
 use crate::domain::state::{Read, Table, decode};
@@ -33,8 +36,13 @@ struct ExceptionsPage {
 /// One exception, for people.
 pub struct ExceptionView {
     pub id: u64,
-    pub emergency: bool,
+    /// `Around the gate`, `Forged status`, `Gate` or `Break-glass`.
+    pub kind: &'static str,
     pub what: String,
+    /// Sentences about it.
+    pub details: Vec<String>,
+    /// Commits nothing covers, shortened.
+    pub commits: Vec<String>,
     pub place: String,
     pub href: Option<String>,
     pub at: Moment,
@@ -81,76 +89,17 @@ fn view(
     let Some((_, leaf)) = leaves.first() else {
         return Ok(None);
     };
-    let (what, place, href, emergency) = match Snapshot::event(leaf)? {
-        Event::ExceptionUnapprovedChange {
-            change, target, by, ..
-        } => {
-            let seen: Option<Change> = state.get(&change_row(&change))?;
-            let merged_by = by.map_or_else(|| "Somebody".to_owned(), |it| shown(&it.name, 100));
-            (
-                format!(
-                    "{merged_by} merged !{} into {} without an approval",
-                    change.number,
-                    branch(&target)
-                ),
-                places.path_of(&change.project),
-                seen.and_then(|it| it.request),
-                false,
-            )
-        }
-        Event::ExceptionProtectionDrift {
-            project,
-            before,
-            strength,
-            findings,
-        } => {
-            let what = findings
-                .iter()
-                .map(|it| it.text.as_str())
-                .collect::<Vec<_>>()
-                .join(" ");
-            let changed = match before == strength {
-                true => "The settings of a gate got worse".to_owned(),
-                false => format!(
-                    "A gate became weaker: {} instead of {}",
-                    strength.name(),
-                    before.name()
-                ),
-            };
-            (
-                format!("{changed}. {}", shown(&what, TEXT_MAX)),
-                places.path_of(&project),
-                None,
-                false,
-            )
-        }
-        Event::ExceptionBreakGlass {
-            request,
-            rule,
-            approvers,
-        } => {
-            let names: Vec<String> = approvers.iter().map(|it| people.name(it)).collect();
-            let record: Option<Request> = state.get(request.as_str())?;
-            let title = record.map_or_else(String::new, |it| shown(&it.title, 120));
-            (
-                format!(
-                    "{} broke the glass by rule “{}”",
-                    names.join(" and "),
-                    shown(&rule, 100)
-                ),
-                title,
-                Some(request),
-                true,
-            )
-        }
-        _ => return Ok(None),
+    let Some(told) = told(Snapshot::event(leaf)?, state, places, people)? else {
+        return Ok(None);
     };
     Ok(Some(ExceptionView {
         id: it.seq,
-        emergency,
-        what,
-        place,
-        href: href.map(|it| format!("/a/{it}")),
+        kind: told.kind,
+        what: told.what,
+        details: told.details,
+        commits: told.commits,
+        place: told.place,
+        href: told.request.map(|it| format!("/a/{it}")),
         at: Moment::of(it.at),
         took_part: it.took_part.contains(&reader.id),
         review: it.review.map(|it| ReviewView {
@@ -159,6 +108,133 @@ fn view(
             at: Moment::of(it.at),
         }),
     }))
+}
+
+/// What an exception's event tells people.
+struct Told {
+    kind: &'static str,
+    what: String,
+    details: Vec<String>,
+    commits: Vec<String>,
+    place: String,
+    request: Option<RequestId>,
+}
+
+fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Result<Option<Told>, PageError> {
+    let name = |by: Option<Account>| by.map_or_else(|| "Somebody".to_owned(), |it| shown(&it.name, 100));
+    Ok(Some(match event {
+        Event::ExceptionUnapprovedChange {
+            project,
+            way,
+            change,
+            target,
+            by,
+            commit,
+            before,
+            commits,
+            reason,
+            ..
+        } => {
+            let (who, into) = (name(by), branch(&target));
+            let number = change.as_ref().map_or(0, |it| it.number);
+            let what = match way {
+                Way::Merged => format!("{who} merged !{number} into {into} without an approval"),
+                Way::Pushed => format!("{who} pushed to {into} directly, around the gate"),
+                Way::Forced => format!("{who} pushed to {into} by force: history was taken away"),
+                Way::Created => format!("{who} made the branch {into} with commits nobody approved"),
+            };
+            let mut details = Vec::new();
+            if !reason.is_empty() {
+                details.push(shown(&reason, TEXT_MAX));
+            }
+            if let Some(commit) = &commit {
+                details.push(match &before {
+                    Some(before) => format!("The branch went from {} to {}.", id(before), id(commit)),
+                    None => format!("It is in the branch as {}.", id(commit)),
+                });
+            }
+            let seen: Option<Change> = match &change {
+                Some(key) => state.get(&change_row(key))?,
+                None => None,
+            };
+            Told {
+                kind: "Around the gate",
+                what,
+                details,
+                commits: commits.iter().map(|it| id(it)).collect(),
+                place: places.path_of(&project),
+                request: seen.and_then(|it| it.request),
+            }
+        }
+        Event::ExceptionStatusForged {
+            status,
+            shown: word,
+            by,
+            request,
+            ..
+        } => Told {
+            kind: "Forged status",
+            what: format!(
+                "{} set our status {} to {}",
+                name(by),
+                shown(&status.name(), 120),
+                shown(&word, 20)
+            ),
+            details: vec![format!(
+                "On commit {}. It was set back to what was decided.",
+                id(&status.head)
+            )],
+            commits: Vec::new(),
+            place: places.path_of(&status.project),
+            request,
+        },
+        Event::ExceptionProtectionDrift {
+            project,
+            before,
+            strength,
+            findings,
+        } => Told {
+            kind: "Gate",
+            what: match before == strength {
+                true => "The settings of a gate got worse".to_owned(),
+                false => format!(
+                    "A gate became weaker: {} instead of {}",
+                    strength.name(),
+                    before.name()
+                ),
+            },
+            details: findings.iter().map(|it| shown(&it.text, TEXT_MAX)).collect(),
+            commits: Vec::new(),
+            place: places.path_of(&project),
+            request: None,
+        },
+        Event::ExceptionBreakGlass {
+            request,
+            rule,
+            approvers,
+        } => {
+            let names: Vec<String> = approvers.iter().map(|it| people.name(it)).collect();
+            let record: Option<Request> = state.get(request.as_str())?;
+            Told {
+                kind: "Break-glass",
+                what: format!(
+                    "{} broke the glass by rule “{}”",
+                    names.join(" and "),
+                    shown(&rule, 100)
+                ),
+                details: Vec::new(),
+                commits: Vec::new(),
+                place: record.map_or_else(String::new, |it| shown(&it.title, 120)),
+                request: Some(request),
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A commit's id, short enough to read.
+fn id(commit: &str) -> String {
+    shown(commit.get(..12).unwrap_or(commit), 12)
 }
 
 /// `GET /dashboard/exceptions`: admins and auditors.

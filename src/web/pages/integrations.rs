@@ -1,8 +1,8 @@
 //! The connected forges and the repositories gated in them.
 
 use crate::domain::people::Role;
-use crate::domain::project::{ForgeKind, Integration, Project};
-use crate::domain::state::Read;
+use crate::domain::project::{ForgeKind, Integration, Project, Stranger, forge_project_row};
+use crate::domain::state::{Read, Table, decode};
 use crate::forge::hook_url;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -16,6 +16,8 @@ use askama::Template;
 
 /// Longest text of a setting on the page, in characters.
 const TEXT_MAX: usize = 300;
+/// Projects that are not gated, shown for each forge.
+const STRANGERS_MAX: usize = 10;
 
 #[derive(Template)]
 #[template(path = "admin/integrations.html")]
@@ -45,6 +47,17 @@ struct ForgeView {
     added: Moment,
     webhook_url: String,
     projects: Vec<ProjectView>,
+    /// Projects that are not gated and whose webhooks lead here, the newest first.
+    strangers: Vec<StrangerView>,
+    /// How many more of them there are than are shown.
+    more_strangers: usize,
+}
+
+/// A project that is not gated and whose webhooks lead here.
+struct StrangerView {
+    forge_id: String,
+    /// When it was recorded last: once a day while webhooks come.
+    at: Moment,
 }
 
 /// One gated repository.
@@ -115,6 +128,12 @@ fn forge_view(
 ) -> Result<ForgeView, PageError> {
     let mut own: Vec<&Project> = projects.iter().filter(|it| it.integration == forge.id).collect();
     own.sort_by(|left, right| left.path.cmp(&right.path));
+    let rows = state.with_prefix(Table::Strangers, forge_project_row(&forge.id, "").as_bytes())?;
+    let mut strangers: Vec<Stranger> = rows
+        .iter()
+        .map(|(_, row)| decode(row))
+        .collect::<Result<_, _>>()?;
+    strangers.sort_by_key(|it| std::cmp::Reverse(it.at));
     Ok(ForgeView {
         id: forge.id.to_string(),
         kind: forge.kind.title(),
@@ -131,6 +150,15 @@ fn forge_view(
             .into_iter()
             .map(|it| project_view(it, state))
             .collect::<Result<_, _>>()?,
+        more_strangers: strangers.len().saturating_sub(STRANGERS_MAX),
+        strangers: strangers
+            .iter()
+            .take(STRANGERS_MAX)
+            .map(|it| StrangerView {
+                forge_id: shown(&it.forge_project_id, TEXT_MAX),
+                at: Moment::of(it.at),
+            })
+            .collect(),
     })
 }
 

@@ -6,10 +6,10 @@ use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
 use crate::domain::policy::{Obligation, Story, words};
-use crate::domain::project::{ForgeKind, Project};
+use crate::domain::project::{Enforcement, ForgeKind, Project};
 use crate::domain::request::{
-    Change, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester, Status, StatusKey,
-    change_row,
+    Change, ConfirmedLock, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester,
+    Status, StatusKey, change_row,
 };
 use crate::domain::state::{Fault, Read, decode};
 use crate::domain::time::{Time, span};
@@ -590,10 +590,18 @@ fn next(
                     GateState::Success => "passed",
                     GateState::Failed => "failed",
                 };
-                format!("{forge} shows the status {name} as {word}.")
+                match &it.not_in_force {
+                    Some(why) => format!("It is approved, and not in force: {}.", shown(why, CLAIM_MAX)),
+                    None => format!("{forge} shows the status {name} as {word}."),
+                }
             }
             _ => format!("The status {name} is on its way to {forge}."),
         });
+        if let Some(change) = &request.change
+            && let Some(lock) = state.get::<ConfirmedLock>(&change_row(change))?
+        {
+            said.extend(lock_words(&lock, request, project, forge));
+        }
         if request.status == Status::Approved && !request.lapsed {
             said.push(merge_words(state, request, project, forge)?);
         }
@@ -621,6 +629,28 @@ fn next(
         said.push("Whoever asked is told to stop.".to_owned());
     }
     Ok(said)
+}
+
+/// What the forge's own lock was told about this request; nothing where it was about another.
+fn lock_words(
+    lock: &ConfirmedLock,
+    request: &Request,
+    project: Option<&Project>,
+    forge: &str,
+) -> Option<String> {
+    if lock.request.as_ref() != Some(&request.id) {
+        return None;
+    }
+    let what = match project?.settings.enforcement {
+        Enforcement::BotApproval => "this server’s approval",
+        Enforcement::ExternalStatusCheck => "the external status check",
+        Enforcement::MergeBroker | Enforcement::CommitStatus => return None,
+    };
+    Some(match (&lock.refused, lock.state) {
+        (Some(why), _) => format!("{forge} refused {what}: {}", shown(why, CLAIM_MAX)),
+        (None, GateState::Success) => format!("{forge} has {what} for exactly this commit."),
+        (None, GateState::Pending | GateState::Failed) => format!("{forge} does not have {what}."),
+    })
 }
 
 fn merge_words(

@@ -80,6 +80,11 @@ impl Gated {
 
     /// With another webhook and other members in the project's settings.
     pub async fn start_with(hook: Hook, settings: Value) -> Gated {
+        Gated::start_on(hook, settings, Options::default()).await
+    }
+
+    /// With other settings of the appliance besides.
+    pub async fn start_on(hook: Hook, settings: Value, options: Options) -> Gated {
         let gitlab = FakeGitLab::start();
         let carl_account = gitlab.add_user("carl", "Carl", "carl@example.test");
         let bot = gitlab.add_user("project_42_bot_a1", "Gate", "gate@example.test");
@@ -95,7 +100,7 @@ impl Gated {
         gitlab.set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = true);
         let token = gitlab.add_token(bot, &["api"]);
 
-        let appliance = Appliance::start(Options::default()).await;
+        let appliance = Appliance::start(options).await;
         let ada = Person::set_up(&appliance, "Ada").await;
         let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
         let carl = ada.bring_in(&appliance, "Carl", &["approver"]).await;
@@ -170,19 +175,25 @@ impl Gated {
                 .to_owned();
             let page = ask()?;
             let mut seen = Vec::new();
+            let mut asked = false;
             let all = page["items"]
                 .as_array()
                 .ok_or_else(|| format!("no list: {page}"))?;
-            for it in all.iter().filter(|it| is_of(it, sha, &target)) {
+            // Newest first: what a merge request asked before it was pushed to or retargeted is over.
+            for it in all {
                 let change = &it["subject"]["change"];
-                if !seen.contains(&change) {
-                    seen.push(change);
+                if seen.contains(&change) {
+                    continue;
+                }
+                seen.push(change);
+                if is_of(it, sha, &target) {
+                    asked = true;
                     if it["status"] != "approved" && it["status"] != "skipped" {
                         return Err(format!("{change} is {}", it["status"]));
                     }
                 }
             }
-            if seen.is_empty() {
+            if !asked {
                 Err("nobody asked for it".to_owned())
             } else {
                 Ok(())

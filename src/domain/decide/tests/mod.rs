@@ -1,5 +1,6 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
+mod branches;
 mod emergency;
 mod gates;
 mod governance;
@@ -35,6 +36,8 @@ struct World {
     seq: u64,
     now: i64,
     link_author: bool,
+    /// Exceptions of unapproved changes since they were looked at: way, change, commits.
+    told: Vec<(crate::domain::branch::Way, Option<u64>, BTreeSet<String>)>,
 }
 
 impl Read for World {
@@ -161,6 +164,13 @@ impl World {
                 leaf: Digest([1; 32]),
             };
             apply(&event, place, self).unwrap();
+            if let Event::ExceptionUnapprovedChange {
+                way, change, commits, ..
+            } = &event
+            {
+                let number = change.as_ref().map(|it| it.number);
+                self.told.push((*way, number, commits.iter().cloned().collect()));
+            }
             self.seq += 1;
         }
         reply
@@ -410,6 +420,35 @@ fn world_with(quorum: u32, approvers: u8, link_author: bool) -> (World, ProjectI
     }
     let project = world.project(quorum);
     (world, project)
+}
+
+#[test]
+fn a_change_merged_with_another_head_does_not_keep_the_older_one_green() {
+    let (mut world, project) = world(1, 2);
+    let (first, second) = ("1".repeat(40), "2".repeat(40));
+    world.observe(facts(&project, &first, MAIN));
+    let id = world.current(&project).unwrap();
+    world.decision(&id, 2, Answer::Approve).unwrap();
+    let status = StatusKey {
+        project: project.clone(),
+        head: first,
+        target: MAIN.into(),
+    };
+    world
+        .give(Command::ConfirmStatus {
+            status: status.clone(),
+            state: GateState::Success,
+            description: String::new(),
+            request: Some(id),
+            refused: None,
+        })
+        .unwrap();
+    world.observe(facts(&project, &second, MAIN));
+    let mut merged = facts(&project, &second, MAIN);
+    merged.state = ChangeState::Merged;
+    world.observe(merged);
+    let wanted = crate::domain::decide::wanted_status(&status, false, &world).unwrap();
+    assert_eq!(wanted.map(|it| it.state), Some(GateState::Pending));
 }
 
 #[test]

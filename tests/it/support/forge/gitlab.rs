@@ -7,10 +7,13 @@ pub mod approvals;
 pub mod changes;
 pub mod checks;
 pub mod commit_api;
+pub mod deployments;
 pub mod faults;
 pub mod history;
 pub mod hook_api;
 pub mod hooks;
+pub mod jobs;
+pub mod limits;
 pub mod merging;
 mod payloads;
 pub mod pipelines;
@@ -42,6 +45,7 @@ use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::hooks::Errand;
 use crate::support::forge::gitlab::hooks::HookRequest;
+use crate::support::forge::gitlab::limits::Standing;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
@@ -945,7 +949,17 @@ impl Shared {
         let (mut outgoing, successes, awaited) = self.change(|state| {
             state.awaited = None;
             let trouble = note_arrival(state, &request);
-            let outgoing = meet(state, &request, trouble);
+            let standing = limits::count(state, request.token().unwrap_or(""));
+            let mut outgoing = match standing.filter(Standing::over) {
+                Some(_) => Outgoing {
+                    reply: retry_later(),
+                    way: Way::Plain,
+                },
+                None => meet(state, &request, trouble),
+            };
+            if let Some(standing) = standing {
+                outgoing.reply = standing.told(outgoing.reply);
+            }
             let own = successes_of_appliance(state, &request);
             state.calls.last_mut().expect("just noted").status = Some(outgoing.reply.status);
             (outgoing, own, state.awaited.take())
@@ -1025,13 +1039,12 @@ fn note_arrival(state: &mut State, request: &Request) -> Option<Trouble> {
     let token = state.tokens.iter().find(|token| token.secret == secret);
     let user = token.and_then(|token| state.users.get(&token.user));
     call.user = user.map(|user| user.username.clone());
-    call.too_early = state.quiet.get(secret).is_some_and(|until| call.at < *until);
+    call.too_early = limits::too_early(state, secret, &call);
     let trouble = faults::strike(&mut state.faults, &request.method, &request.path, &request.query);
     call.fault = trouble.as_ref().map(|trouble| format!("{trouble:?}"));
     state.calls.push(call);
     if let Some(Trouble::RetryLater(seconds)) = &trouble {
-        let until = Instant::now() + Duration::from_secs(*seconds);
-        state.quiet.insert(secret.to_owned(), until);
+        limits::hush(state, secret, *seconds);
     }
     trouble
 }
@@ -1044,20 +1057,11 @@ fn meet(state: &mut State, request: &Request, trouble: Option<Trouble>) -> Outgo
     };
     match trouble {
         None => plain(api::answer(state, request)),
-        Some(Trouble::RetryLater(seconds)) => {
-            let body = b"Retry later\n".to_vec();
-            let reply = Reply {
-                status: 429,
-                headers: Vec::new(),
-                content_type: "text/plain",
-                body,
-            };
-            plain(
-                reply
-                    .with("Retry-After", &seconds.to_string())
-                    .with("RateLimit-Remaining", "0"),
-            )
-        }
+        Some(Trouble::RetryLater(seconds)) => plain(
+            retry_later()
+                .with("Retry-After", &seconds.to_string())
+                .with("RateLimit-Remaining", "0"),
+        ),
         Some(Trouble::StatusLocked) => plain(Reply::message(
             409,
             "Another update to this commit status is in progress",
@@ -1102,6 +1106,16 @@ fn successes_of_appliance(state: &mut State, request: &Request) -> Vec<(u64, Sha
     }
 }
 
+/// What GitLab's throttle answers.
+fn retry_later() -> Reply {
+    Reply {
+        status: 429,
+        headers: Vec::new(),
+        content_type: "text/plain",
+        body: b"Retry later\n".to_vec(),
+    }
+}
+
 fn html(code: u16) -> Reply {
     let body = format!(
         "<!DOCTYPE html>\n<html><head><title>GitLab ({code})</title></head><body>{code}</body></html>\n"
@@ -1131,6 +1145,11 @@ fn new_project(id: u64, path: &str) -> Project {
         merge_requests: BTreeMap::new(),
         pipelines: Vec::new(),
         statuses: Vec::new(),
+        jobs: Vec::new(),
+        environments: Vec::new(),
+        protected_environments: Vec::new(),
+        deployments: Vec::new(),
+        triggerer_may_approve: false,
         hooks: Vec::new(),
         pushes: Vec::new(),
         forked_from: None,

@@ -9,8 +9,10 @@ use serde_json::json;
 
 use crate::support::forge::gitlab::approvals;
 use crate::support::forge::gitlab::checks;
+use crate::support::forge::gitlab::deployments;
 use crate::support::forge::gitlab::history;
 use crate::support::forge::gitlab::hook_api;
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::merging::Unmerged;
 use crate::support::forge::gitlab::pipelines;
@@ -303,11 +305,10 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ["approval_rules", rest @ ..] => approvals::rules_route(state, call, rest),
         ["approvals"] => approvals::settings_route(state, call),
         ["external_status_checks", rest @ ..] => checks::route(state, call, rest),
-        ["protected_environments", ..] => {
-            call.project_as(state, REPORTER)?;
-            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-            Err(Reply::error(404, "404 Not Found"))
-        }
+        ["protected_environments", rest @ ..] => deployments::protected(state, call, rest),
+        ["environments", rest @ ..] => deployments::environments(state, call, rest),
+        ["deployments", rest @ ..] => deployments::route(state, call, rest),
+        ["jobs", rest @ ..] => jobs::route(state, call, rest),
         [] => Err(method_not_allowed()),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
@@ -400,10 +401,11 @@ impl Params {
     }
 
     pub fn flag(&self, name: &str) -> Result<Option<bool>, Reply> {
-        match self.text(name).as_deref() {
+        // GitLab's parameter types know these in every case; python-gitlab sends `True`.
+        match self.text(name).map(|text| text.to_ascii_lowercase()).as_deref() {
             None | Some("") => Ok(None),
-            Some("true" | "1" | "t" | "yes" | "on") => Ok(Some(true)),
-            Some("false" | "0" | "f" | "no" | "off") => Ok(Some(false)),
+            Some("true" | "1" | "t" | "yes" | "y" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "f" | "no" | "n" | "off") => Ok(Some(false)),
             Some(_) => Err(Reply::error(400, &format!("{name} is invalid"))),
         }
     }
@@ -496,32 +498,39 @@ pub fn page(state: &State, request: &Request, params: &Params, items: Vec<Value>
     page_of(state, request, params, items.len(), |index| items[index].clone())
 }
 
-/// As `page`, for lists GitLab does not count: no totals, and a full page always promises a next one.
-pub fn page_without_totals(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
-    let size = usize::try_from(params.number("per_page")?.unwrap_or(20))
-        .expect("64 bits")
-        .clamp(1, 100);
-    let number = usize::try_from(params.number("page")?.unwrap_or(1))
-        .expect("64 bits")
-        .max(1);
-    let through = number.saturating_mul(size);
+/// As `page`, for commits: GitLab does not count them, and a full page always promises a next one.
+pub fn page_of_commits(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    let size = params.number("per_page")?.unwrap_or(20).clamp(1, 100);
+    let through = params.number("page")?.unwrap_or(1).max(1).saturating_mul(size);
+    let through = usize::try_from(through).expect("64 bits");
     let seeming = if items.len() >= through {
         through + 1
     } else {
         items.len()
     };
-    let mut reply = page_of(state, request, params, seeming, |index| items[index].clone())?;
-    let last = format!("rel=\"{}\"", "last");
+    let reply = page_of(state, request, params, seeming, |index| items[index].clone())?;
+    Ok(uncounted(reply))
+}
+
+/// As `page`, for lists GitLab does not count: no totals and no last page.
+pub fn page_uncounted(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    page(state, request, params, items).map(uncounted)
+}
+
+fn uncounted(mut reply: Reply) -> Reply {
     reply
         .headers
         .retain(|(name, _)| name != "X-Total" && name != "X-Total-Pages");
     for (name, value) in &mut reply.headers {
         if name == "Link" {
-            let kept: Vec<&str> = value.split(", ").filter(|link| !link.ends_with(&last)).collect();
+            let kept: Vec<&str> = value
+                .split(", ")
+                .filter(|link| !link.ends_with("rel=\"last\""))
+                .collect();
             *value = kept.join(", ");
         }
     }
-    Ok(reply)
+    reply
 }
 
 pub fn page_of(

@@ -13,7 +13,7 @@ use crate::support::forge::gitlab::api::Reply;
 use crate::support::forge::gitlab::api::decode;
 use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
-use crate::support::forge::gitlab::api::page_without_totals;
+use crate::support::forge::gitlab::api::page_of_commits;
 use crate::support::forge::gitlab::commit_api;
 use crate::support::forge::gitlab::pipelines;
 use crate::support::forge::gitlab::repository::Sha;
@@ -171,7 +171,7 @@ fn commits(state: &State, call: &Call, project: u64) -> Answer {
     let list = within
         .map(|commit| shapes::commit(state, project, commit, true))
         .collect();
-    page_without_totals(state, call.request, params, list)
+    page_of_commits(state, call.request, params, list)
 }
 
 /// Every commit a branch or tag leads to, newest first.

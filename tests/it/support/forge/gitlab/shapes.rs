@@ -47,7 +47,8 @@ const PATCH_HARD_LIMIT: usize = 200 * 1024;
 /// Patch texts above this many bytes are withheld as `collapsed`.
 const PATCH_SAFE_LIMIT: usize = PATCH_HARD_LIMIT / 10;
 
-fn date(at: Timestamp) -> String {
+/// A date as the API writes it.
+pub fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 

@@ -12,7 +12,13 @@ use serde_json::Value;
 use crate::support::forge::gitlab::approvals::ApprovalRule;
 use crate::support::forge::gitlab::checks::CheckResponse;
 use crate::support::forge::gitlab::checks::StatusCheck;
+use crate::support::forge::gitlab::deployments::Deployment;
+use crate::support::forge::gitlab::deployments::Environment;
+use crate::support::forge::gitlab::deployments::ProtectedEnvironment;
 use crate::support::forge::gitlab::faults::Fault;
+use crate::support::forge::gitlab::jobs::Job;
+use crate::support::forge::gitlab::limits::Limit;
+use crate::support::forge::gitlab::limits::Quiet;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::Objects;
 use crate::support::forge::gitlab::repository::Sha;
@@ -154,6 +160,11 @@ pub struct Project {
     pub merge_requests: BTreeMap<u64, MergeRequest>,
     pub pipelines: Vec<Pipeline>,
     pub statuses: Vec<CommitStatus>,
+    pub jobs: Vec<Job>,
+    pub environments: Vec<Environment>,
+    pub protected_environments: Vec<ProtectedEnvironment>,
+    pub deployments: Vec<Deployment>,
+    pub triggerer_may_approve: bool,
     pub hooks: Vec<Hook>,
     pub pushes: Vec<PushEvent>,
     pub forked_from: Option<u64>,
@@ -410,7 +421,9 @@ pub struct State {
     pub faults: Vec<Fault>,
     pub calls: Vec<Call>,
     /// Per token secret: until when calls break a `Retry-After`.
-    pub quiet: BTreeMap<String, Instant>,
+    pub quiet: BTreeMap<String, Quiet>,
+    /// Per token secret: how much it may call.
+    pub limits: BTreeMap<String, Limit>,
     /// The user whose statuses are the appliance's.
     pub appliance: Option<u64>,
     pub violations: Vec<String>,
@@ -445,6 +458,7 @@ impl State {
             faults: Vec::new(),
             calls: Vec::new(),
             quiet: BTreeMap::new(),
+            limits: BTreeMap::new(),
             appliance: None,
             violations: Vec::new(),
             in_flight: 0,
@@ -556,8 +570,19 @@ impl State {
             .statuses
             .iter()
             .filter(|s| s.pipeline == pipeline && !s.retried);
+        let jobs = project
+            .jobs
+            .iter()
+            .filter(|job| job.pipeline == pipeline && !job.retried);
+        // A job whose failure is allowed holds nothing up while nobody plays it, and its failure counts as success.
+        let of_jobs = jobs.map(|job| match (job.status.as_str(), job.allow_failure) {
+            ("manual", true) => "skipped",
+            ("failed" | "canceled", true) => "success",
+            (status, _) => status,
+        });
         let states: BTreeSet<&str> = own
             .into_iter()
+            .chain(of_jobs)
             .chain(external.map(|s| s.status.as_str()))
             .collect();
         let has = |state: &str| states.contains(state);
@@ -572,12 +597,23 @@ impl State {
             "pending"
         } else if has("running") || has("pending") {
             "running"
+        } else if has("manual") {
+            "manual"
         } else if has("failed") {
             "failed"
         } else {
             "canceled"
         };
         overall.to_owned()
+    }
+
+    pub fn pipeline(&self, project: u64, pipeline: u64) -> &Pipeline {
+        let found = self
+            .project(project)
+            .pipelines
+            .iter()
+            .find(|it| it.id == pipeline);
+        found.expect("a pipeline that exists")
     }
 
     pub fn project_of_pipeline(&self, pipeline: u64) -> u64 {

@@ -1,0 +1,396 @@
+//! What went around the gate on GitLab is found, however it got there: merges, squashes, fast-forwards, direct pushes,
+//! pushes by force, hand-made merges, forged statuses. Cases A8, A9, E10, E12 and E18 of the threats.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::forge::gitlab::merging::MergeWish;
+use crate::support::forge::gitlab::repository::Edit;
+use crate::support::forge::gitlab::repository::NewCommit;
+use crate::support::forge::gitlab::repository::Sha;
+use crate::support::forge::gitlab::state::DEVELOPER;
+use crate::support::forge::gitlab::state::MAINTAINER;
+use crate::support::gated::Change;
+use crate::support::gated::Gated;
+use crate::support::gated::Hook;
+use crate::support::gated::PROJECT;
+use crate::support::gated::SOON;
+use crate::support::person::items;
+
+/// A bypass is reported within this, webhooks or not.
+const FOUND_MAX: Duration = Duration::from_secs(60);
+
+impl Gated {
+    /// A gated project and Mia, a Maintainer who merges.
+    async fn with_mia(settings: Value) -> (Gated, u64) {
+        let it = Gated::start_with(Hook::Token, settings).await;
+        let mia = it.gitlab.add_user("mia", "Mia", "mia@example.test");
+        it.gitlab.add_member(PROJECT, mia, MAINTAINER);
+        it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+        (it, mia)
+    }
+
+    /// Waits until the appliance has seen the branch on this commit.
+    async fn seen(&self, branch: &str, commit: &str) {
+        let started = Instant::now();
+        loop {
+            let seen = self.ada.journal("branch.observed").await;
+            let at = |it: &Value| {
+                it["data"]["branch"] == format!("refs/heads/{branch}") && it["data"]["commit"] == commit
+            };
+            if seen.iter().any(at) {
+                return;
+            }
+            assert!(
+                started.elapsed() < FOUND_MAX,
+                "{branch} was never seen on {commit}: {seen:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// All exceptions of a kind, oldest first.
+    async fn exceptions(&self, kind: &str) -> Vec<Value> {
+        let mut all = items(&self.auditor.get("/api/v1/exceptions").await);
+        all.retain(|it| it["type"] == format!("exception.{kind}"));
+        all.reverse();
+        all
+    }
+
+    /// Opened, approved by Bea and green.
+    async fn approved(&self, branch: &str, target: &str) -> Change {
+        let change = self.open(branch, target);
+        let id = self.pending(&change, target).await;
+        self.bea.approve(&id).await;
+        self.expect_status(&change.head, target, "success");
+        change
+    }
+}
+
+fn commit(name: &str, file: &str) -> NewCommit {
+    let email = format!("{}@example.test", name.to_lowercase());
+    NewCommit::by(
+        name,
+        &email,
+        &format!("Write {file}"),
+        vec![Edit::write(file, "x\n")],
+    )
+}
+
+/// `data` of the one exception there is.
+fn only(found: &[Value]) -> &Value {
+    assert_eq!(found.len(), 1, "{found:#?}");
+    &found[0]["data"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_an_approved_change_lands_is_matched_to_its_approval() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let squash = MergeWish {
+        squash: Some(true),
+        ..MergeWish::default()
+    };
+    for (method, wish) in [
+        ("merge", MergeWish::default()),
+        ("merge", squash.clone()),
+        ("rebase_merge", MergeWish::default()),
+        ("ff", MergeWish::default()),
+        ("ff", squash),
+    ] {
+        it.gitlab.set(PROJECT, |it| it.merge_method = method.to_owned());
+        let name = format!("{method}-{}", wish.squash.is_some());
+        let change = it.approved(&name, "main").await;
+        it.gitlab
+            .try_merge_as(PROJECT, change.iid, mia, &wish)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    }
+    // The branch moves on under an approved change, so that the merge commit has another tree than its head.
+    it.gitlab.set(PROJECT, |it| it.merge_method = "merge".to_owned());
+    let (first, second) = (it.approved("one", "main").await, it.approved("two", "main").await);
+    for change in [first, second] {
+        it.gitlab.merge_as(PROJECT, change.iid, mia);
+    }
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_push_is_reported_with_who_and_what_and_waits_for_somebody_else_to_look_it_over() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let mia_here = it.ada.bring_in(&it.appliance, "Mia", &["admin"]).await;
+    it.ada
+        .link_account(&mia_here, &it.integration, &mia.to_string())
+        .await;
+    let before = it.gitlab.head(PROJECT, "main");
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "hotfix.rs"));
+    it.seen("main", &pushed).await;
+    let found = it.exceptions("unapproved_change").await;
+    let data = only(&found);
+    assert_eq!(
+        (&data["way"], &data["by"]["username"], &data["change"]),
+        (&json!("pushed"), &json!("mia"), &Value::Null),
+        "{data:#}"
+    );
+    assert_eq!(
+        (&data["before"], &data["commit"], &data["commits"]),
+        (&json!(before), &json!(pushed), &json!([pushed])),
+        "{data:#}"
+    );
+    assert_eq!(found[0]["state"], "open");
+
+    let path = format!(
+        "/api/v1/exceptions/{}/review",
+        found[0]["id"].as_str().unwrap_or_default()
+    );
+    let own = mia_here.post(&path, &json!({"note": "It was urgent."})).await;
+    assert_eq!(own.status, 403, "whoever did it can't look it over: {own:?}");
+    it.ada
+        .post(&path, &json!({"note": "Agreed by phone, looked at the diff."}))
+        .await
+        .expect(200);
+    let page = it.ada.get("/dashboard/exceptions").await.text();
+    assert!(
+        page.contains("Mia pushed to main directly, around the gate"),
+        "{page}"
+    );
+    assert!(page.contains("Agreed by phone"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_taken_away_by_force_is_reported_even_where_nothing_new_came() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let first = it.gitlab.head(PROJECT, "main");
+    let change = it.approved("feature", "main").await;
+    it.gitlab.merge_as(PROJECT, change.iid, mia);
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    it.gitlab.force_push_anyway(PROJECT, "main", mia, &first);
+    it.gitlab.settle(SOON);
+    let started = Instant::now();
+    let found = loop {
+        let found = it.exceptions("unapproved_change").await;
+        if !found.is_empty() {
+            break found;
+        }
+        assert!(started.elapsed() < FOUND_MAX, "the force-push was never reported");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let data = only(&found);
+    assert_eq!(
+        (&data["way"], &data["commit"]),
+        (&json!("forced"), &json!(first)),
+        "{data:#}"
+    );
+    assert_eq!(data["by"]["username"], "mia", "{data:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_made_merge_with_something_else_in_it_is_not_the_approved_change() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let change = it.approved("feature", "main").await;
+    let evil = vec![Edit::write("backdoor.rs", "open\n")];
+    let pushed = it
+        .gitlab
+        .push_evil_merge(PROJECT, "main", mia, &change.head, evil);
+    it.seen("main", &pushed).await;
+    let found = it.exceptions("unapproved_change").await;
+    let data = only(&found);
+    assert_eq!(data["commit"], json!(pushed), "{data:#}");
+    let commits = data["commits"].as_array().expect("commits");
+    assert!(commits.contains(&json!(pushed)), "{data:#}");
+    assert_eq!(data["by"]["username"], "mia", "{data:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_of_another_head_than_the_approved_one_is_reported_once() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    it.gitlab.hooks_off();
+    let change = it.open("feature", "main");
+    it.gitlab.hooks_on();
+    it.gitlab.merge_past_all_checks(PROJECT, change.iid, mia);
+    let landed: Sha = it.gitlab.head(PROJECT, "main");
+    it.seen("main", &landed).await;
+    // Both lookers have seen it: the branch's and the merge request's.
+    let started = Instant::now();
+    while it.ada.journal("change.observed").await.is_empty() {
+        assert!(started.elapsed() < FOUND_MAX, "the merge request was never read");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let found = it.exceptions("unapproved_change").await;
+    let data = only(&found);
+    assert_eq!(
+        (&data["way"], &data["commit"], &data["change"]["number"]),
+        (&json!("merged"), &json!(landed), &json!(change.iid)),
+        "{data:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_appliance_merged_itself_is_never_reported() {
+    let (it, _) = Gated::with_mia(json!({"auto_merge": true})).await;
+    for name in ["one", "two", "three"] {
+        let change = it.open(name, "main");
+        it.bea.approve(&it.pending(&change, "main").await).await;
+        it.gitlab.expect("the merge", SOON, |gitlab| {
+            gitlab.merge_request(PROJECT, change.iid).state == "merged"
+        });
+    }
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_while_the_appliance_was_away_is_found_at_its_start() {
+    let (mut it, mia) = Gated::with_mia(json!({})).await;
+    let change = it.approved("feature", "main").await;
+    it.appliance.stop().await;
+    it.gitlab.merge_as(PROJECT, change.iid, mia);
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "quiet.rs"));
+    it.appliance.restart().await;
+    it.seen("main", &pushed).await;
+    let found = it.exceptions("unapproved_change").await;
+    let data = only(&found);
+    assert_eq!(
+        (&data["way"], &data["commits"]),
+        (&json!("pushed"), &json!([pushed])),
+        "{data:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_appears_under_a_gated_pattern_is_judged_by_what_is_new_in_it() {
+    let (it, mia) = Gated::with_mia(json!({"branch_patterns": ["main", "release/*"]})).await;
+    let main = it.gitlab.head(PROJECT, "main");
+    it.gitlab
+        .try_create_branch(PROJECT, "release/1", "main", mia)
+        .expect("a Maintainer may");
+    it.seen("release/1", &main).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    let loose = it.gitlab.loose_commit(PROJECT, &main, &commit("Mia", "own.rs"));
+    it.gitlab
+        .try_create_branch(PROJECT, "release/2", &loose, mia)
+        .expect("a Maintainer may");
+    it.seen("release/2", &loose).await;
+    let found = it.exceptions("unapproved_change").await;
+    let data = only(&found);
+    assert_eq!(
+        (&data["way"], &data["commits"]),
+        (&json!("created"), &json!([loose])),
+        "{data:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_named_like_the_branch_changes_nothing() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let loose = it.gitlab.loose_commit(
+        PROJECT,
+        &it.gitlab.head(PROJECT, "main"),
+        &commit("Mia", "evil.rs"),
+    );
+    let change = it.open("feature", "main");
+    it.gitlab.push_tag(PROJECT, "main", &loose, mia);
+    it.bea.approve(&it.pending(&change, "main").await).await;
+    it.expect_status(&change.head, "main", "success");
+    it.gitlab.merge_as(PROJECT, change.iid, mia);
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_somebody_else_set_is_set_back_and_reported() {
+    let it = Gated::start().await;
+    let eve = it.gitlab.add_user("eve", "Eve", "eve@example.test");
+    it.gitlab.add_member(PROJECT, eve, DEVELOPER);
+    let change = it.open("feature", "main");
+    let id = it.pending(&change, "main").await;
+    it.gitlab.post_status(
+        PROJECT,
+        &change.head,
+        eve,
+        "signedapproval/main",
+        "feature",
+        "success",
+    );
+    let shown = it
+        .gitlab
+        .shown_status(PROJECT, &change.head, "signedapproval/main");
+    assert_eq!(shown.expect("a status").author, eve, "GitLab takes it");
+
+    let back = |gitlab: &crate::support::forge::gitlab::FakeGitLab| {
+        let shown = gitlab.shown_status(PROJECT, &change.head, "signedapproval/main");
+        shown.is_some_and(|it| it.author != eve && it.status == "pending")
+    };
+    it.gitlab.expect("our status shown again", FOUND_MAX, back);
+    let found = it.exceptions("status_forged").await;
+    let data = only(&found);
+    assert_eq!(
+        (&data["by"]["username"], &data["shown"], &data["request"]),
+        (&json!("eve"), &json!("success"), &json!(id)),
+        "{data:#}"
+    );
+    let page = it.ada.get("/dashboard/exceptions").await.text();
+    assert!(
+        page.contains("Eve set our status signedapproval/main to success"),
+        "{page}"
+    );
+
+    // It works on: the approval turns it green, and that is ours.
+    it.bea.approve(&id).await;
+    it.gitlab.expect("our success", SOON, |gitlab| {
+        let shown = gitlab.shown_status(PROJECT, &change.head, "signedapproval/main");
+        shown.is_some_and(|it| it.author != eve && it.status == "success")
+    });
+    assert_eq!(it.exceptions("status_forged").await.len(), 1);
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_the_forge_took_and_did_not_keep_is_sent_again() {
+    let it = Gated::start().await;
+    it.gitlab.fail(
+        "POST",
+        "/statuses/",
+        1,
+        crate::support::forge::gitlab::faults::Trouble::NotStored,
+    );
+    let change = it.open("feature", "main");
+    it.expect_status_within(&change.head, "main", "pending", SOON);
+    let lost = it.ada.journal("status.lost").await;
+    assert_eq!(lost.len(), 1, "{lost:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_green_status_that_decides_nothing_is_called_so() {
+    let it = Gated::start().await;
+    let change = it.approved("feature", "main").await;
+    let id = it.requests(change.iid).await[0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    // The project's own pipeline for the merge request comes late, and GitLab goes by that one.
+    it.gitlab
+        .add_merged_results_pipeline(PROJECT, change.iid, "success", it.carl_account);
+    let started = Instant::now();
+    loop {
+        let page = it.bea.get(&format!("/a/{id}")).await.text();
+        if page.contains("approved, and not in force") {
+            assert!(page.contains("goes by another pipeline"), "{page}");
+            break;
+        }
+        assert!(started.elapsed() < FOUND_MAX, "nobody was told: {page}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let told = it.ada.journal("status.read_back").await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+}
