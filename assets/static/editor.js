@@ -45,6 +45,7 @@ function go(line) {
   text.focus();
   text.setSelectionRange(start, start + (lines[line - 1] ?? "").length);
   text.scrollTop = (text.scrollHeight / lines.length) * Math.max(0, line - 4);
+  where();
 }
 panel.addEventListener("click", ({ target }) => {
   const { line } = target.dataset;
@@ -55,7 +56,7 @@ const where = () => {
   const line = text.value.slice(0, text.selectionStart).split("\n").length;
   place.textContent = `Line ${line}`;
 };
-for (const it of ["keyup", "click", "focus"]) text.addEventListener(it, where);
+for (const it of ["input", "keyup", "click", "focus"]) text.addEventListener(it, where);
 
 const draft = JSON.parse(localStorage.getItem(key) ?? "null");
 const note = document.querySelector("[data-draft]");

@@ -242,6 +242,31 @@ pub enum Command {
         project: ProjectId,
         findings: Vec<Finding>,
     },
+    /// A gated branch stands on another commit than when it was looked at before.
+    ObserveBranch(Box<ObserveBranch>),
+    /// All branches under these patterns have been looked at.
+    WatchBranches {
+        project: ProjectId,
+        patterns: BTreeSet<String>,
+    },
+    /// A status of ours as the forge shows it.
+    RecordReadBack {
+        status: StatusKey,
+        /// Somebody else's status under our name, as the newest there.
+        forged: Option<ForgedStatus>,
+        /// The forge shows neither: what it shows instead.
+        lost: Option<String>,
+        /// Ours is there and decides nothing: why.
+        not_in_force: Option<String>,
+    },
+    /// The forge's own lock of a change was told.
+    ConfirmLock {
+        change: ChangeKey,
+        head: String,
+        state: GateState,
+        request: Option<RequestId>,
+        refused: Option<String>,
+    },
     /// An admin has confirmed a plan; this is what is about to be changed on the forge.
     StartProvisioning {
         project: ProjectId,
@@ -285,31 +310,6 @@ pub enum Command {
     ClearTrial {
         project: ProjectId,
         branch: String,
-    },
-    /// A gated branch stands on another commit than when it was looked at before.
-    ObserveBranch(Box<ObserveBranch>),
-    /// All branches under these patterns have been looked at.
-    WatchBranches {
-        project: ProjectId,
-        patterns: BTreeSet<String>,
-    },
-    /// A status of ours as the forge shows it.
-    RecordReadBack {
-        status: StatusKey,
-        /// Somebody else's status under our name, as the newest there.
-        forged: Option<ForgedStatus>,
-        /// The forge shows neither: what it shows instead.
-        lost: Option<String>,
-        /// Ours is there and decides nothing: why.
-        not_in_force: Option<String>,
-    },
-    /// The forge's own lock of a change was told.
-    ConfirmLock {
-        change: ChangeKey,
-        head: String,
-        state: GateState,
-        request: Option<RequestId>,
-        refused: Option<String>,
     },
     /// Events of the appliance about itself, at start.
     Record {

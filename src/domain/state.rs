@@ -30,10 +30,6 @@ pub enum Table {
     Exceptions,
     /// Project → how strong its gate was found to be.
     Gates,
-    /// Project → what was changed on its forge, and can be undone.
-    Provisionings,
-    /// Project → the newest trial of its gate.
-    Trials,
     /// `project NUL branch` → where a gated branch was seen last.
     Tips,
     /// Project → the branch patterns whose branches have been looked at once.
@@ -42,6 +38,10 @@ pub enum Table {
     Bypasses,
     /// `project NUL number` → what the forge's own lock of a change was last told.
     Locks,
+    /// Project → what was changed on its forge, and can be undone.
+    Provisionings,
+    /// Project → the newest trial of its gate.
+    Trials,
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
@@ -91,12 +91,12 @@ impl Table {
         Table::Delegations,
         Table::Exceptions,
         Table::Gates,
-        Table::Provisionings,
-        Table::Trials,
         Table::Tips,
         Table::Watched,
         Table::Bypasses,
         Table::Locks,
+        Table::Provisionings,
+        Table::Trials,
         Table::Requests,
         Table::RequestOrder,
         Table::Waiting,
@@ -132,12 +132,12 @@ impl Table {
             Table::Delegations => "delegations",
             Table::Exceptions => "exceptions",
             Table::Gates => "gates",
-            Table::Provisionings => "provisionings",
-            Table::Trials => "trials",
             Table::Tips => "tips",
             Table::Watched => "watched",
             Table::Bypasses => "bypasses",
             Table::Locks => "locks",
+            Table::Provisionings => "provisionings",
+            Table::Trials => "trials",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
             Table::Waiting => "waiting",

@@ -2,6 +2,7 @@
 //! goes at its own pace; nothing is told that is not recorded.
 
 mod branches;
+mod compare;
 mod inspect;
 mod intake;
 mod latest;

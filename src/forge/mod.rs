@@ -14,6 +14,7 @@ pub use trial::{TrialWanted, Tried};
 use crate::domain::branch::Landing;
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
+use crate::domain::facts::ChangeState;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
@@ -279,6 +280,42 @@ impl Forge {
         }
     }
 
+    /// All open changes of all repositories that the token sees, if that takes no more than so many calls.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read: never a part of the list.
+    pub async fn open_everywhere(&self, calls_max: u32) -> Result<Swept, Error> {
+        match self {
+            Forge::GitLab(it) => it.open_everywhere(calls_max).await,
+        }
+    }
+
+    /// The changes of one repository, or of all that the token sees, that were touched after `since` (unix seconds by the
+    /// forge's clock), closed and merged ones too.
+    ///
+    /// # Errors
+    /// As [`Forge::open_everywhere`].
+    pub async fn changed_since(
+        &self,
+        forge_project_id: Option<&str>,
+        since: i64,
+        calls_max: u32,
+    ) -> Result<Swept, Error> {
+        match self {
+            Forge::GitLab(it) => it.changed_since(forge_project_id, since, calls_max).await,
+        }
+    }
+
+    /// The changes of a repository about which a webhook to `hook_url` got lost, as far as the forge remembers.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn missed_hooks(&self, forge_project_id: &str, hook_url: &str) -> Result<Vec<u64>, Error> {
+        match self {
+            Forge::GitLab(it) => it.missed_hooks(forge_project_id, hook_url).await,
+        }
+    }
+
     /// Makes the forge show a state on a commit. Repeating it is harmless.
     pub async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
         match self {
@@ -443,6 +480,43 @@ pub struct ChangeHead {
     pub updated_at: String,
     pub draft: bool,
     pub title: String,
+}
+
+/// A change in a list over several repositories. A hint only, as a webhook is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedChange {
+    /// The forge's stable number of the repository it is to be merged into, as text.
+    pub forge_project_id: String,
+    pub state: ChangeState,
+    /// When it was merged, unix seconds by the forge's clock.
+    pub merged_at: Option<i64>,
+    /// The head may be empty.
+    pub head: ChangeHead,
+}
+
+/// A list over several repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swept {
+    Whole {
+        /// Each change once.
+        items: Vec<ListedChange>,
+        /// The forge's clock when the list was begun, unix seconds.
+        at: Option<i64>,
+    },
+    /// It takes more calls than were allowed; nothing of it is told.
+    TooLong,
+}
+
+impl Swept {
+    pub(crate) fn filtered(self, keep: impl Fn(&ListedChange) -> bool) -> Self {
+        match self {
+            Swept::Whole { mut items, at } => {
+                items.retain(keep);
+                Swept::Whole { items, at }
+            }
+            Swept::TooLong => Swept::TooLong,
+        }
+    }
 }
 
 /// A status to be shown.

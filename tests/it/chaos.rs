@@ -80,7 +80,7 @@ impl Day {
         let hook = *dice.of(&[Hook::Token, Hook::Signing, Hook::None]).expect("three");
         let auto_merge = dice.below(3) == 0;
         let options = Options::default().env("SIGNEDAPPROVAL_FORGE__LOOK_EVERY", "1s");
-        let it = Gated::start_on(hook, json!({"auto_merge": auto_merge}), options).await;
+        let it = Gated::start_in(options, hook, json!({"auto_merge": auto_merge})).await;
         let eve = it.gitlab.add_user("eve", "Eve", "eve@example.test");
         it.gitlab.add_member(PROJECT, eve, DEVELOPER);
         let root = it.gitlab.add_user("root", "Root", "root@example.test");

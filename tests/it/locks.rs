@@ -132,6 +132,12 @@ async fn the_appliances_approval_is_the_lock_and_comes_with_the_decision() {
             .try_merge_as(PROJECT, change.iid, eve, &MergeWish::default())
             .is_ok()
     });
+    let started = Instant::now();
+    let opened = |all: &[Value]| all.iter().any(|it| it["data"]["state"] == "success");
+    while !opened(&it.ada.journal("lock.confirmed").await) {
+        assert!(started.elapsed() < SOON, "the lock was never confirmed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let page = it.bea.get(&format!("/a/{id}")).await.text();
     assert!(
         page.contains("this server’s approval for exactly this commit"),

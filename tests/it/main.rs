@@ -25,6 +25,7 @@ mod policies;
 mod policy_pages;
 mod proofs;
 mod provision;
+mod reconcile;
 mod support;
 mod support_selftest;
 mod tidy;

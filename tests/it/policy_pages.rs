@@ -90,6 +90,7 @@ async fn a_policy_is_written_mended_tried_and_saved_in_the_editor() {
         chosen.as_str().is_some_and(|it| it.contains("\"quorum\": 0")),
         "{chosen}"
     );
+    assert_eq!(browser.text("[data-place]").await, format!("Line {line}"));
     shoot(&browser, "policy-editor-error").await;
 
     // Explained live, by the same engine as the gate.

@@ -587,7 +587,8 @@ async fn premium_names_the_account_alone_and_asks_for_its_approval() {
         );
         assert_eq!(rules[0].users.len(), 1);
         let settings = &state.project(PROJECT).settings;
-        assert!(settings.reset_approvals_on_push && !settings.merge_requests_author_approval);
+        assert!(settings.reset_approvals_on_push && settings.merge_requests_author_approval);
+        assert!(!settings.merge_requests_disable_committers_approval);
     });
     // What the doctor asks of this mode is what the plan has made.
     let found = codes(&done["gate"]).join(" ");

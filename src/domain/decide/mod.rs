@@ -286,6 +286,27 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             refused,
         })])),
         Command::RecordGate { project, findings } => gates::record(project, findings, now, state),
+        Command::ObserveBranch(it) => branches::observe(*it, state),
+        Command::WatchBranches { project, patterns } => branches::watch(project, patterns, state),
+        Command::RecordReadBack {
+            status,
+            forged,
+            lost,
+            not_in_force,
+        } => statuses::read_back(status, forged, lost, not_in_force, state),
+        Command::ConfirmLock {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        } => Ok(Plan::done(vec![Step::event(Event::LockConfirmed {
+            change,
+            head,
+            state: told,
+            request,
+            refused,
+        })])),
         Command::StartProvisioning {
             project,
             enforcement,
@@ -325,27 +346,6 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             cleared,
         } => provision::record_trial(project, branch, attempts, &seen, cleared, now, state),
         Command::ClearTrial { project, branch } => provision::clear_trial(project, branch, state),
-        Command::ObserveBranch(it) => branches::observe(*it, state),
-        Command::WatchBranches { project, patterns } => branches::watch(project, patterns, state),
-        Command::RecordReadBack {
-            status,
-            forged,
-            lost,
-            not_in_force,
-        } => statuses::read_back(status, forged, lost, not_in_force, state),
-        Command::ConfirmLock {
-            change,
-            head,
-            state: told,
-            request,
-            refused,
-        } => Ok(Plan::done(vec![Step::event(Event::LockConfirmed {
-            change,
-            head,
-            state: told,
-            request,
-            refused,
-        })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -135,7 +135,7 @@ impl Hypothesis {
         let complete = form.complete.unwrap_or(true);
         let list = FileList {
             files,
-            incomplete: (!complete).then(|| "The question says so.".to_owned()),
+            incomplete: (!complete).then(|| "the question says so".to_owned()),
         };
         let patterns = form
             .branch_patterns

@@ -419,7 +419,7 @@ impl GitLab {
             found.push(note(
                 "webhook_missing",
                 "No webhook of the project leads here: unless one of its group or of the installation does, changes are \
-                 seen within 25 seconds instead of at once.",
+                 seen within a minute instead of at once.",
             ));
         } else if own
             .iter()
@@ -427,13 +427,13 @@ impl GitLab {
         {
             found.push(note(
                 "webhook_disabled",
-                "GitLab has disabled the webhook after failures: changes are seen within 25 seconds instead of at once. \
+                "GitLab has disabled the webhook after failures: changes are seen within a minute instead of at once. \
                  Test it in GitLab under Settings → Webhooks, which enables it again.",
             ));
         } else if !own.iter().any(|it| it.push_events && it.merge_requests_events) {
             found.push(note(
                 "webhook_incomplete",
-                "The webhook does not tell of both merge requests and pushes: some changes are seen within 25 seconds \
+                "The webhook does not tell of both merge requests and pushes: some changes are seen within a minute \
                  instead of at once.",
             ));
         }

@@ -9,6 +9,7 @@ mod plan;
 mod provision;
 mod read;
 mod status;
+mod sweep;
 mod trial;
 pub mod webhook;
 

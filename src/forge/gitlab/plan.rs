@@ -248,17 +248,17 @@ impl GitLab {
                 true,
                 "nobody edits the rule in a merge request",
             ),
+            // GitLab calls a rule fulfilled that nobody may fill. With these two, nothing in a merge request can take the one
+            // who may approve away; that people don't approve their own is this server's to see to.
             (
                 "merge_requests_author_approval",
-                false,
-                "authors don't approve their own",
+                true,
+                "who opened it can't make the rule void",
             ),
             (
-                // GitLab calls a rule that nobody may fill fulfilled, and anybody can write our account into a commit as its
-                // committer. Who committed is kept from approving by this server itself.
                 "merge_requests_disable_committers_approval",
                 false,
-                "a commit that names this server's account can't void the rule",
+                "who is named as committer can't make the rule void",
             ),
             (
                 "require_password_to_approve",

@@ -279,7 +279,7 @@ impl GitLab {
         let begun = Instant::now();
         while begun.elapsed() < STATUS_MAX {
             if let Ok(Some(status)) = self.read_status(id, sha, branch, name).await
-                && status.author.is_some_and(|it| it.id == own.to_string())
+                && status.author.as_ref().is_some_and(|it| it.id == own.to_string())
             {
                 return status.state;
             }

@@ -80,11 +80,11 @@ impl Gated {
 
     /// With another webhook and other members in the project's settings.
     pub async fn start_with(hook: Hook, settings: Value) -> Gated {
-        Gated::start_on(hook, settings, Options::default()).await
+        Gated::start_in(Options::default(), hook, settings).await
     }
 
-    /// With other settings of the appliance besides.
-    pub async fn start_on(hook: Hook, settings: Value, options: Options) -> Gated {
+    /// On an appliance that is started so.
+    pub async fn start_in(options: Options, hook: Hook, settings: Value) -> Gated {
         let gitlab = FakeGitLab::start();
         let carl_account = gitlab.add_user("carl", "Carl", "carl@example.test");
         let bot = gitlab.add_user("project_42_bot_a1", "Gate", "gate@example.test");

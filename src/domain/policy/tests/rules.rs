@@ -349,6 +349,22 @@ fn rule_15_a_doubtful_list_brings_every_require_rule_and_the_default() {
 }
 
 #[test]
+fn rule_15_a_question_that_tells_of_a_cut_list_is_explained_in_whole_sentences() {
+    let asked = json!({"branch": "main", "complete": false, "paths": ["docs/a"]});
+    let asked = Hypothesis::parse(asked.to_string().as_bytes()).unwrap();
+    let policy = document(ORIGINAL);
+    let answer = asked.judged_by(
+        Some(&policy),
+        &ProjectDefaults::default(),
+        &ControlFiles::default(),
+    );
+    assert_eq!(
+        answer.trace[0].reason.as_deref(),
+        Some("The file list is incomplete: the question says so.")
+    );
+}
+
+#[test]
 fn rule_16_an_empty_change_gets_the_default_rule() {
     let answer = on_main(&document(ORIGINAL), &[]);
     assert_eq!(
