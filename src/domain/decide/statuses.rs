@@ -1,9 +1,10 @@
 //! Statuses read back from the forge: somebody else's under our name, and ours where it decides nothing.
 
 use crate::domain::command::ForgedStatus;
+use crate::domain::decide::provision::is_on_trial;
 use crate::domain::decide::{Decided, Plan, Step};
 use crate::domain::event::Event;
-use crate::domain::request::{ConfirmedStatus, StatusKey};
+use crate::domain::request::{ConfirmedStatus, Request, StatusKey};
 use crate::domain::state::Read;
 
 pub(super) fn read_back(
@@ -18,7 +19,19 @@ pub(super) fn read_back(
         return Ok(Plan::nothing());
     };
     let mut steps = Vec::new();
-    if let Some(forged) = forged {
+    let on_trial = match &confirmed.request {
+        Some(id) => match state.get::<Request>(id.as_str())? {
+            Some(request) => is_on_trial(&request, state)?,
+            None => false,
+        },
+        None => false,
+    };
+    // What a trial of ours posts with another account's token is set back like any other, and alarms nobody.
+    let lost = match (&forged, on_trial) {
+        (Some(_), true) => Some("A trial of the gate posted another one.".to_owned()),
+        _ => lost,
+    };
+    if let Some(forged) = forged.filter(|_| !on_trial) {
         steps.push(Step::event(Event::ExceptionStatusForged {
             status: status.clone(),
             shown: forged.shown,
