@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod command;
 pub mod decide;
+pub mod deployment;
 pub mod event;
 pub mod facts;
 pub mod gate;

@@ -194,6 +194,7 @@ impl Material {
             digest: Some(ActionDigest::GitCommit(HEAD)),
             requester: "forge_account:77",
             claimed_sha256: Digest::of(b"{}"),
+            job: None,
         }
         .to_bytes()
     }
@@ -1457,6 +1458,7 @@ fn an_action_without_a_digest_is_named_by_its_subject() {
         digest: None,
         requester: "forge_account:77",
         claimed_sha256: Digest::of(b""),
+        job: None,
     }
     .to_bytes();
     let file = it.credential(Answer::Approve, 1, &subject);

@@ -1,9 +1,11 @@
 //! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
+mod deployment;
 pub mod gitlab;
 mod registry;
 
+pub use deployment::{DeploymentHead, StartOutcome};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 
 use crate::domain::facts::Account;
@@ -12,6 +14,7 @@ use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::{ForgeKind, Integration, ProjectSettings};
 use crate::domain::request::GateState;
+use crate::domain::time::Time;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
 use crate::outbound::Secret;
@@ -158,6 +161,104 @@ impl Forge {
             Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
         }
     }
+
+    /// Jobs that deploy and have not been started, the newest first: of one environment or of all, and those that the
+    /// forge itself holds until they are approved there (`blocked`) or the others.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn waiting_deployments(
+        &self,
+        forge_project_id: &str,
+        environment: Option<&str>,
+        blocked: bool,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => {
+                it.waiting_deployments(forge_project_id, environment, blocked)
+                    .await
+            }
+        }
+    }
+
+    /// Jobs that deploy of which anything changed since then, by the forge's clock, the newest first.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn changed_deployments(
+        &self,
+        forge_project_id: &str,
+        since: Time,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
+        }
+    }
+
+    /// A deployment as it is now; `None` if there is none by that number, or no job makes it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+    ) -> Result<Option<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
+        }
+    }
+
+    /// Who started the pipeline that a job belongs to.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `NotJson` if the pipeline is of another commit.
+    pub async fn pipeline_account(
+        &self,
+        forge_project_id: &str,
+        head: &DeploymentHead,
+    ) -> Result<Account, Error> {
+        match self {
+            Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
+        }
+    }
+
+    /// What the forge calls an environment's tier, where it tells.
+    ///
+    /// # Errors
+    /// Any [`Error`] but that our account may not see it.
+    pub async fn environment_tier(
+        &self,
+        forge_project_id: &str,
+        environment_id: u64,
+    ) -> Result<Option<String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
+        }
+    }
+
+    /// Approves or rejects a deployment that the forge holds. Repeating it is harmless.
+    pub async fn answer_deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+        approve: bool,
+        comment: &str,
+    ) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => {
+                it.answer_deployment(forge_project_id, deployment, approve, comment)
+                    .await
+            }
+        }
+    }
+
+    /// Starts a job that waits. Repeating it may start it twice: read it first.
+    pub async fn start_job(&self, forge_project_id: &str, job: u64) -> StartOutcome {
+        match self {
+            Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
+        }
+    }
 }
 
 /// What is looked at when a gate is inspected.
@@ -166,6 +267,10 @@ pub struct Inspected<'a> {
     pub forge_project_id: &'a str,
     /// The branches that are gated, as the project's settings name them.
     pub branch_patterns: &'a [String],
+    /// The environments whose deployments are gated.
+    pub environments: &'a [String],
+    /// Files that no rule skips, besides the built-in ones.
+    pub control_files: &'a [String],
     /// Our account merges what is approved.
     pub auto_merge: bool,
     /// Where webhooks of this integration lead.
@@ -180,6 +285,8 @@ impl<'a> Inspected<'a> {
         Inspected {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
+            environments: &settings.environments,
+            control_files: &settings.control_files,
             auto_merge: settings.auto_merge,
             hook_url,
             today: now.get(..10).unwrap_or_default(),
@@ -234,6 +341,8 @@ pub struct ForgeProject {
     pub merge_needs_pipeline: bool,
     /// A skipped pipeline counts as a successful one there.
     pub merge_on_skipped_pipeline: bool,
+    /// Where its pipelines are written, if not in the usual file.
+    pub ci_config: Option<String>,
 }
 
 /// An open change, as far as a list shows it.

@@ -15,7 +15,7 @@ const DEVELOPER: u32 = 30;
 const MAINTAINER: u32 = 40;
 const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     pages: 20,
     bytes: 4 * 1024 * 1024,
 };
@@ -26,7 +26,7 @@ const TOKEN_DAYS: i64 = 14;
 
 /// Whom a protected branch lets push or merge.
 #[derive(Debug, Deserialize)]
-struct Access {
+pub(super) struct Access {
     access_level: Option<u32>,
     user_id: Option<u64>,
     group_id: Option<u64>,
@@ -35,13 +35,13 @@ struct Access {
 }
 
 #[derive(Debug, Deserialize)]
-struct ProtectedBranch {
+pub(super) struct ProtectedBranch {
     /// A branch, or a pattern in which `*` stands for anything.
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    push_access_levels: Vec<Access>,
+    pub(super) push_access_levels: Vec<Access>,
     #[serde(default)]
-    merge_access_levels: Vec<Access>,
+    pub(super) merge_access_levels: Vec<Access>,
     #[serde(default)]
     allow_force_push: bool,
 }
@@ -71,7 +71,7 @@ struct Hook {
 
 /// Who besides our account gets through a list of accesses.
 #[derive(Debug, Default)]
-struct Others {
+pub(super) struct Others {
     developers: bool,
     maintainers: bool,
     /// Administrators of the installation, and whoever is named one by one.
@@ -79,7 +79,7 @@ struct Others {
 }
 
 impl Others {
-    fn add(&mut self, list: &[Access], own: &str) {
+    pub(super) fn add(&mut self, list: &[Access], own: &str) {
         for it in list {
             let described = || {
                 let words = it.access_level_description.as_deref().unwrap_or("somebody");
@@ -117,7 +117,7 @@ impl Others {
     }
 
     /// The people behind it, as far as anybody is; `None` for nobody.
-    fn words(&self, maintainers: &Maintainers) -> Option<String> {
+    pub(super) fn words(&self, maintainers: &Maintainers) -> Option<String> {
         if self.developers {
             return Some("every Developer".to_owned());
         }
@@ -133,7 +133,7 @@ impl Others {
 }
 
 /// Everybody but our account with the role Maintainer or above.
-enum Maintainers {
+pub(super) enum Maintainers {
     Known(Vec<String>),
     Unknown,
 }
@@ -162,6 +162,8 @@ impl GitLab {
         if let Some(rules) = rules {
             let maintainers = self.maintainers(id, &me, &mut found).await;
             branches(of, &project, &me, &rules, &maintainers, &mut found);
+            self.environments(of, &project, &me, &rules, &maintainers, &mut found)
+                .await;
         }
         if project.access_level.is_none_or(|it| it >= MAINTAINER) {
             self.hooks(id, of, &mut found).await;
@@ -357,7 +359,7 @@ fn branches(
     }
 }
 
-fn unreadable(what: &str, why: &str) -> Finding {
+pub(super) fn unreadable(what: &str, why: &str) -> Finding {
     Finding::new(
         "settings_unreadable",
         Strength::None,
@@ -373,7 +375,7 @@ fn covers(rule: &str, pattern: &str) -> bool {
 }
 
 /// A rule and a pattern have a branch in common, or may have one.
-fn overlaps(rule: &str, pattern: &str) -> bool {
+pub(super) fn overlaps(rule: &str, pattern: &str) -> bool {
     if covers(rule, pattern) {
         return true;
     }

@@ -299,6 +299,8 @@ struct Project {
     only_allow_merge_if_pipeline_succeeds: Option<bool>,
     #[serde(default)]
     allow_merge_on_skipped_pipeline: Option<bool>,
+    #[serde(default)]
+    ci_config_path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -369,6 +371,7 @@ impl GitLab {
             access_level: access,
             merge_needs_pipeline: project.only_allow_merge_if_pipeline_succeeds.unwrap_or(false),
             merge_on_skipped_pipeline: project.allow_merge_on_skipped_pipeline.unwrap_or(false),
+            ci_config: project.ci_config_path.filter(|it| !it.is_empty()),
         })
     }
 

@@ -117,6 +117,7 @@ pub async fn request_approval(
         },
         requester: &requester,
         claimed_sha256: Digest::of(metadata.unwrap_or_default().as_bytes()),
+        job: None,
     };
     let subject = String::from_utf8(subject.to_bytes()).map_err(Problem::internal)?;
     let open = OpenRequest {

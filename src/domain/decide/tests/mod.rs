@@ -222,6 +222,7 @@ impl World {
             bind_base: BindBase::default(),
             unattributed: Unattributed::default(),
             control_files: Vec::new(),
+            environments: Vec::new(),
         };
         // Whoever opens merge requests in these tests is person 1.
         let person = PersonId::from_random([1; 16]);
