@@ -6,7 +6,8 @@ use crate::cli::instance::{Instance, write_private};
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
-use crate::effects::{Surroundings, run_inspector, run_intake, run_merges, run_reconciler, run_statuses};
+use crate::effects::{
+    Surroundings, run_deployments, run_inspector, run_intake, run_merges, run_reconciler, run_statuses};
 use crate::engine::{Engine, run_timers};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
@@ -213,6 +214,7 @@ async fn serve(
         actix_web::rt::spawn(run_intake(surroundings.clone())),
         actix_web::rt::spawn(run_statuses(surroundings.clone())),
         actix_web::rt::spawn(run_merges(surroundings.clone())),
+        actix_web::rt::spawn(run_deployments(surroundings.clone())),
         actix_web::rt::spawn(run_inspector(surroundings.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];

@@ -1,6 +1,7 @@
 //! What follows the journal and tells the world, and what reads the forges anew. Each follower has its own cursor and
 //! goes at its own pace; nothing is told that is not recorded.
 
+mod deploy;
 mod inspect;
 mod intake;
 mod merge;
@@ -8,6 +9,7 @@ mod pace;
 mod reconcile;
 mod status;
 
+pub use deploy::run_deployments;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
 pub use merge::run_merges;

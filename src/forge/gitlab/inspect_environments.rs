@@ -129,7 +129,7 @@ fn pipeline_file(of: &Inspected<'_>, project: &ForgeProject) -> Option<Finding> 
         );
     }
     let own = ControlFiles::new(of.control_files.iter().map(String::as_str)).ok();
-    if !own.is_some_and(|it| it.contains(file)) {
+    if !own.is_some_and(|it| it.name(file)) {
         return soft(
             "pipeline_file_skippable",
             format!(
