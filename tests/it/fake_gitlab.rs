@@ -21,50 +21,50 @@ use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::GUEST;
 use crate::support::forge::gitlab::state::MAINTAINER;
 
-const P: u64 = 42;
-const SOON: Duration = Duration::from_secs(10);
+pub const P: u64 = 42;
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// A project with Ann (developer), a bot (maintainer) and a branch `work` that adds one line to the README.
-struct Scene {
-    gitlab: FakeGitLab,
-    ann: u64,
-    bot: u64,
-    token: String,
-    ann_token: String,
-    client: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
+pub struct Scene {
+    pub gitlab: FakeGitLab,
+    pub ann: u64,
+    pub bot: u64,
+    pub token: String,
+    pub ann_token: String,
+    pub client: reqwest::Client,
+    pub runtime: tokio::runtime::Runtime,
 }
 
-struct Got {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    text: String,
+pub struct Got {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
 }
 
 impl Got {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         self.json()["message"]
             .as_str()
             .map_or_else(|| self.text.clone(), str::to_owned)
     }
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
-fn edit(message: &str, edits: Vec<Edit>) -> NewCommit {
+pub fn edit(message: &str, edits: Vec<Edit>) -> NewCommit {
     NewCommit::by("Ann", "ann@example.com", message, edits)
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::at("")
     }
 
-    fn at(prefix: &str) -> Self {
+    pub fn at(prefix: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let gitlab = FakeGitLab::start_at(prefix);
         let ann = gitlab.add_user("ann", "Ann", "ann@example.com");
@@ -101,7 +101,7 @@ impl Scene {
         }
     }
 
-    fn try_call(
+    pub fn try_call(
         &self,
         method: &str,
         path: &str,
@@ -128,15 +128,15 @@ impl Scene {
         })
     }
 
-    fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Got {
+    pub fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Got {
         self.try_call(method, path, token, body.as_ref()).unwrap()
     }
 
-    fn get(&self, path: &str) -> Got {
+    pub fn get(&self, path: &str) -> Got {
         self.call("GET", path, &self.token, None)
     }
 
-    fn post(&self, sha: &str, body: Value) -> Got {
+    pub fn post(&self, sha: &str, body: Value) -> Got {
         self.call(
             "POST",
             &format!("/projects/{P}/statuses/{sha}"),
@@ -145,7 +145,7 @@ impl Scene {
         )
     }
 
-    fn merge(&self, iid: u64, token: &str, body: Value) -> Got {
+    pub fn merge(&self, iid: u64, token: &str, body: Value) -> Got {
         self.call(
             "PUT",
             &format!("/projects/{P}/merge_requests/{iid}/merge"),
@@ -154,7 +154,7 @@ impl Scene {
         )
     }
 
-    fn open(&self) -> (u64, String) {
+    pub fn open(&self) -> (u64, String) {
         let iid = self
             .gitlab
             .open_merge_request(P, "work", "main", "Say more", self.ann);
@@ -759,7 +759,7 @@ fn a_fork_merge_request_is_not_gated_by_our_status() {
 }
 
 /// Takes webhooks and keeps head and body of each.
-fn receiver(answer: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
+pub fn receiver(answer: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hooks/gitlab/i1", listener.local_addr().unwrap());
     let (report, got) = std::sync::mpsc::channel();
@@ -797,7 +797,7 @@ fn receiver(answer: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
     (url, got)
 }
 
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
+pub fn header<'a>(head: &'a str, name: &str) -> &'a str {
     let found = head
         .lines()
         .filter_map(|line| line.split_once(": "))

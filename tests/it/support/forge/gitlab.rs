@@ -1,11 +1,15 @@
 //! A stateful, strict GitLab on loopback for the black-box tests: real HTTP, real refusals, real webhooks.
 //! It keeps GitLab's odd answers (state machine, hidden statuses, late checks of the sha) and never invents a lenient one.
 
+pub mod acts;
 pub mod api;
 pub mod changes;
 pub mod faults;
+pub mod history;
 pub mod hooks;
+pub mod merging;
 mod payloads;
+pub mod pipelines;
 pub mod repository;
 mod server;
 mod shapes;
@@ -33,6 +37,7 @@ use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::hooks::Errand;
 use crate::support::forge::gitlab::hooks::HookRequest;
+use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::server::Outgoing;
@@ -49,6 +54,7 @@ use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::Settings;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 use crate::support::forge::gitlab::state::User;
 
@@ -171,6 +177,31 @@ impl FakeGitLab {
 
 /// People, tokens and projects.
 impl FakeGitLab {
+    /// The licence of the instance. A paid one needs the enterprise edition, which is then installed.
+    pub fn set_tier(&self, tier: Tier) {
+        self.change_state(|state| {
+            state.tier = tier;
+            if tier > Tier::Free && !state.enterprise {
+                state.enterprise = true;
+                state.version = format!("{}-ee", state.version);
+            }
+        });
+    }
+
+    /// The community edition: no licence, no `-ee`, and the routes of paid features do not exist at all.
+    pub fn community_edition(&self) {
+        self.change_state(|state| {
+            state.tier = Tier::Free;
+            state.enterprise = false;
+            state.version = state.version.trim_end_matches("-ee").to_owned();
+        });
+    }
+
+    /// Another version, such as `17.2.1-ee`; what came later is then unknown to the instance.
+    pub fn set_version(&self, version: &str) {
+        self.change_state(|state| version.clone_into(&mut state.version));
+    }
+
     /// A person; the answer is the numeric user id.
     pub fn add_user(&self, username: &str, name: &str, email: &str) -> u64 {
         self.change_state(|state| {
@@ -474,28 +505,13 @@ impl FakeGitLab {
                 state.branch(project, target).is_some(),
                 "no target branch {target}"
             );
-            state.change_mut(project, iid).target_branch = target.to_owned();
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let seen = json!({"merge_status": {"previous": "can_be_merged", "current": "unchecked"}});
-            state.raise_change(project, iid, "update", user, None, seen);
+            state.retarget(project, iid, target, user);
         });
     }
 
     /// Changes the title.
     pub fn retitle(&self, project: u64, iid: u64, title: &str, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            let was_draft = change.draft();
-            let previous = std::mem::replace(&mut change.title, title.to_owned());
-            let draft = change.draft();
-            let mut changes = json!({"title": {"previous": previous, "current": title}});
-            if was_draft != draft {
-                changes["draft"] = json!({"previous": was_draft, "current": draft});
-            }
-            state.touch(project, iid);
-            state.raise_change(project, iid, "update", user, None, changes);
-        });
+        self.change_state(|state| state.retitle(project, iid, title, user));
     }
 
     /// Marks as draft or as ready, by the title as GitLab does.
@@ -512,40 +528,12 @@ impl FakeGitLab {
 
     /// Closes without merging.
     pub fn close(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change_mut(project, iid);
-            assert_eq!(change.state, "opened", "only an open merge request can be closed");
-            change.state = "closed".to_owned();
-            change.closed_by = Some(user);
-            change.closed_at = Some(Timestamp::now());
-            change.auto_merge = None;
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 1, "current": 2}});
-            state.raise_change(project, iid, "close", user, None, flip);
-        });
+        self.change_state(|state| state.close(project, iid, user));
     }
 
     /// Opens a closed one again; its head and diff are those of the branches now.
     pub fn reopen(&self, project: u64, iid: u64, user: u64) {
-        self.change_state(|state| {
-            let change = state.change(project, iid);
-            assert_eq!(
-                change.state, "closed",
-                "only a closed merge request can be reopened"
-            );
-            let head = state
-                .branch(change.source_project, &change.source_branch)
-                .cloned();
-            let change = state.change_mut(project, iid);
-            change.state = "opened".to_owned();
-            change.closed_by = None;
-            change.closed_at = None;
-            change.head = head.unwrap_or_else(|| change.head.clone());
-            state.recompute(project, iid);
-            state.touch(project, iid);
-            let flip = json!({"state_id": {"previous": 2, "current": 1}});
-            state.raise_change(project, iid, "reopen", user, None, flip);
-        });
+        self.change_state(|state| state.reopen(project, iid, user));
     }
 
     /// Merges in the user interface as this user; panics where GitLab's page would show no merge button.
@@ -557,7 +545,7 @@ impl FakeGitLab {
                 "user {user} may not merge into {target}"
             );
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("a mergeable merge request");
         });
     }
@@ -570,7 +558,7 @@ impl FakeGitLab {
                 .forced_status
                 .replace("mergeable".to_owned());
             state
-                .merge(project, iid, user, false, None, false)
+                .merge(project, iid, user, &MergeWish::default())
                 .expect("forced to be mergeable");
             state.change_mut(project, iid).forced_status = forced;
         });

@@ -4,16 +4,17 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use percent::decode;
+pub use percent::decode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::support::forge::gitlab::changes::StatusPost;
-use crate::support::forge::gitlab::changes::StatusRefusal;
-use crate::support::forge::gitlab::changes::Unmerged;
+use crate::support::forge::gitlab::history;
 use crate::support::forge::gitlab::hooks::fresh_uuid;
+use crate::support::forge::gitlab::merging::MergeWish;
+use crate::support::forge::gitlab::merging::Unmerged;
 use crate::support::forge::gitlab::payloads;
+use crate::support::forge::gitlab::pipelines;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::shapes;
 use crate::support::forge::gitlab::state::DEVELOPER;
@@ -24,6 +25,7 @@ use crate::support::forge::gitlab::state::MergeRequest;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::REPORTER;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 
 /// A request as it came, path below `/api/v4` and still percent-encoded.
@@ -71,11 +73,11 @@ impl Reply {
     }
 
     /// `{"error": …}`, as Grape's own checks answer.
-    fn error(status: u16, text: &str) -> Self {
+    pub fn error(status: u16, text: &str) -> Self {
         Self::json(status, &json!({ "error": text }))
     }
 
-    fn empty(status: u16) -> Self {
+    pub fn empty(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -90,7 +92,8 @@ impl Reply {
     }
 }
 
-type Answer = Result<Reply, Reply>;
+/// What a route comes to: both sides are answers, the second one a refusal.
+pub type Answer = Result<Reply, Reply>;
 
 /// Answers a request.
 pub fn answer(state: &mut State, request: &Request) -> Reply {
@@ -134,7 +137,7 @@ fn route(state: &mut State, request: &Request) -> Answer {
         }),
         ["license"] => {
             scoped(&[])?;
-            Err(Reply::message(403, "403 Forbidden"))
+            license(state, caller.user)
         }
         ["projects"] => only(method, "GET").and_then(|()| {
             scoped(&["read_api"])?;
@@ -144,6 +147,22 @@ fn route(state: &mut State, request: &Request) -> Answer {
                 .filter(|p| state.level(p.id, caller.user) > 0);
             let list: Vec<Value> = mine.map(|p| shapes::project(state, p, caller.user)).collect();
             page(state, request, &params(request)?, list)
+        }),
+        ["merge_requests"] => only(method, "GET").and_then(|()| {
+            scoped(&["read_api"])?;
+            let params = params(request)?;
+            let scope = params.text("scope").unwrap_or_else(|| "created_by_me".to_owned());
+            let seen = state
+                .projects
+                .values()
+                .filter(|p| state.level(p.id, caller.user) >= REPORTER);
+            let all = seen.flat_map(|p| p.merge_requests.values());
+            let of = all.filter(|m| match scope.replace('-', "_").as_str() {
+                "all" => true,
+                "created_by_me" => m.author == caller.user,
+                _ => false,
+            });
+            list_changes(state, request, &params, of.collect())
         }),
         ["projects", id, rest @ ..] => {
             scoped(&["read_api"])?;
@@ -160,17 +179,42 @@ fn route(state: &mut State, request: &Request) -> Answer {
     }
 }
 
+/// `/license`: only the enterprise edition has it, and only administrators read it.
+fn license(state: &State, user: u64) -> Answer {
+    if !state.enterprise {
+        return Err(Reply::error(404, "404 Not Found"));
+    }
+    if !state.users.get(&user).is_some_and(|user| user.admin) {
+        return Err(Reply::message(403, "403 Forbidden"));
+    }
+    let plan = match state.tier {
+        Tier::Free => return Ok(Reply::json(200, &Value::Null)),
+        Tier::Premium => "premium",
+        Tier::Ultimate => "ultimate",
+    };
+    let body = json!({"id": 1, "plan": plan, "expired": false, "expires_at": "2099-12-31"});
+    Ok(Reply::json(200, &body))
+}
+
+/// Refuses as an instance does that lacks the route altogether, or has it but no licence for it.
+pub fn licensed(state: &State, tier: Tier, without: Reply) -> Result<(), Reply> {
+    if !state.enterprise {
+        return Err(Reply::error(404, "404 Not Found"));
+    }
+    if state.has(tier) { Ok(()) } else { Err(without) }
+}
+
 /// A call below `/projects/:id`.
-struct Call<'a> {
-    request: &'a Request,
-    params: Params,
-    user: u64,
-    id: &'a str,
+pub struct Call<'a> {
+    pub request: &'a Request,
+    pub params: Params,
+    pub user: u64,
+    pub id: &'a str,
 }
 
 impl Call<'_> {
     /// The project, if the caller may know of it; a former path moves the caller on.
-    fn project(&self, state: &State) -> Result<u64, Reply> {
+    pub fn project(&self, state: &State) -> Result<u64, Reply> {
         let name = decode(self.id);
         let unknown = || Reply::message(404, "404 Project Not Found");
         let found = match name.parse::<u64>() {
@@ -208,7 +252,7 @@ impl Call<'_> {
     }
 
     /// The project, if the caller's role there is at least this.
-    fn project_as(&self, state: &State, level: u64) -> Result<u64, Reply> {
+    pub fn project_as(&self, state: &State, level: u64) -> Result<u64, Reply> {
         let project = self.project(state)?;
         if state.level(project, self.user) < level {
             return Err(Reply::message(403, "403 Forbidden"));
@@ -216,7 +260,7 @@ impl Call<'_> {
         Ok(project)
     }
 
-    fn is(&self, method: &str) -> bool {
+    pub fn is(&self, method: &str) -> bool {
         self.request.method == method
     }
 }
@@ -233,12 +277,11 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         }
         [] if call.is("PUT") => edit_project(state, call),
         ["merge_requests", rest @ ..] => change_route(state, call, rest),
-        ["repository", rest @ ..] => {
-            only(method, "GET")?;
-            repository_route(state, call, rest)
+        ["repository", rest @ ..] => history::route(state, call, rest),
+        ["statuses", sha] => {
+            only(method, "POST").and_then(|()| pipelines::post_status(state, call, &decode(sha)))
         }
-        ["statuses", sha] => only(method, "POST").and_then(|()| post_status(state, call, &decode(sha))),
-        ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines(state, call, rest)),
+        ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines::route(state, call, rest)),
         ["hooks", rest @ ..] => hook_route(state, call, rest),
         ["events"] => only(method, "GET").and_then(|()| events(state, call)),
         ["protected_branches", rest @ ..] => protection_route(state, call, rest),
@@ -261,24 +304,27 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             body["expires_at"] = Value::Null;
             Ok(Reply::json(200, &body))
         }),
-        ["approval_rules"] | ["approvals"] | ["protected_environments"] => {
+        ["approval_rules", ..] | ["approvals", ..] | ["protected_environments", ..] => {
             call.project_as(state, REPORTER)?;
-            Err(Reply::message(404, "404 Not Found"))
+            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
+            Err(Reply::error(404, "404 Not Found"))
         }
-        ["external_status_checks"] => {
-            call.project_as(state, MAINTAINER)?;
-            Err(Reply::message(401, "401 Unauthorized"))
+        ["external_status_checks", ..] => {
+            // The licence is looked at before the role.
+            call.project(state)?;
+            licensed(state, Tier::Ultimate, Reply::message(401, "401 Unauthorized"))?;
+            Err(Reply::error(404, "404 Not Found"))
         }
         [] => Err(method_not_allowed()),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
 }
 
-fn method_not_allowed() -> Reply {
+pub fn method_not_allowed() -> Reply {
     Reply::error(405, "405 Not Allowed")
 }
 
-fn only(given: &str, wanted: &str) -> Result<(), Reply> {
+pub fn only(given: &str, wanted: &str) -> Result<(), Reply> {
     if given == wanted {
         Ok(())
     } else {
@@ -326,10 +372,10 @@ fn scope(token: &Token, method: &str, reading: &[&str]) -> Result<(), Reply> {
 }
 
 /// Query and body as one map; the body wins.
-struct Params(Map<String, Value>);
+pub struct Params(pub Map<String, Value>);
 
 impl Params {
-    fn text(&self, name: &str) -> Option<String> {
+    pub fn text(&self, name: &str) -> Option<String> {
         match self.0.get(name)? {
             Value::String(text) => Some(text.clone()),
             Value::Null => None,
@@ -337,7 +383,30 @@ impl Params {
         }
     }
 
-    fn flag(&self, name: &str) -> Result<Option<bool>, Reply> {
+    /// A list of texts: an array, `name[]=a&name[]=b`, or `a,b`.
+    pub fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match self.0.get(name)? {
+            Value::Null => None,
+            Value::Array(list) => Some(list.iter().map(text).collect()),
+            one => Some(
+                text(one)
+                    .split(',')
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+        }
+    }
+
+    /// A list of numbers, as `texts`.
+    pub fn numbers(&self, name: &str) -> Result<Option<Vec<u64>>, Reply> {
+        let list = self.texts(name);
+        list.map(|list| list.iter().map(|text| int(text, name)).collect())
+            .transpose()
+    }
+
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Reply> {
         match self.text(name).as_deref() {
             None | Some("") => Ok(None),
             Some("true" | "1" | "t" | "yes" | "on") => Ok(Some(true)),
@@ -346,14 +415,14 @@ impl Params {
         }
     }
 
-    fn number(&self, name: &str) -> Result<Option<u64>, Reply> {
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Reply> {
         match self.text(name) {
             None => Ok(None),
             Some(text) => int(&text, name).map(Some),
         }
     }
 
-    fn date(&self, name: &str) -> Result<Option<Timestamp>, Reply> {
+    pub fn date(&self, name: &str) -> Result<Option<Timestamp>, Reply> {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };
@@ -365,7 +434,7 @@ impl Params {
     }
 
     /// One of the listed values, or none.
-    fn choice(&self, name: &str, allowed: &[&str]) -> Result<Option<String>, Reply> {
+    pub fn choice(&self, name: &str, allowed: &[&str]) -> Result<Option<String>, Reply> {
         match self.text(name) {
             Some(given) if !allowed.contains(&given.as_str()) => {
                 Err(Reply::error(400, &format!("{name} does not have a valid value")))
@@ -374,13 +443,13 @@ impl Params {
         }
     }
 
-    fn required(&self, name: &str) -> Result<String, Reply> {
+    pub fn required(&self, name: &str) -> Result<String, Reply> {
         self.text(name)
             .ok_or_else(|| Reply::error(400, &format!("{name} is missing")))
     }
 }
 
-fn params(request: &Request) -> Result<Params, Reply> {
+pub fn params(request: &Request) -> Result<Params, Reply> {
     let mut out = Map::new();
     let mut add = |pairs: &str| {
         for (name, value) in url::form_urlencoded::parse(pairs.as_bytes()) {
@@ -424,17 +493,45 @@ fn params(request: &Request) -> Result<Params, Reply> {
     Ok(Params(out))
 }
 
-fn int(text: &str, name: &str) -> Result<u64, Reply> {
+pub fn int(text: &str, name: &str) -> Result<u64, Reply> {
     text.parse()
         .map_err(|_| Reply::error(400, &format!("{name} is invalid")))
 }
 
 /// Cuts a list to the asked page, with GitLab's headers; totals are left out above 10,000.
-fn page(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+pub fn page(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
     page_of(state, request, params, items.len(), |index| items[index].clone())
 }
 
-fn page_of(
+/// As `page`, for lists GitLab does not count: no totals, and a full page always promises a next one.
+pub fn page_without_totals(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    let size = usize::try_from(params.number("per_page")?.unwrap_or(20))
+        .expect("64 bits")
+        .clamp(1, 100);
+    let number = usize::try_from(params.number("page")?.unwrap_or(1))
+        .expect("64 bits")
+        .max(1);
+    let through = number.saturating_mul(size);
+    let seeming = if items.len() >= through {
+        through + 1
+    } else {
+        items.len()
+    };
+    let mut reply = page_of(state, request, params, seeming, |index| items[index].clone())?;
+    let last = format!("rel=\"{}\"", "last");
+    reply
+        .headers
+        .retain(|(name, _)| name != "X-Total" && name != "X-Total-Pages");
+    for (name, value) in &mut reply.headers {
+        if name == "Link" {
+            let kept: Vec<&str> = value.split(", ").filter(|link| !link.ends_with(&last)).collect();
+            *value = kept.join(", ");
+        }
+    }
+    Ok(reply)
+}
+
+pub fn page_of(
     state: &State,
     request: &Request,
     params: &Params,
@@ -528,6 +625,7 @@ fn edit_project(state: &mut State, call: &Call) -> Answer {
     let skipped = params.flag("allow_merge_on_skipped_pipeline")?;
     let discussions = params.flag("only_allow_merge_if_all_discussions_are_resolved")?;
     let merge_method = params.choice("merge_method", &["merge", "rebase_merge", "ff"])?;
+    let squash_option = params.choice("squash_option", &["never", "always", "default_on", "default_off"])?;
     let settings = &mut state.project_mut(project).settings;
     let put = |field: &mut bool, given: Option<bool>| *field = given.unwrap_or(*field);
     put(&mut settings.only_allow_merge_if_pipeline_succeeds, pipeline);
@@ -537,6 +635,7 @@ fn edit_project(state: &mut State, call: &Call) -> Answer {
         discussions,
     );
     settings.merge_method = merge_method.unwrap_or(settings.merge_method.clone());
+    settings.squash_option = squash_option.unwrap_or(settings.squash_option.clone());
     Ok(Reply::json(
         200,
         &shapes::project(state, state.project(project), call.user),
@@ -546,7 +645,14 @@ fn edit_project(state: &mut State, call: &Call) -> Answer {
 fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
     let method = call.request.method.as_str();
     let [iid, rest @ ..] = rest else {
-        return only(method, "GET").and_then(|()| list_changes(state, call));
+        if call.is("POST") {
+            return open_change(state, call);
+        }
+        return only(method, "GET").and_then(|()| {
+            let project = call.project_as(state, REPORTER)?;
+            let all = state.project(project).merge_requests.values().collect();
+            list_changes(state, call.request, &call.params, all)
+        });
     };
     let iid = int(iid, "merge_request_iid")?;
     let project = call.project_as(state, REPORTER)?;
@@ -554,7 +660,14 @@ fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
     let change = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
     let paged = |list: Vec<Value>| page(state, call.request, &call.params, list);
     match rest {
-        [] => only(method, "GET").map(|()| Reply::json(200, &shapes::change(state, &change, call.user))),
+        [] if call.is("PUT") => edit_change(state, call, &change),
+        [] => only(method, "GET").map(|()| {
+            let mut body = shapes::change(state, &change, call.user);
+            if call.params.text("include_rebase_in_progress").as_deref() == Some("true") {
+                body["rebase_in_progress"] = json!(false);
+            }
+            Reply::json(200, &body)
+        }),
         ["diffs"] => only(method, "GET").and_then(|()| {
             let count = if change.prepared_at.is_some() {
                 change.diff.files.len()
@@ -607,6 +720,7 @@ fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             )
         }),
         ["approvals"] => only(method, "GET").map(|()| Reply::json(200, &shapes::approvals(state, &change))),
+        ["rebase"] => only(method, "PUT").and_then(|()| rebase(state, call, &change)),
         ["merge"] => only(method, "PUT").and_then(|()| merge(state, call, project, &change)),
         ["approve"] => only(method, "POST").and_then(|()| approve(state, call, &change)),
         ["unapprove"] => only(method, "POST").and_then(|()| {
@@ -672,8 +786,8 @@ fn raw(file: &FileDiff) -> String {
     out
 }
 
-fn list_changes(state: &State, call: &Call) -> Answer {
-    let params = &call.params;
+/// Filters, sorts and pages the merge requests a list is about.
+fn list_changes(state: &State, request: &Request, params: &Params, of: Vec<&MergeRequest>) -> Answer {
     let wanted = params.choice("state", &["opened", "closed", "locked", "merged", "all"])?;
     let wanted = wanted.filter(|state| state != "all");
     params.choice(
@@ -718,11 +832,8 @@ fn list_changes(state: &State, call: &Call) -> Answer {
         }
         Some(_) => return Err(Reply::error(400, "iids is invalid")),
     };
-    let project = call.project_as(state, REPORTER)?;
-    let mut found: Vec<&MergeRequest> = state
-        .project(project)
-        .merge_requests
-        .values()
+    let mut found: Vec<&MergeRequest> = of
+        .into_iter()
         .filter(|m| wanted.as_ref().is_none_or(|state| &m.state == state))
         .filter(|m| after.is_none_or(|at| m.updated_at >= at) && before.is_none_or(|at| m.updated_at <= at))
         .filter(|m| {
@@ -744,7 +855,7 @@ fn list_changes(state: &State, call: &Call) -> Answer {
     if sort == "desc" {
         found.reverse();
     }
-    page_of(state, call.request, &call.params, found.len(), |index| {
+    page_of(state, request, params, found.len(), |index| {
         shapes::change_in_list(state, found[index])
     })
 }
@@ -752,13 +863,16 @@ fn list_changes(state: &State, call: &Call) -> Answer {
 /// `PUT …/merge`, in the order GitLab checks: right (401), mergeable (405), conflict (422), then the sha (409).
 fn merge(state: &mut State, call: &Call, project: u64, change: &MergeRequest) -> Answer {
     let params = &call.params;
-    let squash = params.flag("squash")?.unwrap_or(false);
-    let remove = params.flag("should_remove_source_branch")?.unwrap_or(false);
+    let wish = MergeWish {
+        squash: params.flag("squash")?,
+        message: params.text("merge_commit_message"),
+        squash_message: params.text("squash_commit_message"),
+        remove_source: params.flag("should_remove_source_branch")?.unwrap_or(false),
+    };
     let auto = params
         .flag("auto_merge")?
         .or(params.flag("merge_when_pipeline_succeeds")?)
         .unwrap_or(false);
-    let message = params.text("merge_commit_message");
     if !state.may_merge_into(project, &change.target_branch, call.user) {
         return Err(Reply::message(401, "401 Unauthorized"));
     }
@@ -778,7 +892,7 @@ fn merge(state: &mut State, call: &Call, project: u64, change: &MergeRequest) ->
         state.touch(project, change.iid);
         state.raise_change(project, change.iid, "update", call.user, None, json!({}));
     } else {
-        match state.merge(project, change.iid, call.user, squash, message.as_deref(), remove) {
+        match state.merge(project, change.iid, call.user, &wish) {
             Ok(()) => {}
             Err(Unmerged::NotMergeable(_)) => return Err(Reply::message(405, "405 Method Not Allowed")),
             Err(Unmerged::Conflict) => return Err(Reply::message(422, "Branch cannot be merged")),
@@ -790,7 +904,98 @@ fn merge(state: &mut State, call: &Call, project: u64, change: &MergeRequest) ->
     ))
 }
 
-fn check_sha(params: &Params, change: &MergeRequest) -> Result<(), Reply> {
+/// `POST …/merge_requests`, within the project.
+fn open_change(state: &mut State, call: &Call) -> Answer {
+    let params = &call.params;
+    let (source, target) = (
+        params.required("source_branch")?,
+        params.required("target_branch")?,
+    );
+    let title = params.required("title")?;
+    let project = call.project_as(state, DEVELOPER)?;
+    let refuse = |code: u16, why: String| Err(Reply::json(code, &json!({"message": [why]})));
+    if source == target {
+        return refuse(
+            422,
+            "You can't use same project/branch for source and target".to_owned(),
+        );
+    }
+    for (side, name) in [("Source", &source), ("Target", &target)] {
+        if state.branch(project, name).is_none() {
+            return refuse(409, format!("{side} branch \"{name}\" does not exist"));
+        }
+    }
+    let mut all = state.project(project).merge_requests.values();
+    let twin = all.find(|m| m.state == "opened" && m.source_branch == source && m.target_branch == target);
+    if let Some(twin) = twin {
+        let why = format!(
+            "Another open merge request already exists for this source branch: !{}",
+            twin.iid
+        );
+        return refuse(409, why);
+    }
+    let iid = state.open_change(project, (project, &source), &target, &title, call.user);
+    let change = state.change(project, iid);
+    Ok(Reply::json(201, &shapes::change(state, change, call.user)))
+}
+
+/// `PUT …/merge_requests/:iid`: title, target and state; by its author or a Developer.
+fn edit_change(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
+    let params = &call.params;
+    let event = params.choice("state_event", &["close", "reopen"])?;
+    let (title, target) = (params.text("title"), params.text("target_branch"));
+    if event.is_none() && title.is_none() && target.is_none() {
+        let known = "assignee_id, description, labels, state_event, target_branch, title";
+        let text = format!("{known} are missing, at least one parameter must be provided");
+        return Err(Reply::error(400, &text));
+    }
+    if state.level(change.project, call.user) < DEVELOPER && change.author != call.user {
+        return Err(Reply::message(403, "403 Forbidden"));
+    }
+    let (project, iid) = (change.project, change.iid);
+    if let Some(title) = title {
+        state.retitle(project, iid, &title, call.user);
+    }
+    if let Some(target) = target.filter(|target| *target != change.target_branch) {
+        if state.branch(project, &target).is_none() {
+            return Err(Reply::json(
+                409,
+                &json!({"message": ["Target branch does not exist"]}),
+            ));
+        }
+        state.retarget(project, iid, &target, call.user);
+    }
+    match (event.as_deref(), change.state.as_str()) {
+        (Some("close"), "opened") => state.close(project, iid, call.user),
+        (Some("reopen"), "closed") => state.reopen(project, iid, call.user),
+        _ => {}
+    }
+    let change = state.change(project, iid);
+    Ok(Reply::json(200, &shapes::change(state, change, call.user)))
+}
+
+/// `PUT …/rebase`: done at once here, but told as under way, which is all GitLab's answer says.
+fn rebase(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
+    let source = (change.source_project, change.source_branch.as_str());
+    let refuse = |why: &str| Err(Reply::message(403, &format!("403 Forbidden - {why}")));
+    if change.state != "opened" {
+        return Err(Reply::message(405, "405 Method Not Allowed"));
+    }
+    if !state.projects.contains_key(&source.0) || state.branch(source.0, source.1).is_none() {
+        return refuse("Source branch does not exist");
+    }
+    if !state.may_push_to(source.0, source.1, call.user) {
+        return refuse("Cannot push to source branch");
+    }
+    let rules = state.protections(source.0, source.1);
+    if !rules.is_empty() && !rules.iter().any(|rule| rule.allow_force_push) {
+        return refuse("Source branch is protected from force push");
+    }
+    state.rebase(change.project, change.iid, call.user);
+    Ok(Reply::json(202, &json!({"rebase_in_progress": true})))
+}
+
+pub fn check_sha(params: &Params, change: &MergeRequest) -> Result<(), Reply> {
     match params.text("sha") {
         Some(sha) if sha != change.head => Err(Reply::message(
             409,
@@ -828,191 +1033,6 @@ fn approve(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
         201,
         &shapes::approvals(state, state.change(project, iid)),
     ))
-}
-
-fn repository_route(state: &State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, REPORTER)?;
-    let record = state.project(project);
-    let no_commit = || Reply::message(404, "404 Commit Not Found");
-    let paged = |list: Vec<Value>| page(state, call.request, &call.params, list);
-    match rest {
-        ["branches"] => {
-            let search = call.params.text("search");
-            let names = record
-                .branches
-                .keys()
-                .filter(|name| search.as_ref().is_none_or(|s| name.contains(s.as_str())));
-            paged(
-                names
-                    .map(|name| shapes::branch(state, project, name, call.user))
-                    .collect(),
-            )
-        }
-        ["branches", name] => {
-            let name = decode(name);
-            if !record.branches.contains_key(&name) {
-                return Err(Reply::message(404, "404 Branch Not Found"));
-            }
-            Ok(Reply::json(
-                200,
-                &shapes::branch(state, project, &name, call.user),
-            ))
-        }
-        ["commits"] => {
-            let from = call
-                .params
-                .text("ref_name")
-                .unwrap_or_else(|| record.default_branch.clone());
-            let (older, tip) = match from.split_once("..") {
-                Some((older, tip)) => (Some(older.to_owned()), tip.to_owned()),
-                None => (None, from),
-            };
-            let tip = state.find_commit(project, &tip).ok_or_else(no_commit)?;
-            let older = older.and_then(|name| state.find_commit(project, &name));
-            let list = state.objects.range(older.as_deref(), &tip);
-            let commits = list.iter().filter_map(|sha| state.objects.get(sha));
-            paged(
-                commits
-                    .map(|commit| shapes::commit(state, project, commit, true))
-                    .collect(),
-            )
-        }
-        ["commits", name, rest @ ..] => {
-            let sha = state.find_commit(project, &decode(name)).ok_or_else(no_commit)?;
-            let commit = state.objects.get(&sha).expect("a nameable commit exists");
-            match rest {
-                [] => Ok(Reply::json(200, &shapes::commit_detail(state, project, commit))),
-                ["statuses"] => statuses(state, call, project, &sha),
-                ["merge_requests"] => {
-                    let all = record.merge_requests.values();
-                    let with = all.filter(|m| {
-                        m.diff.commits.contains(&sha)
-                            || m.merge_commit_sha.as_ref() == Some(&sha)
-                            || m.squash_commit_sha.as_ref() == Some(&sha)
-                    });
-                    paged(with.map(|m| shapes::change_in_list(state, m)).collect())
-                }
-                ["refs"] => {
-                    let names = state.branches_with(project, &sha).into_iter();
-                    paged(
-                        names
-                            .map(|name| json!({"type": "branch", "name": name}))
-                            .collect(),
-                    )
-                }
-                _ => Err(Reply::error(404, "404 Not Found")),
-            }
-        }
-        ["merge_base"] => {
-            let refs = match call.params.0.get("refs") {
-                Some(Value::Array(list)) if list.len() == 2 => list.clone(),
-                _ => return Err(Reply::error(400, "refs is missing")),
-            };
-            let find = |value: &Value| state.find_commit(project, value.as_str()?);
-            let (Some(a), Some(b)) = (find(&refs[0]), find(&refs[1])) else {
-                return Err(Reply::message(400, "400 Bad request - Could not find ref"));
-            };
-            let base = state
-                .objects
-                .merge_base(&a, &b)
-                .and_then(|sha| state.objects.get(&sha));
-            let base = base.ok_or_else(|| Reply::message(404, "404 Merge Base Not Found"))?;
-            Ok(Reply::json(200, &shapes::commit(state, project, base, true)))
-        }
-        _ => Err(Reply::error(404, "404 Not Found")),
-    }
-}
-
-fn statuses(state: &State, call: &Call, project: u64, sha: &str) -> Answer {
-    let all = call.params.flag("all")?.unwrap_or(false);
-    let (ref_name, name) = (call.params.text("ref"), call.params.text("name"));
-    let pipeline = call.params.number("pipeline_id")?;
-    let mut found: Vec<_> = state
-        .project(project)
-        .statuses
-        .iter()
-        .filter(|s| s.sha == sha && (all || !s.retried))
-        .filter(|s| ref_name.as_ref().is_none_or(|wanted| &s.ref_name == wanted))
-        .filter(|s| name.as_ref().is_none_or(|wanted| &s.name == wanted))
-        .filter(|s| pipeline.is_none_or(|wanted| s.pipeline == wanted))
-        .collect();
-    found.sort_by_key(|s| s.id);
-    page(
-        state,
-        call.request,
-        &call.params,
-        found.into_iter().map(|s| shapes::status(state, s)).collect(),
-    )
-}
-
-fn post_status(state: &mut State, call: &Call, sha: &str) -> Answer {
-    let params = &call.params;
-    let states = ["pending", "running", "success", "failed", "canceled", "skipped"];
-    params.required("state")?;
-    let asked = params.choice("state", &states)?.expect("just required");
-    if params.text("ref").is_some_and(|name| name.chars().count() > 255) {
-        return Err(Reply::error(400, "ref must be less than 255 characters"));
-    }
-    let post = StatusPost {
-        state: asked,
-        name: params
-            .text("name")
-            .or(params.text("context"))
-            .unwrap_or_else(|| "default".to_owned()),
-        ref_name: params.text("ref"),
-        target_url: params.text("target_url"),
-        description: params.text("description"),
-        pipeline: params.number("pipeline_id")?,
-    };
-    let project = call.project_as(state, DEVELOPER)?;
-    match state.post_status(project, sha, call.user, &post) {
-        Ok(id) => {
-            let record = state
-                .project(project)
-                .statuses
-                .iter()
-                .find(|s| s.id == id)
-                .expect("just stored");
-            Ok(Reply::json(201, &shapes::status(state, record)))
-        }
-        Err(StatusRefusal::NotFound(what)) => Err(Reply::message(404, &format!("404 {what} Not Found"))),
-        Err(StatusRefusal::Forbidden) => Err(Reply::message(403, "403 Forbidden")),
-        Err(StatusRefusal::Field(field, why)) => Err(Reply::json(400, &json!({"message": {field: [why]}}))),
-        Err(StatusRefusal::Transition(event, present)) => {
-            let text = format!(
-                "Cannot transition status via :{event} from :{present} \
-                 (Reason(s): Status cannot transition via \"{event}\")"
-            );
-            Err(Reply::message(400, &text))
-        }
-    }
-}
-
-fn pipelines(state: &State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, REPORTER)?;
-    match rest {
-        [] => {
-            let (sha, ref_name) = (call.params.text("sha"), call.params.text("ref"));
-            let all = state.project(project).pipelines.iter().rev();
-            let found = all.filter(|p| {
-                sha.as_ref().is_none_or(|sha| &p.sha == sha)
-                    && ref_name.as_ref().is_none_or(|name| &p.ref_name == name)
-            });
-            page(
-                state,
-                call.request,
-                &call.params,
-                found.map(|p| shapes::pipeline(state, p)).collect(),
-            )
-        }
-        [id] => {
-            let id = int(id, "pipeline_id")?;
-            let found = state.project(project).pipelines.iter().find(|p| p.id == id);
-            let found = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
-            Ok(Reply::json(200, &shapes::pipeline(state, found)))
-        }
-        _ => Err(Reply::error(404, "404 Not Found")),
-    }
 }
 
 fn events(state: &State, call: &Call) -> Answer {

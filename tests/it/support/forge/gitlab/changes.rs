@@ -2,19 +2,17 @@
 //! It decides nothing about who may ask; `api.rs` does, the test side is always allowed.
 
 use std::collections::BTreeSet;
-use std::collections::HashSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::support::forge::gitlab::hooks::fresh_uuid;
+use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::payloads;
 use crate::support::forge::gitlab::repository::NO_SHA;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
-use crate::support::forge::gitlab::repository::Signature;
 use crate::support::forge::gitlab::state::CommitStatus;
 use crate::support::forge::gitlab::state::Delivery;
 use crate::support::forge::gitlab::state::Diff;
@@ -24,15 +22,6 @@ use crate::support::forge::gitlab::state::MergeRequest;
 use crate::support::forge::gitlab::state::Pipeline;
 use crate::support::forge::gitlab::state::PushEvent;
 use crate::support::forge::gitlab::state::State;
-
-/// Why a merge did not happen.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unmerged {
-    /// The detailed merge status forbids it: 405.
-    NotMergeable(String),
-    /// The trees conflict: 422.
-    Conflict,
-}
 
 /// What a status post carries besides its commit.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +68,7 @@ impl State {
             .insert(branch.to_owned(), sha.to_owned());
     }
 
-    fn adopt(&mut self, project: u64, sha: &str) {
+    pub fn adopt(&mut self, project: u64, sha: &str) {
         let history = self.objects.history(sha);
         self.project_mut(project).objects.extend(history);
     }
@@ -110,6 +99,7 @@ impl State {
             id,
             user,
             branch: branch.to_owned(),
+            tag: false,
             before: before.unwrap_or(NO_SHA).to_owned(),
             after: after.clone().unwrap_or_else(|| NO_SHA.to_owned()),
             commits: fresh.len(),
@@ -142,21 +132,7 @@ impl State {
         }
     }
 
-    /// Merge requests into a pushed branch: those whose head landed are merged; those whose commits landed get a new diff.
-    fn refresh_targets(&mut self, project: u64, branch: &str, fresh: &[Sha], after: &str, user: u64) {
-        let landed: HashSet<&Sha> = fresh.iter().collect();
-        for (target, iid) in self.open_changes(|m| m.project == project && m.target_branch == branch) {
-            let change = self.change(target, iid);
-            if landed.contains(&change.head) {
-                self.finish_merge(target, iid, user, Some(after.to_owned()), None);
-            } else if change.diff.commits.iter().any(|sha| landed.contains(sha)) {
-                self.recompute(target, iid);
-                self.touch(target, iid);
-            }
-        }
-    }
-
-    fn open_changes(&self, wanted: impl Fn(&MergeRequest) -> bool) -> Vec<(u64, u64)> {
+    pub fn open_changes(&self, wanted: impl Fn(&MergeRequest) -> bool) -> Vec<(u64, u64)> {
         let all = self
             .projects
             .values()
@@ -222,6 +198,9 @@ impl State {
             closed_at: None,
             merge_commit_sha: None,
             squash_commit_sha: None,
+            squash: false,
+            merge_error: None,
+            unresolved: 0,
             approvals: Vec::new(),
             auto_merge: None,
             forced_status: None,
@@ -231,6 +210,61 @@ impl State {
         self.project_mut(project).merge_requests.insert(iid, change);
         self.raise_change(project, iid, "open", author, None, json!({}));
         iid
+    }
+
+    /// Changes the target branch. The hook's `changes` names only `merge_status`, as real ones have been seen to.
+    pub fn retarget(&mut self, project: u64, iid: u64, target: &str, user: u64) {
+        self.change_mut(project, iid).target_branch = target.to_owned();
+        self.recompute(project, iid);
+        self.touch(project, iid);
+        let seen = json!({"merge_status": {"previous": "can_be_merged", "current": "unchecked"}});
+        self.raise_change(project, iid, "update", user, None, seen);
+    }
+
+    /// Changes the title, and with it perhaps the draft state.
+    pub fn retitle(&mut self, project: u64, iid: u64, title: &str, user: u64) {
+        let change = self.change_mut(project, iid);
+        let was_draft = change.draft();
+        let previous = std::mem::replace(&mut change.title, title.to_owned());
+        let draft = change.draft();
+        let mut changes = json!({"title": {"previous": previous, "current": title}});
+        if was_draft != draft {
+            changes["draft"] = json!({"previous": was_draft, "current": draft});
+        }
+        self.touch(project, iid);
+        self.raise_change(project, iid, "update", user, None, changes);
+    }
+
+    /// Closes without merging.
+    pub fn close(&mut self, project: u64, iid: u64, user: u64) {
+        let change = self.change_mut(project, iid);
+        assert_eq!(change.state, "opened", "only an open merge request can be closed");
+        change.state = "closed".to_owned();
+        change.closed_by = Some(user);
+        change.closed_at = Some(Timestamp::now());
+        change.auto_merge = None;
+        self.touch(project, iid);
+        let flip = json!({"state_id": {"previous": 1, "current": 2}});
+        self.raise_change(project, iid, "close", user, None, flip);
+    }
+
+    /// Opens a closed one again; its head and diff are those of the branches now.
+    pub fn reopen(&mut self, project: u64, iid: u64, user: u64) {
+        let change = self.change(project, iid);
+        assert_eq!(
+            change.state, "closed",
+            "only a closed merge request can be reopened"
+        );
+        let head = self.branch(change.source_project, &change.source_branch).cloned();
+        let change = self.change_mut(project, iid);
+        change.state = "opened".to_owned();
+        change.closed_by = None;
+        change.closed_at = None;
+        change.head = head.unwrap_or_else(|| change.head.clone());
+        self.recompute(project, iid);
+        self.touch(project, iid);
+        let flip = json!({"state_id": {"previous": 2, "current": 1}});
+        self.raise_change(project, iid, "reopen", user, None, flip);
     }
 
     /// Recomputes the stored diff against the target branch as it is now.
@@ -285,6 +319,8 @@ impl State {
             "commits_status"
         } else if change.draft() {
             "draft_status"
+        } else if settings.only_allow_merge_if_all_discussions_are_resolved && change.unresolved > 0 {
+            "discussions_not_resolved"
         } else if !self.approved(project, iid) {
             "not_approved"
         } else if settings.only_allow_merge_if_pipeline_succeeds {
@@ -307,27 +343,6 @@ impl State {
         found.to_owned()
     }
 
-    fn tree_status(&self, project: u64, iid: u64) -> &'static str {
-        if self.conflicts(project, iid) {
-            return "conflict";
-        }
-        let change = self.change(project, iid);
-        let target = self
-            .branch(project, &change.target_branch)
-            .expect("checked by the caller");
-        let linear = self.project(project).settings.merge_method != "merge";
-        if linear && !self.objects.is_ancestor(target, &change.head) {
-            return "need_rebase";
-        }
-        "mergeable"
-    }
-
-    pub fn conflicts(&self, project: u64, iid: u64) -> bool {
-        let change = self.change(project, iid);
-        let target = self.branch(project, &change.target_branch);
-        target.is_some_and(|target| !self.objects.merged_tree(target, &change.head).1.is_empty())
-    }
-
     /// Whether the approvals the project asks for are there.
     pub fn approved(&self, project: u64, iid: u64) -> bool {
         let settings = &self.project(project).settings;
@@ -339,89 +354,6 @@ impl State {
             .filter(|(user, _)| counts(user))
             .count();
         given >= settings.approvals_required
-    }
-
-    /// Merges as the user, if GitLab would; `squash` lands one new commit first.
-    pub fn merge(
-        &mut self,
-        project: u64,
-        iid: u64,
-        user: u64,
-        squash: bool,
-        message: Option<&str>,
-        remove_source: bool,
-    ) -> Result<(), Unmerged> {
-        match self.detailed_status(project, iid).as_str() {
-            "mergeable" => {}
-            "conflict" => return Err(Unmerged::Conflict),
-            other => return Err(Unmerged::NotMergeable(other.to_owned())),
-        }
-        let change = self.change(project, iid).clone();
-        let before = self
-            .branch(project, &change.target_branch)
-            .expect("mergeable has a target")
-            .clone();
-        let (tree, _) = self.objects.merged_tree(&before, &change.head);
-        let tree = Arc::new(tree);
-        let person = self.users.get(&user).expect("the merging user exists");
-        let who = Signature::new(&person.name, &person.email);
-        let mut tip = change.head.clone();
-        let mut squashed = None;
-        if squash {
-            let author = self.users.get(&change.author).expect("the author exists");
-            let author = Signature::new(&author.name, &author.email);
-            tip = self
-                .objects
-                .store(vec![before.clone()], &author, &who, &change.title, tree.clone());
-            squashed = Some(tip.clone());
-        }
-        let linear = self.project(project).settings.merge_method == "ff";
-        let mut merged = None;
-        if !linear {
-            let default = format!(
-                "Merge branch '{}' into '{}'\n\n{}\n\nSee merge request {}!{iid}",
-                change.source_branch,
-                change.target_branch,
-                change.title,
-                self.project(project).path
-            );
-            let text = message.unwrap_or(&default);
-            tip = self
-                .objects
-                .store(vec![before.clone(), tip], &who, &who, text, tree);
-            merged = Some(tip.clone());
-        }
-        self.set_branch(project, &change.target_branch, &tip);
-        self.finish_merge(project, iid, user, merged, squashed);
-        self.pushed(project, &change.target_branch, Some(&before), user);
-        if remove_source
-            && self
-                .branch(change.source_project, &change.source_branch)
-                .is_some()
-        {
-            self.delete_branch(change.source_project, &change.source_branch, user);
-        }
-        Ok(())
-    }
-
-    fn finish_merge(
-        &mut self,
-        project: u64,
-        iid: u64,
-        user: u64,
-        merged: Option<Sha>,
-        squashed: Option<Sha>,
-    ) {
-        let change = self.change_mut(project, iid);
-        change.state = "merged".to_owned();
-        change.merged_by = Some(user);
-        change.merged_at = Some(Timestamp::now());
-        change.merge_commit_sha = merged;
-        change.squash_commit_sha = squashed;
-        change.auto_merge = None;
-        self.touch(project, iid);
-        let flip = json!({"state_id": {"previous": 4, "current": 3}});
-        self.raise_change(project, iid, "merge", user, None, flip);
     }
 
     /// Removes a branch and tells it as a push to all zeros.
@@ -442,7 +374,7 @@ impl State {
                 continue;
             };
             if sha == change.head && self.detailed_status(project, iid) == "mergeable" {
-                self.merge(project, iid, user, false, None, false)
+                self.merge(project, iid, user, &MergeWish::default())
                     .expect("a mergeable change");
             }
         }
@@ -567,6 +499,7 @@ impl State {
             "pending" => {}
             _ => record.finished_at = Some(now),
         }
+        self.touch_pipeline(project, pipeline);
         if state == "success" {
             self.successes.push((project, sha, post.name.clone()));
         }
@@ -592,6 +525,7 @@ impl State {
             iid,
             sha: sha.to_owned(),
             ref_name: ref_name.to_owned(),
+            source_sha: None,
             source: source.to_owned(),
             user,
             own: own.map(str::to_owned),
@@ -600,6 +534,13 @@ impl State {
             updated_at: now,
         });
         id
+    }
+
+    /// Moves a pipeline's `updated_at`; never to the same instant twice.
+    pub fn touch_pipeline(&mut self, project: u64, pipeline: u64) {
+        let mut all = self.project_mut(project).pipelines.iter_mut();
+        let record = all.find(|p| p.id == pipeline).expect("a pipeline that exists");
+        record.updated_at = Timestamp::now().max(record.updated_at + jiff::SignedDuration::from_millis(1));
     }
 
     /// Tells a pipeline's change of state and lets waiting auto-merges run.
@@ -613,7 +554,7 @@ impl State {
         let record = found.expect("a pipeline that exists");
         if record.status != state {
             record.status = state;
-            record.updated_at = Timestamp::now();
+            self.touch_pipeline(project, pipeline);
             let body = payloads::pipeline_hook(self, project, pipeline, user);
             self.raise(project, "Pipeline Hook", "pipeline_events", &body);
         }

@@ -205,11 +205,11 @@ pub fn push_hook(state: &State, project: u64, push: &PushEvent, fresh: &[String]
         })
         .collect();
     json!({
-        "object_kind": "push",
-        "event_name": "push",
+        "object_kind": if push.tag { "tag_push" } else { "push" },
+        "event_name": if push.tag { "tag_push" } else { "push" },
         "before": push.before,
         "after": push.after,
-        "ref": format!("refs/heads/{}", push.branch),
+        "ref": format!("refs/{}/{}", if push.tag { "tags" } else { "heads" }, push.branch),
         "ref_protected": !state.protections(project, &push.branch).is_empty(),
         "checkout_sha": (push.after != NO_SHA).then_some(&push.after),
         "message": null,

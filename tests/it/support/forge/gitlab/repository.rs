@@ -312,6 +312,18 @@ impl Objects {
         ordered
     }
 
+    /// The commits on the way of first parents from `head` down to what `base` has, newest first.
+    pub fn first_parents(&self, base: Option<&str>, head: &str) -> Vec<Sha> {
+        let known = base.map(|sha| self.history(sha)).unwrap_or_default();
+        let mut out = Vec::new();
+        let mut next = Some(head.to_owned());
+        while let Some(sha) = next.filter(|sha| !known.contains(sha)) {
+            next = self.get(&sha).and_then(|commit| commit.parents.first().cloned());
+            out.push(sha);
+        }
+        out
+    }
+
     /// Parents before children, without recursion: histories may be thousands long.
     fn place(&self, head: &str, fresh: &HashSet<Sha>, placed: &mut HashSet<Sha>, out: &mut Vec<Sha>) {
         let mut stack = vec![(head.to_owned(), false)];
@@ -332,9 +344,19 @@ impl Objects {
 
     /// The merge of two commits and the paths in conflict (there `theirs` stands in the tree).
     pub fn merged_tree(&self, ours: &str, theirs: &str) -> (BTreeMap<String, Entry>, Vec<String>) {
-        let empty = Tree::default();
         let base = self.merge_base(ours, theirs);
-        let base = base.as_ref().map_or(&empty, |sha| &self.must(sha).tree);
+        self.merged_over(base.as_deref(), ours, theirs)
+    }
+
+    /// As `merged_tree`, over a base of the caller's choice (none: the empty tree), as a cherry-pick needs it.
+    pub fn merged_over(
+        &self,
+        base: Option<&str>,
+        ours: &str,
+        theirs: &str,
+    ) -> (BTreeMap<String, Entry>, Vec<String>) {
+        let empty = Tree::default();
+        let base = base.map_or(&empty, |sha| &self.must(sha).tree);
         let (left, right) = (&self.must(ours).tree, &self.must(theirs).tree);
         let paths: BTreeSet<&String> = base.keys().chain(left.keys()).chain(right.keys()).collect();
         let mut tree = BTreeMap::new();

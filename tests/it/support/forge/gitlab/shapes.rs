@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::forge::gitlab::hooks;
 use crate::support::forge::gitlab::payloads::joined;
 use crate::support::forge::gitlab::repository::Commit;
+use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::NO_SHA;
 use crate::support::forge::gitlab::state::CommitStatus;
 use crate::support::forge::gitlab::state::Delivery;
@@ -139,7 +140,7 @@ pub fn project(state: &State, project: &Project, user: u64) -> Value {
         "merge_requests_enabled": true,
         "jobs_enabled": true,
         "merge_method": settings.merge_method,
-        "squash_option": "default_off",
+        "squash_option": settings.squash_option,
         "only_allow_merge_if_pipeline_succeeds": settings.only_allow_merge_if_pipeline_succeeds,
         "allow_merge_on_skipped_pipeline": settings.allow_merge_on_skipped_pipeline,
         "only_allow_merge_if_all_discussions_are_resolved": settings.only_allow_merge_if_all_discussions_are_resolved,
@@ -228,11 +229,11 @@ pub fn change_in_list(state: &State, change: &MergeRequest) -> Value {
             "human_time_estimate": null,
             "human_total_time_spent": null,
         },
-        "squash": false,
-        "squash_on_merge": false,
+        "squash": change.squash,
+        "squash_on_merge": change.squash,
         "task_completion_status": {"count": 0, "completed_count": 0},
         "has_conflicts": conflicts,
-        "blocking_discussions_resolved": true,
+        "blocking_discussions_resolved": change.unresolved == 0,
         "approvals_before_merge": null,
     });
     joined(joined(head, middle), tail)
@@ -243,7 +244,7 @@ pub fn change(state: &State, change: &MergeRequest, user: u64) -> Value {
     let mut out = change_in_list(state, change);
     let pipeline = state
         .head_pipeline(change.project, change.iid)
-        .map(|p| self::pipeline(state, p));
+        .map(|p| pipeline_detail(state, state.project_of_pipeline(p.id), p));
     let prepared = change.prepared_at.is_some();
     let refs = json!({
         "base_sha": change.diff.base,
@@ -258,7 +259,7 @@ pub fn change(state: &State, change: &MergeRequest, user: u64) -> Value {
     out["pipeline"] = json!(pipeline);
     out["head_pipeline"] = json!(pipeline);
     out["diff_refs"] = if prepared { refs } else { Value::Null };
-    out["merge_error"] = Value::Null;
+    out["merge_error"] = json!(change.merge_error);
     out["user"] = json!({"can_merge": state.may_merge_into(change.project, &change.target_branch, user)});
     out
 }
@@ -294,6 +295,41 @@ pub fn file(change: &MergeRequest, index: usize) -> Value {
         "renamed_file": file.renamed_file,
         "deleted_file": file.deleted_file,
         "generated_file": false,
+    })
+}
+
+/// One entry of a compare or of a commit's own diff.
+pub fn file_diff(file: &FileDiff) -> Value {
+    let too_large = file.text.len() > PATCH_HARD_LIMIT;
+    let collapsed = !too_large && file.text.len() > PATCH_SAFE_LIMIT;
+    json!({
+        "diff": if too_large || collapsed { "" } else { &file.text },
+        "collapsed": collapsed,
+        "too_large": too_large,
+        "new_path": file.new_path,
+        "old_path": file.old_path,
+        "a_mode": file.a_mode,
+        "b_mode": file.b_mode,
+        "new_file": file.new_file,
+        "renamed_file": file.renamed_file,
+        "deleted_file": file.deleted_file,
+        "generated_file": null,
+    })
+}
+
+/// A tag, which here is always a lightweight one.
+pub fn tag(state: &State, project: u64, name: &str) -> Value {
+    let record = state.project(project);
+    let sha = record.tags.get(name).expect("an existing tag");
+    let tip = state.objects.get(sha).expect("a tag names a commit");
+    json!({
+        "name": name,
+        "message": "",
+        "target": sha,
+        "commit": commit(state, project, tip, true),
+        "release": null,
+        "protected": false,
+        "created_at": null,
     })
 }
 
@@ -348,11 +384,7 @@ pub fn commit_detail(state: &State, project: u64, found: &Commit) -> Value {
 }
 
 pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
-    let project = state
-        .projects
-        .values()
-        .find(|p| p.pipelines.iter().any(|q| q.id == pipeline.id));
-    let project = project.expect("a pipeline has a project");
+    let project = state.project(state.project_of_pipeline(pipeline.id));
     json!({
         "id": pipeline.id,
         "iid": pipeline.iid,
@@ -365,6 +397,26 @@ pub fn pipeline(state: &State, pipeline: &Pipeline) -> Value {
         "updated_at": date(pipeline.updated_at),
         "web_url": format!("{}/{}/-/pipelines/{}", state.base_url, project.path, pipeline.id),
     })
+}
+
+/// A pipeline on its own, and as a merge request's head pipeline.
+pub fn pipeline_detail(state: &State, project: u64, of: &Pipeline) -> Value {
+    let status = state.pipeline_state(project, of.id);
+    let finished = !matches!(status.as_str(), "created" | "pending" | "running" | "manual");
+    let more = json!({
+        "before_sha": NO_SHA,
+        "tag": false,
+        "yaml_errors": null,
+        "user": user_basic(state, of.user),
+        "started_at": null,
+        "finished_at": finished.then(|| date(of.updated_at)),
+        "committed_at": null,
+        "duration": null,
+        "queued_duration": null,
+        "coverage": null,
+        "detailed_status": {"text": status, "label": status, "group": status},
+    });
+    joined(pipeline(state, of), more)
 }
 
 pub fn status(state: &State, status: &CommitStatus) -> Value {
@@ -515,7 +567,7 @@ pub fn push_event(state: &State, project: u64, push: &PushEvent) -> Value {
         "push_data": {
             "commit_count": push.commits,
             "action": action,
-            "ref_type": "branch",
+            "ref_type": if push.tag { "tag" } else { "branch" },
             "commit_from": sha(&push.before),
             "commit_to": sha(&push.after),
             "ref": push.branch,
@@ -533,7 +585,7 @@ pub fn branch(state: &State, project: u64, name: &str, user: u64) -> Value {
     json!({
         "name": name,
         "commit": commit(state, project, tip, true),
-        "merged": false,
+        "merged": state.branch_merged(project, name),
         "protected": !state.protections(project, name).is_empty(),
         "developers_can_push": false,
         "developers_can_merge": false,

@@ -21,6 +21,15 @@ pub const DEVELOPER: u64 = 30;
 pub const MAINTAINER: u64 = 40;
 pub const OWNER: u64 = 50;
 
+/// What an instance is licensed for. It decides which parts of the API answer, and which rules hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    #[default]
+    Free,
+    Premium,
+    Ultimate,
+}
+
 /// A person or a bot.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -68,6 +77,8 @@ pub struct Settings {
     pub only_allow_merge_if_all_discussions_are_resolved: bool,
     /// `merge`, `rebase_merge` or `ff`.
     pub merge_method: String,
+    /// `never`, `always`, `default_on` or `default_off`.
+    pub squash_option: String,
     pub reset_approvals_on_push: bool,
     pub merge_requests_author_approval: bool,
     /// Approvals a merge needs; 0 on Free.
@@ -83,6 +94,7 @@ impl Default for Settings {
             allow_merge_on_skipped_pipeline: false,
             only_allow_merge_if_all_discussions_are_resolved: false,
             merge_method: "merge".to_owned(),
+            squash_option: "default_off".to_owned(),
             reset_approvals_on_push: true,
             merge_requests_author_approval: true,
             approvals_required: 0,
@@ -154,6 +166,12 @@ pub struct MergeRequest {
     pub closed_at: Option<Timestamp>,
     pub merge_commit_sha: Option<Sha>,
     pub squash_commit_sha: Option<Sha>,
+    /// Whether it was squashed when it was merged.
+    pub squash: bool,
+    /// Why the last rebase or merge failed.
+    pub merge_error: Option<String>,
+    /// Threads nobody has resolved.
+    pub unresolved: usize,
     pub approvals: Vec<(u64, Timestamp)>,
     /// Who asked for auto-merge, and for which head.
     pub auto_merge: Option<(u64, Sha)>,
@@ -183,6 +201,8 @@ pub struct Pipeline {
     pub sha: Sha,
     /// A branch, or `refs/merge-requests/<iid>/head`.
     pub ref_name: String,
+    /// Of a merged-results pipeline: the head it was made for, as `sha` is a merge commit nobody pushed.
+    pub source_sha: Option<Sha>,
     /// `external`, `push`, `merge_request_event` …
     pub source: String,
     pub user: u64,
@@ -238,7 +258,9 @@ pub struct Hook {
 pub struct PushEvent {
     pub id: u64,
     pub user: u64,
+    /// The name of the branch, or of the tag.
     pub branch: String,
+    pub tag: bool,
     pub before: Sha,
     pub after: Sha,
     pub commits: usize,
@@ -319,7 +341,9 @@ pub struct Call {
 pub struct State {
     pub base_url: String,
     pub version: String,
+    /// The enterprise edition is installed. Without a licence it is `Free`; the community edition lacks whole routes.
     pub enterprise: bool,
+    pub tier: Tier,
     /// Diff limits of the instance.
     pub max_files: usize,
     pub max_lines: usize,
@@ -352,6 +376,7 @@ impl State {
             base_url: String::new(),
             version: "19.5.0-ee".to_owned(),
             enterprise: true,
+            tier: Tier::Free,
             max_files: 1000,
             max_lines: 50_000,
             users: BTreeMap::new(),
@@ -371,6 +396,20 @@ impl State {
             successes: Vec::new(),
             next_id: 1000,
         }
+    }
+
+    /// Whether the licence carries this tier.
+    pub fn has(&self, tier: Tier) -> bool {
+        self.tier >= tier
+    }
+
+    /// Whether the instance is at least of this version.
+    pub fn at_least(&self, major: u64, minor: u64) -> bool {
+        let mut numbers = self
+            .version
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
     }
 
     /// A number no other record has.
@@ -403,6 +442,15 @@ impl State {
 
     pub fn branch(&self, project: u64, branch: &str) -> Option<&Sha> {
         self.project(project).branches.get(branch)
+    }
+
+    /// Whether the default branch has what this one has, and more: GitLab's `merged`.
+    pub fn branch_merged(&self, project: u64, name: &str) -> bool {
+        let default = self.branch(project, &self.project(project).default_branch);
+        match (self.branch(project, name), default) {
+            (Some(tip), Some(default)) => tip != default && self.objects.is_ancestor(tip, default),
+            _ => false,
+        }
     }
 
     /// Access level in the project; 0 for outsiders, owner for administrators.
@@ -487,6 +535,12 @@ impl State {
         overall.to_owned()
     }
 
+    pub fn project_of_pipeline(&self, pipeline: u64) -> u64 {
+        let mut all = self.projects.values();
+        let found = all.find(|p| p.pipelines.iter().any(|q| q.id == pipeline));
+        found.expect("a pipeline has a project").id
+    }
+
     /// The head pipeline of a merge request: its own merge request pipelines come first, then the newest on its head.
     pub fn head_pipeline(&self, project: u64, iid: u64) -> Option<&Pipeline> {
         self.change_pipelines(project, iid)
@@ -497,20 +551,26 @@ impl State {
     /// Pipelines of a merge request's head: those of the source project, where a fork keeps them to itself.
     pub fn change_pipelines(&self, project: u64, iid: u64) -> Vec<&Pipeline> {
         let change = self.change(project, iid);
-        let merge_ref = format!("refs/merge-requests/{iid}/head");
+        let own = |ref_name: &str| {
+            let rest = ref_name
+                .strip_prefix("refs/merge-requests/")
+                .and_then(|rest| rest.split_once('/'));
+            rest.is_some_and(|(number, kind)| {
+                number == iid.to_string() && matches!(kind, "head" | "merge" | "train")
+            })
+        };
+        let of_head = |p: &Pipeline| p.sha == change.head || p.source_sha.as_ref() == Some(&change.head);
         let of_source = self
             .projects
             .get(&change.source_project)
             .into_iter()
             .flat_map(|p| p.pipelines.iter());
         let mut found: Vec<&Pipeline> = of_source
-            .filter(|p| {
-                p.sha == change.head && (p.ref_name == change.source_branch || p.ref_name == merge_ref)
-            })
+            .filter(|p| of_head(p) && (p.ref_name == change.source_branch || own(&p.ref_name)))
             .collect();
         if change.source_project != project {
             let of_target = self.project(project).pipelines.iter();
-            found.extend(of_target.filter(|p| p.sha == change.head && p.ref_name == merge_ref));
+            found.extend(of_target.filter(|p| of_head(p) && own(&p.ref_name)));
         }
         found
     }
