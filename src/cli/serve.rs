@@ -7,7 +7,8 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-    Surroundings, run_deployments, run_inspector, run_intake, run_merges, run_reconciler, run_statuses};
+    Surroundings, run_deployments, run_inspector, run_intake, run_merges, run_reconciler, run_statuses,
+};
 use crate::engine::{Engine, run_timers};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;

@@ -38,7 +38,7 @@ pub enum Phase {
     Waiting,
     /// It was started: it is queued, runs or has run.
     Started,
-    /// It will not run: cancelled, skipped, erased or gone.
+    /// It has not run and will not: cancelled, skipped, outdated, rejected or gone.
     Ended,
 }
 

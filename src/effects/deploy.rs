@@ -255,7 +255,10 @@ fn watched(at: &Surroundings) -> Result<Vec<Project>, Trouble> {
 
 fn open_of(snapshot: &Snapshot, project: &ProjectId) -> Result<Vec<DeploymentKey>, Trouble> {
     let rows = snapshot.with_prefix(Table::OpenDeployments, format!("{project}\0").as_bytes())?;
-    Ok(rows.iter().filter_map(|(row, _)| DeploymentKey::of_row(row)).collect())
+    Ok(rows
+        .iter()
+        .filter_map(|(row, _)| DeploymentKey::of_row(row))
+        .collect())
 }
 
 /// Deployments of which something is to be done.
@@ -281,7 +284,9 @@ fn step_of(
     let Some(record) = snapshot.get::<Deployment>(&key.row())? else {
         return Ok(None);
     };
-    let Some(id) = &record.request else { return Ok(None) };
+    let Some(id) = &record.request else {
+        return Ok(None);
+    };
     let Some(request) = snapshot.get::<Request>(id.as_str())? else {
         return Ok(None);
     };
@@ -300,7 +305,9 @@ async fn look(
         let snapshot = at.store.read()?;
         at.connected(&project.id, &snapshot)?
     };
-    let Some(connected) = connected else { return Ok(None) };
+    let Some(connected) = connected else {
+        return Ok(None);
+    };
     let told = |e: Error| Trouble::Forge(connected.forge.explain(&e));
     let (forge, forge_project) = (&connected.forge, &connected.project.settings.forge_project_id);
     let project = &connected.project;
@@ -311,11 +318,26 @@ async fn look(
     };
     let mut heads: BTreeMap<u64, DeploymentHead> = BTreeMap::new();
     if !project.settings.environments.is_empty() {
-        let mut lists = vec![forge.changed_deployments(forge_project, since).await.map_err(told)?];
+        let mut lists = vec![
+            forge
+                .changed_deployments(forge_project, since)
+                .await
+                .map_err(told)?,
+        ];
         if blocked_too {
-            lists.push(forge.waiting_deployments(forge_project, None, true).await.map_err(told)?);
+            lists.push(
+                forge
+                    .waiting_deployments(forge_project, None, true)
+                    .await
+                    .map_err(told)?,
+            );
         }
-        lists.push(forge.waiting_deployments(forge_project, None, false).await.map_err(told)?);
+        lists.push(
+            forge
+                .waiting_deployments(forge_project, None, false)
+                .await
+                .map_err(told)?,
+        );
         heads.extend(lists.into_iter().flatten().map(|it| (it.job, it)));
     }
     let newest = heads.values().map(|it| it.updated_at).max();
@@ -327,7 +349,11 @@ async fn look(
         missing += 1;
         let record: Option<Deployment> = at.store.read()?.get(&key.row())?;
         let Some(record) = record else { continue };
-        match forge.deployment(forge_project, record.facts.deployment).await.map_err(told)? {
+        match forge
+            .deployment(forge_project, record.facts.deployment)
+            .await
+            .map_err(told)?
+        {
             Some(head) => drop(heads.insert(head.job, head)),
             None => {
                 let reason = "The job is gone on the forge.".to_owned();
@@ -346,10 +372,7 @@ async fn look(
 }
 
 /// The job of a newer pipeline that does the same for the same environment and ref.
-fn superseded_by<'a>(
-    head: &DeploymentHead,
-    all: impl Iterator<Item = &'a DeploymentHead>,
-) -> Option<u64> {
+fn superseded_by<'a>(head: &DeploymentHead, all: impl Iterator<Item = &'a DeploymentHead>) -> Option<u64> {
     let newest = all
         .filter(|it| {
             it.environment == head.environment
@@ -381,7 +404,9 @@ async fn notice(
         return Ok(());
     }
     // A look that began before a start was recorded may still show the job as it was: nothing that matters changed then.
-    let known = record.as_ref().map(|it| seen_now(&it.facts, head, phase, superseded_by));
+    let known = record
+        .as_ref()
+        .map(|it| seen_now(&it.facts, head, phase, superseded_by));
     let facts = match (&record, phase) {
         (Some(it), Phase::Waiting) if it.state.is_open() && it.request.is_some() => {
             let facts = known.clone().expect("there is a record");
@@ -446,7 +471,10 @@ async fn read(
     let told = |e: Error| Trouble::Forge(connected.forge.explain(&e));
     let forge_project = &connected.project.settings.forge_project_id;
     let account = connected.forge.pipeline_account(forge_project, head).await;
-    let tier = connected.forge.environment_tier(forge_project, head.environment_id).await;
+    let tier = connected
+        .forge
+        .environment_tier(forge_project, head.environment_id)
+        .await;
     Ok(DeploymentFacts {
         key: DeploymentKey {
             project: connected.project.id.clone(),
@@ -534,7 +562,10 @@ async fn act(at: &Surroundings, key: &DeploymentKey) -> Result<Acted, Trouble> {
     let forge_project = &connected.project.settings.forge_project_id;
     let told = |e: Error| Trouble::Forge(connected.forge.explain(&e));
     // Read once more, whatever was known: only what still waits and is still the same is started.
-    let head = connected.forge.deployment(forge_project, record.facts.deployment).await;
+    let head = connected
+        .forge
+        .deployment(forge_project, record.facts.deployment)
+        .await;
     let Some(head) = head.map_err(told)? else {
         return Ok(Acted::Changed);
     };
@@ -563,17 +594,32 @@ async fn act(at: &Surroundings, key: &DeploymentKey) -> Result<Acted, Trouble> {
     let environment = Some(head.environment.as_str());
     let mut others = Vec::new();
     for blocked in [false, true] {
-        let list = connected.forge.waiting_deployments(forge_project, environment, blocked).await;
+        let list = connected
+            .forge
+            .waiting_deployments(forge_project, environment, blocked)
+            .await;
         others.extend(list.map_err(told)?);
     }
     if let Some(newer) = superseded_by(&head, others.iter()) {
         let superseded_by = Some(newer);
-        observe(at, &connected, DeploymentFacts { superseded_by, ..facts }).await?;
+        observe(
+            at,
+            &connected,
+            DeploymentFacts {
+                superseded_by,
+                ..facts
+            },
+        )
+        .await?;
         return Ok(Acted::Done);
     }
     if step == NextStep::Start {
         let facts = Box::new(facts.clone());
-        match at.engine.submit(Actor::System, Command::StartDeployment { facts }).await {
+        match at
+            .engine
+            .submit(Actor::System, Command::StartDeployment { facts })
+            .await
+        {
             Ok(_) => {}
             Err(crate::engine::Error::Refused(refusal)) => {
                 tracing::info!(%refusal, project = %key.project, job = key.job, "an approval can't be used");
@@ -596,7 +642,10 @@ async fn start(
     let key = &facts.key;
     if facts.blocked {
         let comment = comment(at, request, "Approved");
-        match forge.answer_deployment(forge_project, facts.deployment, true, &comment).await {
+        match forge
+            .answer_deployment(forge_project, facts.deployment, true, &comment)
+            .await
+        {
             Outcome::Delivered(()) => {}
             Outcome::Retry { after, reason } => return Ok(later(after, reason)),
             Outcome::Rejected { reason } => return refused(at, key, reason, REFUSED_AGAIN).await,
@@ -604,7 +653,8 @@ async fn start(
         let now = forge.deployment(forge_project, facts.deployment).await;
         let now = now.map_err(|e| Trouble::Forge(forge.explain(&e)))?;
         if now.is_none_or(|it| it.blocked) {
-            let reason = "Approved on the forge as well, which still waits for the approvals of others there.";
+            let reason =
+                "Approved on the forge as well, which still waits for the approvals of others there.";
             return refused(at, key, reason.to_owned(), OTHERS_AGAIN).await;
         }
     }

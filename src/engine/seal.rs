@@ -274,7 +274,10 @@ impl Gate {
         let (of, uri) = match (&opening.change, &opening.deployment) {
             (Some(change), _) => {
                 let facts = opening.facts.as_ref();
-                (&change.project, facts.map_or_else(String::new, |it| it.web_url.clone()))
+                (
+                    &change.project,
+                    facts.map_or_else(String::new, |it| it.web_url.clone()),
+                )
             }
             (None, Some(facts)) => (&facts.key.project, facts.web_url.clone()),
             (None, None) => {

@@ -30,7 +30,9 @@ pub enum NextStep {
     /// Spend its approval and start the job.
     Start,
     /// Its approval is spent: find out whether the job was started, and start it if not, while the approval holds.
-    Resume { in_time: bool },
+    Resume {
+        in_time: bool,
+    },
     /// Tell the forge of the rejection.
     TellRejection,
 }
@@ -96,7 +98,11 @@ pub(super) fn observe(
         Err(fault) => return Err(fault),
     };
     if !gates_environment(&project, &facts.environment)? {
-        return forget(facts.key, "This environment is no longer gated.".to_owned(), state);
+        return forget(
+            facts.key,
+            "This environment is no longer gated.".to_owned(),
+            state,
+        );
     }
     let before: Option<Deployment> = state.get(&facts.key.row())?;
     let gate = gate_of(before.as_ref(), state)?;
@@ -107,7 +113,7 @@ pub(super) fn observe(
             let Some(before) = before.filter(|it| it.state.is_open()) else {
                 return Ok(Plan::nothing());
             };
-            let because = "The job was cancelled, skipped or erased on the forge.";
+            let because = "The job ended on the forge without having run: cancelled, skipped, outdated or refused there.";
             Ok(ended(before, gate, facts, Status::Cancelled, because))
         }
     }
@@ -200,10 +206,7 @@ fn started(
             steps.push(Step::event(Event::RequestConsumed { request }));
         }
         let by = facts.job_account;
-        steps.push(answered(
-            before,
-            DeploymentAnswer::Started { by },
-        ));
+        steps.push(answered(before, DeploymentAnswer::Started { by }));
         return Ok(Plan::done(steps));
     }
     let request = before.and_then(|it| it.request);

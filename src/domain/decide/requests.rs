@@ -299,7 +299,8 @@ pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> D
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
     if record.deployment.is_some() {
-        let why = "A deployment's approval ends with its job: reject it here, or cancel the pipeline on the forge.";
+        let why =
+            "A deployment's approval ends with its job: reject it here, or cancel the pipeline on the forge.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
     Ok(Plan::done(vec![ended(&record, Status::Cancelled, &reason)]))

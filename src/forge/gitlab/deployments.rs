@@ -125,7 +125,10 @@ impl GitLab {
             .await
             .map_err(|bad| bad.error)?;
         if !listed.whole {
-            tracing::warn!(project, "GitLab lists more deployments than are looked at; the oldest are left out");
+            tracing::warn!(
+                project,
+                "GitLab lists more deployments than are looked at; the oldest are left out"
+            );
         }
         // One that can't be read must not hide the others; without its parts it can't be asked for either.
         let heads = listed.items.into_iter().filter_map(|it| {
@@ -146,11 +149,14 @@ impl GitLab {
     ) -> Result<Option<DeploymentHead>, Error> {
         let project = project_number(forge_project_id)?;
         let number = deployment.to_string();
-        let found: Result<Deployment, Error> =
-            self.get(&["projects", project, "deployments", &number], &[]).await;
+        let found: Result<Deployment, Error> = self
+            .get(&["projects", project, "deployments", &number], &[])
+            .await;
         match found {
             Ok(it) if it.id == deployment => head(it),
-            Ok(_) => Err(Error::NotJson("another deployment than the one asked for".to_owned())),
+            Ok(_) => Err(Error::NotJson(
+                "another deployment than the one asked for".to_owned(),
+            )),
             Err(error) if error.status() == Some(404) => {
                 // Without this the refusal may only mean that the token may not see the project now.
                 self.project(project).await.map(|_| None)
@@ -167,9 +173,13 @@ impl GitLab {
     ) -> Result<Account, Error> {
         let project = project_number(forge_project_id)?;
         let number = head.pipeline.to_string();
-        let it: Pipeline = self.get(&["projects", project, "pipelines", &number], &[]).await?;
+        let it: Pipeline = self
+            .get(&["projects", project, "pipelines", &number], &[])
+            .await?;
         if it.id != head.pipeline || it.sha != head.sha {
-            return Err(Error::NotJson("a pipeline of another commit than its job".to_owned()));
+            return Err(Error::NotJson(
+                "a pipeline of another commit than its job".to_owned(),
+            ));
         }
         let account = it.user.map(Account::from).or_else(|| head.account.clone());
         account.ok_or_else(|| Error::NotJson("a pipeline that nobody started".to_owned()))
@@ -183,8 +193,9 @@ impl GitLab {
     ) -> Result<Option<String>, Error> {
         let project = project_number(forge_project_id)?;
         let number = environment_id.to_string();
-        let found: Result<Environment, Error> =
-            self.get(&["projects", project, "environments", &number], &[]).await;
+        let found: Result<Environment, Error> = self
+            .get(&["projects", project, "environments", &number], &[])
+            .await;
         match found {
             Ok(it) => Ok(it.tier.map(|it| shortened(&it, NAME_MAX))),
             // Told by nobody: it decides nothing.
@@ -206,7 +217,10 @@ impl GitLab {
             let number = deployment.to_string();
             let status = if approve { "approved" } else { "rejected" };
             let call = self
-                .call(Method::Post, &["projects", project, "deployments", &number, "approval"])?
+                .call(
+                    Method::Post,
+                    &["projects", project, "deployments", &number, "approval"],
+                )?
                 .json(&json!({ "status": status, "comment": comment }));
             self.client.fetch(call).await
         };
@@ -216,17 +230,15 @@ impl GitLab {
                 code: 400 | 401 | 403 | 404,
                 retry_after: None,
                 excerpt,
-            }) => {
-                Outcome::Rejected {
-                    reason: with_words(
-                        "GitLab does not let the token's account approve deployments to this environment: name it in the \
+            }) => Outcome::Rejected {
+                reason: with_words(
+                    "GitLab does not let the token's account approve deployments to this environment: name it in the \
                          approval rules of the protected environment (Settings → CI/CD → Protected environments), and \
                          among those allowed to deploy. Where the account starts the pipeline itself by merging, tick \
                          \"Allow pipeline triggerer to approve deployment\"",
-                        &excerpt,
-                    ),
-                }
-            }
+                    &excerpt,
+                ),
+            },
             Err(error) => {
                 let reason = explained(&error);
                 match error.into_outcome::<()>() {
@@ -328,10 +340,12 @@ fn head(it: Deployment) -> Result<Option<DeploymentHead>, Error> {
 fn phase(status: &str, ran: bool) -> Option<Phase> {
     match status {
         "manual" => Some(Phase::Waiting),
-        "pending" | "waiting_for_resource" | "preparing" | "waiting_for_callback" | "running" | "success"
-        | "failed" => Some(Phase::Started),
-        "canceled" | "canceling" | "skipped" if ran => Some(Phase::Started),
-        "canceled" | "canceling" | "skipped" => Some(Phase::Ended),
+        "pending" | "waiting_for_resource" | "preparing" | "waiting_for_callback" | "running" | "success" => {
+            Some(Phase::Started)
+        }
+        // GitLab fails a job whose deployment is rejected, or that is outdated, before any runner has it.
+        "failed" | "canceled" | "canceling" | "skipped" if ran => Some(Phase::Started),
+        "failed" | "canceled" | "canceling" | "skipped" => Some(Phase::Ended),
         _ => None,
     }
 }
@@ -399,7 +413,8 @@ mod tests {
             ("pending", Value::Null, Some(Phase::Started)),
             ("running", json!("2026-11-22T10:00:00Z"), Some(Phase::Started)),
             ("success", json!("2026-11-22T10:00:00Z"), Some(Phase::Started)),
-            ("failed", Value::Null, Some(Phase::Started)),
+            ("failed", Value::Null, Some(Phase::Ended)),
+            ("failed", json!("2026-11-22T10:00:00Z"), Some(Phase::Started)),
             ("canceled", Value::Null, Some(Phase::Ended)),
             ("canceled", json!("2026-11-22T10:00:00Z"), Some(Phase::Started)),
             ("skipped", Value::Null, Some(Phase::Ended)),
@@ -430,7 +445,10 @@ mod tests {
             })
         };
         for code in [408, 500, 502, 503, 504, 302] {
-            assert!(matches!(answered(code, None), StartOutcome::Unclear { .. }), "{code}");
+            assert!(
+                matches!(answered(code, None), StartOutcome::Unclear { .. }),
+                "{code}"
+            );
         }
         let host = "h".to_owned();
         assert!(matches!(

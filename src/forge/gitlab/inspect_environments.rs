@@ -63,9 +63,10 @@ impl GitLab {
 
 /// A protected environment: it holds where GitLab waits for our account's approval, or nobody else may deploy.
 fn held_by(rule: &ProtectedEnvironment, me: &Identity, maintainers: &Maintainers) -> Option<Finding> {
-    let asks_us = rule.approval_rules.iter().any(|it| {
-        it.required_approvals > 0 && it.user_id.is_some_and(|id| id.to_string() == me.account.id)
-    });
+    let asks_us = rule
+        .approval_rules
+        .iter()
+        .any(|it| it.required_approvals > 0 && it.user_id.is_some_and(|id| id.to_string() == me.account.id));
     if asks_us {
         return None;
     }

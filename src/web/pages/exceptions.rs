@@ -98,6 +98,28 @@ fn view(
                 false,
             )
         }
+        Event::ExceptionUnapprovedDeployment {
+            deployment,
+            job_name,
+            environment,
+            sha,
+            by,
+            request,
+            ..
+        } => {
+            let who = by.map_or_else(|| "Somebody".to_owned(), |it| shown(&it.name, 100));
+            let commit = sha.get(..10).unwrap_or(&sha);
+            (
+                format!(
+                    "{who} started {} to {} at {commit} without an approval",
+                    shown(&job_name, 100),
+                    shown(&environment, 100)
+                ),
+                places.path_of(&deployment.project),
+                request,
+                false,
+            )
+        }
         Event::ExceptionProtectionDrift {
             project,
             before,

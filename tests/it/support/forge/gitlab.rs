@@ -4,6 +4,7 @@
 pub mod acts;
 pub mod api;
 pub mod changes;
+pub mod deployments;
 pub mod faults;
 pub mod history;
 pub mod hooks;
@@ -1087,5 +1088,6 @@ fn new_project(id: u64, path: &str) -> Project {
         forked_from: None,
         created_at: Timestamp::now(),
         hold_preparation: false,
+        deploying: deployments::Deploying::default(),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::forge::gitlab::deployments;
 use crate::support::forge::gitlab::history;
 use crate::support::forge::gitlab::hooks::fresh_uuid;
 use crate::support::forge::gitlab::merging::MergeWish;
@@ -282,6 +283,10 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             only(method, "POST").and_then(|()| pipelines::post_status(state, call, &decode(sha)))
         }
         ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines::route(state, call, rest)),
+        ["jobs", rest @ ..] => deployments::jobs_route(state, call, rest),
+        ["deployments", rest @ ..] => deployments::deployments_route(state, call, rest),
+        ["environments", rest @ ..] => deployments::environments_route(state, call, rest),
+        ["protected_environments", rest @ ..] => deployments::protected_route(state, call, rest),
         ["hooks", rest @ ..] => hook_route(state, call, rest),
         ["events"] => only(method, "GET").and_then(|()| events(state, call)),
         ["protected_branches", rest @ ..] => protection_route(state, call, rest),
@@ -304,7 +309,7 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             body["expires_at"] = Value::Null;
             Ok(Reply::json(200, &body))
         }),
-        ["approval_rules", ..] | ["approvals", ..] | ["protected_environments", ..] => {
+        ["approval_rules", ..] | ["approvals", ..] => {
             call.project_as(state, REPORTER)?;
             licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
             Err(Reply::error(404, "404 Not Found"))

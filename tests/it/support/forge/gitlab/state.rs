@@ -126,6 +126,8 @@ pub struct Project {
     pub created_at: Timestamp,
     /// New merge requests stay `preparing` until `finish_preparing`.
     pub hold_preparation: bool,
+    /// Jobs that deploy, and where to.
+    pub deploying: crate::support::forge::gitlab::deployments::Deploying,
 }
 
 /// The diff of a merge request as computed at its last source push or retarget.
