@@ -47,7 +47,7 @@ const FIRST_MS: i64 = 7 * 24 * 3_600_000;
 /// After an answer that got lost: time for the forge to finish what it may have begun.
 const UNCLEAR: Duration = Duration::from_secs(5);
 /// What the forge refuses is offered again after this long: somebody may have mended the account's rights.
-const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+const REFUSED_AGAIN: Duration = Duration::from_secs(15);
 /// Others have to approve on the forge as well.
 const OTHERS_AGAIN: Duration = Duration::from_secs(15);
 /// Longest comment on the forge, in characters.

@@ -10,6 +10,7 @@ mod bad_input;
 mod browser;
 mod ceremonies;
 mod crash;
+mod deployments;
 mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;
