@@ -33,13 +33,16 @@ const APART: Duration = Duration::from_millis(800);
 /// Longest time one look at a project may take.
 const LOOK_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Under load the journal grows all the time: two passes over it are at least this far apart.
+const PASS_APART: Duration = Duration::from_millis(100);
 const ENTRIES_MAX: usize = 1024;
 /// Looks at projects and calls about jobs, at once.
 const IN_FLIGHT_MAX: usize = 16;
 /// Jobs that no list shows any more are read one by one, so many in one look.
 const MISSING_MAX: usize = 10;
-/// Blocked deployments are listed at the first look and every so many looks; between, the list of changes has them.
-const BLOCKED_EVERY: u32 = 12;
+/// All that waits is listed at the first look and every so many looks; between, the list of changes and the newest hundred
+/// are enough.
+const ALL_EVERY: u32 = 12;
 /// How far back the list of changes goes behind the newest change seen: what was committed late.
 const OVERLAP_MS: i64 = 60_000;
 /// How far back it goes at a first look.
@@ -65,10 +68,20 @@ struct Watch {
     looks: u32,
     /// The newest change seen, by the forge's clock.
     seen: Option<Time>,
+    /// This forge leaves the deployment of a job that waits among those that are only created. Until that is known, those
+    /// are listed: where it does not, the list of changes has the others.
+    only_created: Option<bool>,
+}
+
+/// What a look found out for the next one.
+struct Seen {
+    newest: Option<Time>,
+    /// Jobs that wait are among those only created; among those that wait.
+    only_created: (bool, bool),
 }
 
 enum Finished {
-    Look(ProjectId, Result<Option<Time>, Trouble>),
+    Look(ProjectId, Result<Option<Seen>, Trouble>),
     Act(DeploymentKey, Result<Acted, Trouble>),
 }
 
@@ -97,6 +110,7 @@ pub async fn run_deployments(at: Surroundings) -> Result<(), Trouble> {
     // Hints that came before this start are no loss: everything is looked at anyway.
     let mut next = at.store.read()?.size()?;
     loop {
+        let pass = Instant::now();
         for project in hinted(&at, &mut next)? {
             watches.entry(project).or_insert_with(Watch::fresh).asked = true;
         }
@@ -106,12 +120,12 @@ pub async fn run_deployments(at: Surroundings) -> Result<(), Trouble> {
             if !room || looking.contains(&project.id) || !watch.is_due() {
                 continue;
             }
-            let (seen, all) = (watch.seen, watch.looks.is_multiple_of(BLOCKED_EVERY));
+            let before = watch.clone();
             watch.begin();
             looking.insert(project.id.clone());
             let at = at.clone();
             tasks.spawn(async move {
-                let look = tokio::time::timeout(LOOK_MAX, look(&at, &project, seen, all)).await;
+                let look = tokio::time::timeout(LOOK_MAX, look(&at, &project, &before)).await;
                 let look = look.unwrap_or_else(|_| Err(Trouble::Forge("the forge takes too long".into())));
                 Finished::Look(project.id, look)
             });
@@ -135,7 +149,14 @@ pub async fn run_deployments(at: Surroundings) -> Result<(), Trouble> {
                     let watch = watches.entry(project.clone()).or_insert_with(Watch::fresh);
                     match result {
                         Ok(seen) => {
-                            watch.seen = seen.max(watch.seen);
+                            if let Some(seen) = seen {
+                                watch.seen = seen.newest.max(watch.seen);
+                                watch.only_created = match seen.only_created {
+                                    (true, _) => Some(true),
+                                    (false, true) => watch.only_created.or(Some(false)),
+                                    (false, false) => watch.only_created,
+                                };
+                            }
                             slow.done(&project);
                         }
                         Err(error) => {
@@ -169,6 +190,7 @@ pub async fn run_deployments(at: Surroundings) -> Result<(), Trouble> {
             changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        tokio::time::sleep_until(pass + PASS_APART).await;
     }
 }
 
@@ -180,6 +202,7 @@ impl Watch {
             asked: true,
             looks: 0,
             seen: None,
+            only_created: None,
         }
     }
 
@@ -202,10 +225,11 @@ impl Watch {
 fn hinted(at: &Surroundings, next: &mut u64) -> Result<HashSet<ProjectId>, Trouble> {
     let snapshot = at.store.read()?;
     let mut found = HashSet::new();
+    let mut told = HashSet::new();
     loop {
         let entries = snapshot.leaves(*next, ENTRIES_MAX)?;
         if entries.is_empty() {
-            return Ok(found);
+            break;
         }
         for (seq, leaf) in entries {
             *next = seq + 1;
@@ -216,15 +240,7 @@ fn hinted(at: &Surroundings, next: &mut u64) -> Result<HashSet<ProjectId>, Troub
                     forge_project_id,
                     ..
                 } if matches!(event.as_str(), "pipeline" | "job" | "deployment") => {
-                    let projects = snapshot.all::<Project>()?.into_iter();
-                    found.extend(
-                        projects
-                            .filter(|it| {
-                                it.integration == integration
-                                    && it.settings.forge_project_id == forge_project_id
-                            })
-                            .map(|it| it.id),
-                    );
+                    told.insert((integration, forge_project_id));
                 }
                 Event::DeploymentAskedAgain { deployment, .. } => {
                     found.insert(deployment.project);
@@ -236,6 +252,15 @@ fn hinted(at: &Surroundings, next: &mut u64) -> Result<HashSet<ProjectId>, Troub
             }
         }
     }
+    if !told.is_empty() {
+        let projects = snapshot.all::<Project>()?.into_iter();
+        let meant = projects.filter(|it| {
+            let forge_project = it.settings.forge_project_id.clone();
+            told.contains(&(it.integration.clone(), forge_project))
+        });
+        found.extend(meant.map(|it| it.id));
+    }
+    Ok(found)
 }
 
 /// Projects that gate environments, or did and have something open.
@@ -295,12 +320,7 @@ fn step_of(
 }
 
 /// Compares what the forge lists with what is recorded; answers the newest change seen.
-async fn look(
-    at: &Surroundings,
-    project: &Project,
-    seen: Option<Time>,
-    blocked_too: bool,
-) -> Result<Option<Time>, Trouble> {
+async fn look(at: &Surroundings, project: &Project, watch: &Watch) -> Result<Option<Seen>, Trouble> {
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&project.id, &snapshot)?
@@ -311,36 +331,34 @@ async fn look(
     let told = |e: Error| Trouble::Forge(connected.forge.explain(&e));
     let (forge, forge_project) = (&connected.forge, &connected.project.settings.forge_project_id);
     let project = &connected.project;
-    let since = match (seen, project.environments_since) {
+    let since = match (watch.seen, project.environments_since) {
         (Some(seen), _) => Time(seen.0 - OVERLAP_MS),
         (None, Some(since)) => Time(since.0.max(at.clock.now().0 - FIRST_MS) - OVERLAP_MS),
         (None, None) => Time(at.clock.now().0 - OVERLAP_MS),
     };
     let mut heads: BTreeMap<u64, DeploymentHead> = BTreeMap::new();
     if !project.settings.environments.is_empty() {
-        let mut lists = vec![
-            forge
-                .changed_deployments(forge_project, since)
-                .await
-                .map_err(told)?,
-        ];
-        if blocked_too {
-            lists.push(
-                forge
-                    .waiting_deployments(forge_project, None, true)
-                    .await
-                    .map_err(told)?,
-            );
+        let changed = forge.changed_deployments(forge_project, since).await;
+        let mut lists = vec![changed.map_err(told)?];
+        let all = watch.looks.is_multiple_of(ALL_EVERY);
+        for only_created in [false, true] {
+            if all || only_created == watch.only_created.unwrap_or(true) {
+                let list = forge
+                    .waiting_deployments(forge_project, None, only_created, !all)
+                    .await;
+                lists.push(list.map_err(told)?);
+            }
         }
-        lists.push(
-            forge
-                .waiting_deployments(forge_project, None, false)
-                .await
-                .map_err(told)?,
-        );
         heads.extend(lists.into_iter().flatten().map(|it| (it.job, it)));
     }
-    let newest = heads.values().map(|it| it.updated_at).max();
+    let waiting = heads.values().filter(|it| it.phase == Some(Phase::Waiting));
+    let seen = Seen {
+        newest: heads.values().map(|it| it.updated_at).max(),
+        only_created: (
+            waiting.clone().any(|it| it.only_created),
+            waiting.clone().any(|it| !it.only_created),
+        ),
+    };
     let mut missing = 0;
     for key in open_of(&at.store.read()?, &project.id)? {
         if heads.contains_key(&key.job) || missing == MISSING_MAX {
@@ -368,7 +386,7 @@ async fn look(
     for head in heads.values() {
         notice(at, &connected, head, superseded_by(head, heads.values())).await?;
     }
-    Ok(newest)
+    Ok(Some(seen))
 }
 
 /// The job of a newer pipeline that does the same for the same environment and ref.
@@ -412,7 +430,7 @@ async fn notice(
             let facts = known.clone().expect("there is a record");
             let gated = gates_environment(project, &head.environment)?;
             let same = facts.same_subject(&it.facts) && facts.superseded_by.is_none();
-            if same && gated && it.facts.blocked == facts.blocked {
+            if same && gated {
                 return Ok(());
             }
             facts
@@ -421,13 +439,19 @@ async fn notice(
         (Some(it), Phase::Waiting) if it.state == DeploymentState::Started => {
             return Ok(());
         }
-        (_, Phase::Waiting) => read(connected, head, phase, superseded_by).await?,
+        (_, Phase::Waiting) => match read(connected, head, superseded_by).await? {
+            Some(facts) => facts,
+            None => return Ok(()),
+        },
         (None, Phase::Started) => {
             let since = project.environments_since.unwrap_or(Time(i64::MAX));
             if !head.ran || head.created_at < since {
                 return Ok(());
             }
-            read(connected, head, phase, superseded_by).await?
+            match read(connected, head, superseded_by).await? {
+                Some(facts) => facts,
+                None => return Ok(()),
+            }
         }
         (Some(it), Phase::Started) => match it.state {
             DeploymentState::Started => return Ok(()),
@@ -449,7 +473,7 @@ fn seen_now(
     DeploymentFacts {
         deployment: head.deployment,
         phase,
-        blocked: head.blocked,
+        blocked: head.held.unwrap_or(before.blocked),
         environment: head.environment.clone(),
         job_name: head.job_name.clone(),
         ref_name: head.ref_name.clone(),
@@ -461,28 +485,32 @@ fn seen_now(
     }
 }
 
-/// Everything about a job, read anew.
+/// Everything about a job, read anew; `None` once it is gone or its turn has not come.
 async fn read(
     connected: &Connected,
     head: &DeploymentHead,
-    phase: Phase,
     superseded_by: Option<u64>,
-) -> Result<DeploymentFacts, Trouble> {
+) -> Result<Option<DeploymentFacts>, Trouble> {
     let told = |e: Error| Trouble::Forge(connected.forge.explain(&e));
     let forge_project = &connected.project.settings.forge_project_id;
-    let account = connected.forge.pipeline_account(forge_project, head).await;
+    let head = connected.forge.deployment(forge_project, head.deployment).await;
+    let Some(head) = head.map_err(told)? else {
+        return Ok(None);
+    };
+    let Some(phase) = head.phase else { return Ok(None) };
+    let account = connected.forge.pipeline_account(forge_project, &head).await;
     let tier = connected
         .forge
         .environment_tier(forge_project, head.environment_id)
         .await;
-    Ok(DeploymentFacts {
+    Ok(Some(DeploymentFacts {
         key: DeploymentKey {
             project: connected.project.id.clone(),
             job: head.job,
         },
         deployment: head.deployment,
         phase,
-        blocked: head.blocked,
+        blocked: head.held.unwrap_or(false),
         environment: head.environment.clone(),
         tier: tier.map_err(told)?,
         job_name: head.job_name.clone(),
@@ -494,7 +522,7 @@ async fn read(
         web_url: head.web_url.clone(),
         commit_title: head.commit_title.clone(),
         superseded_by,
-    })
+    }))
 }
 
 async fn observe(at: &Surroundings, connected: &Connected, facts: DeploymentFacts) -> Result<(), Trouble> {
@@ -593,10 +621,10 @@ async fn act(at: &Surroundings, key: &DeploymentKey) -> Result<Acted, Trouble> {
     }
     let environment = Some(head.environment.as_str());
     let mut others = Vec::new();
-    for blocked in [false, true] {
+    for only_created in [false, true] {
         let list = connected
             .forge
-            .waiting_deployments(forge_project, environment, blocked)
+            .waiting_deployments(forge_project, environment, only_created, true)
             .await;
         others.extend(list.map_err(told)?);
     }
@@ -652,7 +680,7 @@ async fn start(
         }
         let now = forge.deployment(forge_project, facts.deployment).await;
         let now = now.map_err(|e| Trouble::Forge(forge.explain(&e)))?;
-        if now.is_none_or(|it| it.blocked) {
+        if now.is_none_or(|it| it.held != Some(false)) {
             let reason =
                 "Approved on the forge as well, which still waits for the approvals of others there.";
             return refused(at, key, reason.to_owned(), OTHERS_AGAIN).await;

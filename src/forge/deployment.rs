@@ -16,8 +16,10 @@ pub struct DeploymentHead {
     pub phase: Option<Phase>,
     /// A runner took it.
     pub ran: bool,
-    /// The forge holds it until it is approved there as well.
-    pub blocked: bool,
+    /// The forge holds it until it is approved there as well; `None`: a list does not tell.
+    pub held: Option<bool>,
+    /// The forge's list of deployments that wait has it among those that are only created.
+    pub only_created: bool,
     pub environment: String,
     /// The forge's number of the environment.
     pub environment_id: u64,

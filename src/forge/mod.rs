@@ -162,8 +162,8 @@ impl Forge {
         }
     }
 
-    /// Jobs that deploy and have not been started, the newest first: of one environment or of all, and those that the
-    /// forge itself holds until they are approved there (`blocked`) or the others.
+    /// Jobs that deploy and have not been started, the newest first: of one environment or of all; those that the forge
+    /// counts as waiting, or (`only_created`) those that it counts as not begun. `short`: a hundred are enough.
     ///
     /// # Errors
     /// Any [`Error`] if one page cannot be read.
@@ -171,11 +171,12 @@ impl Forge {
         &self,
         forge_project_id: &str,
         environment: Option<&str>,
-        blocked: bool,
+        only_created: bool,
+        short: bool,
     ) -> Result<Vec<DeploymentHead>, Error> {
         match self {
             Forge::GitLab(it) => {
-                it.waiting_deployments(forge_project_id, environment, blocked)
+                it.waiting_deployments(forge_project_id, environment, only_created, short)
                     .await
             }
         }

@@ -222,6 +222,18 @@ async fn a_protected_environment_is_told_of_the_approval_and_the_job_started() {
     );
     it.deployment_is(job, "approved", "started").await;
 
+    // Told once: what GitLab was told already is not told again.
+    assert_eq!(it.gitlab.calls_to("POST", "/approval").len(), 1);
+
+    // An answer that got lost: the approval arrived all the same.
+    it.gitlab.fail("POST", "/approval", 1, Trouble::LostAnswer(502));
+    let lost = it.waits("production");
+    it.bea
+        .approve(&text(&it.asked(lost, "pending").await, "id"))
+        .await;
+    it.expect_played(lost);
+    it.deployment_is(lost, "approved", "started").await;
+
     // The rejection of another one is told as well, and nothing is started.
     let job = it.waits("production");
     let id = text(&it.asked(job, "pending").await, "id");
@@ -454,6 +466,64 @@ async fn a_job_is_found_and_started_without_any_webhook() {
     it.gitlab.play_as(PROJECT, other, dora);
     it.gitlab.job_becomes(PROJECT, other, "running");
     it.unapproved(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_leave_a_waiting_deployment_created_are_understood() {
+    let it = Gated::deploying_with(Hook::None).await;
+    it.gitlab
+        .change_state(|state| state.project_mut(PROJECT).deploying.waits_as_created = true);
+    // Its job's turn came long after its deployment was made: no list of changes has it.
+    let job = it.waits("production");
+    it.gitlab.change_state(|state| {
+        let all = &mut state.project_mut(PROJECT).deploying.deployments;
+        let old = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48);
+        all.iter_mut().for_each(|it| it.updated_at = old);
+    });
+    let id = text(&it.asked_within(job, "pending", LOST_MAX).await, "id");
+    it.bea.approve(&id).await;
+    it.expect_played(job);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_skips_starts_the_job_and_other_peoples_approvals_are_waited_for() {
+    let it = Gated::deploying().await;
+    it.ada
+        .put_policy(
+            "default",
+            &json!({"rules": [{"name": "Staging is free", "match": {"environment": "staging/*"}, "action": "skip"}]}),
+        )
+        .await;
+    let job = it.waits("staging/eu");
+    it.deployment_is(job, "skipped", "started").await;
+    it.expect_played(job);
+    assert_eq!(it.unapproved(0).await, [] as [Value; 0]);
+
+    // On Premium somebody else has to approve on GitLab too.
+    it.gitlab.set_tier(Tier::Premium);
+    let approvers = [it.bot(), it.carl_account];
+    it.gitlab
+        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &approvers, false);
+    let job = it.waits("production");
+    let id = text(&it.asked(job, "pending").await, "id");
+    it.bea.approve(&id).await;
+    let started = Instant::now();
+    while !it
+        .page(&id)
+        .await
+        .contains("still waits for the approvals of others")
+    {
+        assert!(started.elapsed() < SOON, "no words");
+        tokio::time::sleep(POLL).await;
+    }
+    assert!(it.gitlab.plays(PROJECT, job).is_empty());
+    it.gitlab.change_state(|state| {
+        let all = &mut state.project_mut(PROJECT).deploying.deployments;
+        let of = all.iter_mut().find(|it| it.job == job).expect("the deployment");
+        of.approvals
+            .push((approvers[1], "approved".to_owned(), String::new()));
+    });
+    it.expect_played(job);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Jobs that deploy to an environment. GitLab's jobs do not tell their environment; its deployments do, on every tier, and
-//! each has its job with it. A manual job has a deployment from the moment it waits; one that a protected environment
-//! holds (Premium) is `blocked`.
+//! each has its job with it. The deployment of a job that waits is `blocked`, whatever it waits for; older versions leave it
+//! `created`. Whether a protected environment holds it (Premium), only the deployment by itself tells.
 
 use crate::domain::deployment::Phase;
 use crate::domain::facts::Account;
@@ -20,6 +20,8 @@ const LIMITS: Limits = Limits {
     pages: 10,
     bytes: 8 * 1024 * 1024,
 };
+/// A short look at a list: the newest hundred.
+const SHORT: Limits = Limits { pages: 1, ..LIMITS };
 /// Starting a job writes to several tables, which takes longer than a read.
 const START_TIME: Duration = Duration::from_secs(30);
 /// GitLab's limits for names are below these, in characters.
@@ -42,6 +44,48 @@ struct Deployment {
     environment: Option<Environment>,
     /// Absent for a deployment that no job of GitLab makes.
     deployable: Option<Job>,
+    /// These on Premium, of a deployment by itself.
+    pending_approval_count: Option<u64>,
+    approval_summary: Option<ApprovalSummary>,
+}
+
+#[derive(Deserialize)]
+struct ApprovalSummary {
+    #[serde(default)]
+    rules: Vec<ApprovalRule>,
+}
+
+#[derive(Deserialize)]
+struct ApprovalRule {
+    #[serde(default)]
+    required_approvals: u64,
+    #[serde(default)]
+    deployment_approvals: Vec<Approval>,
+}
+
+#[derive(Deserialize)]
+struct Approval {
+    #[serde(default)]
+    status: String,
+}
+
+impl Deployment {
+    /// Approvals are missing on GitLab.
+    fn is_held(&self) -> bool {
+        let short = |it: &ApprovalRule| {
+            let given = it
+                .deployment_approvals
+                .iter()
+                .filter(|it| it.status == "approved")
+                .count();
+            u64::try_from(given).unwrap_or(u64::MAX) < it.required_approvals
+        };
+        let by_rules = self
+            .approval_summary
+            .as_ref()
+            .is_some_and(|it| it.rules.iter().any(short));
+        by_rules || self.pending_approval_count.is_some_and(|it| it > 0)
+    }
 }
 
 #[derive(Deserialize)]
@@ -91,12 +135,14 @@ impl GitLab {
         &self,
         forge_project_id: &str,
         environment: Option<&str>,
-        blocked: bool,
+        only_created: bool,
+        short: bool,
     ) -> Result<Vec<DeploymentHead>, Error> {
-        let status = if blocked { "blocked" } else { "created" };
+        let status = if only_created { "created" } else { "blocked" };
+        let limits = if short { SHORT } else { LIMITS };
         let mut query = vec![("status", status), ("order_by", "id"), ("sort", "desc")];
         query.extend(environment.map(|it| ("environment", it)));
-        self.deployments(forge_project_id, &query).await
+        self.deployments(forge_project_id, &query, limits).await
     }
 
     /// See [`crate::forge::Forge::changed_deployments`].
@@ -111,20 +157,21 @@ impl GitLab {
             ("order_by", "updated_at"),
             ("sort", "desc"),
         ];
-        self.deployments(forge_project_id, &query).await
+        self.deployments(forge_project_id, &query, LIMITS).await
     }
 
     async fn deployments(
         &self,
         forge_project_id: &str,
         query: &[(&str, &str)],
+        limits: Limits,
     ) -> Result<Vec<DeploymentHead>, Error> {
         let project = project_number(forge_project_id)?;
         let listed = self
-            .pages::<Deployment>(&["projects", project, "deployments"], query, LIMITS)
+            .pages::<Deployment>(&["projects", project, "deployments"], query, limits)
             .await
             .map_err(|bad| bad.error)?;
-        if !listed.whole {
+        if !listed.whole && limits.pages > SHORT.pages {
             tracing::warn!(
                 project,
                 "GitLab lists more deployments than are looked at; the oldest are left out"
@@ -153,7 +200,10 @@ impl GitLab {
             .get(&["projects", project, "deployments", &number], &[])
             .await;
         match found {
-            Ok(it) if it.id == deployment => head(it),
+            Ok(it) if it.id == deployment => {
+                let held = Some(it.is_held());
+                Ok(head(it)?.map(|it| DeploymentHead { held, ..it }))
+            }
             Ok(_) => Err(Error::NotJson(
                 "another deployment than the one asked for".to_owned(),
             )),
@@ -318,7 +368,8 @@ fn head(it: Deployment) -> Result<Option<DeploymentHead>, Error> {
         job: job.id,
         phase: phase(&job.status, ran),
         ran,
-        blocked: it.status == "blocked",
+        held: None,
+        only_created: it.status == "created",
         environment: whole(environment.name)?,
         environment_id: environment.id,
         job_name: whole(job.name)?,
@@ -423,6 +474,31 @@ mod tests {
             let it = head(deployment(json!({"status": status, "started_at": started_at})));
             assert_eq!(it.unwrap().unwrap().phase, wanted, "{status}");
         }
+    }
+
+    #[test]
+    fn a_deployment_is_held_while_approvals_are_missing() {
+        let of = |more: Value| {
+            let mut all = json!({
+                "id": 3, "ref": "main", "sha": "", "status": "blocked", "created_at": "",
+                "environment": null, "deployable": null,
+            });
+            for (name, value) in more.as_object().unwrap() {
+                all[name] = value.clone();
+            }
+            serde_json::from_value::<Deployment>(all).unwrap().is_held()
+        };
+        let rule = |given: &[&str]| {
+            let given: Vec<Value> = given.iter().map(|it| json!({"status": it})).collect();
+            json!({"approval_summary": {"rules": [{"required_approvals": 1, "deployment_approvals": given}]}})
+        };
+        assert!(!of(json!({})), "a manual job on Free is blocked too");
+        assert!(of(json!({"pending_approval_count": 1})));
+        assert!(!of(
+            json!({"pending_approval_count": 0, "approval_summary": {"rules": []}})
+        ));
+        assert!(of(rule(&[])) && of(rule(&["rejected"])));
+        assert!(!of(rule(&["approved"])));
     }
 
     #[test]

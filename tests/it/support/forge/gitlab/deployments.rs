@@ -30,6 +30,8 @@ pub struct Deploying {
     pub protected: Vec<ProtectedEnvironment>,
     /// Where pipelines are written, if not in the usual file.
     pub ci_config_path: Option<String>,
+    /// As older versions do: the deployment of a job that waits is left `created`.
+    pub waits_as_created: bool,
     /// Every time a job began to run or was queued to: job and user.
     pub plays: Vec<(u64, u64)>,
 }
@@ -239,6 +241,7 @@ impl State {
             .protected_environment(project, environment)
             .is_some_and(|it| !it.approvers.is_empty());
         let waits = manual || blocked;
+        let waits_as_created = self.project(project).deploying.waits_as_created;
         let deploying = &mut self.project_mut(project).deploying;
         deploying.jobs.push(Job {
             id: job,
@@ -255,7 +258,13 @@ impl State {
             id: deployment,
             job,
             environment,
-            status: if blocked { "blocked" } else { "created" }.to_owned(),
+            // On every tier, whatever it waits for.
+            status: if waits && !waits_as_created {
+                "blocked"
+            } else {
+                "created"
+            }
+            .to_owned(),
             approvals: Vec::new(),
             created_at: now,
             updated_at: now,
@@ -291,10 +300,7 @@ impl State {
     fn play(&mut self, project: u64, job: u64, user: u64) -> Result<u64, Reply> {
         let unplayable = || Reply::message(400, "400 Bad request - Unplayable Job");
         let found = self.job(project, job).cloned().ok_or_else(unplayable)?;
-        let deployments = &self.project(project).deploying.deployments;
-        let blocked = deployments
-            .iter()
-            .any(|it| it.job == job && it.status == "blocked");
+        let blocked = self.waits_for_approval(project, job);
         match found.status.as_str() {
             _ if !found.manual || blocked => Err(unplayable()),
             "manual" => {
@@ -338,6 +344,26 @@ impl State {
             self.job_becomes(project, new, "pending");
         }
         new
+    }
+
+    /// Approvals of a protected environment are missing.
+    fn waits_for_approval(&self, project: u64, job: u64) -> bool {
+        let of = self
+            .project(project)
+            .deploying
+            .deployments
+            .iter()
+            .find(|it| it.job == job);
+        let Some(it) = of else { return false };
+        let approvers = self
+            .protected_environment(project, it.environment)
+            .map(|it| &it.approvers);
+        let given = |user: &u64| {
+            it.approvals
+                .iter()
+                .any(|(who, was, _)| who == user && was == "approved")
+        };
+        approvers.is_some_and(|all| !all.iter().all(given))
     }
 
     /// May start it: on a protected ref whoever may merge or push there, in a protected environment whoever may deploy.
@@ -444,6 +470,8 @@ pub fn deployments_route(state: &mut State, call: &Call, rest: &[&str]) -> Answe
             let mut body = deployment_json(state, project, &it);
             if state.has(Tier::Premium) {
                 body["approvals"] = json!([]);
+                body["pending_approval_count"] =
+                    json!(usize::from(state.waits_for_approval(project, it.job)));
                 body["approval_summary"] = summary(state, project, &it);
             }
             Ok(Reply::json(200, &body))
@@ -502,7 +530,7 @@ fn list_deployments(state: &State, call: &Call, project: u64) -> Answer {
     page(state, call.request, &call.params, list)
 }
 
-/// `POST …/approval`, in GitLab's order: protected, may deploy, waits, not one's own.
+/// `POST …/approval`, in GitLab's order: protected, not one's own, configured, waits, allowed.
 fn decide(state: &mut State, call: &Call, project: u64, it: &Deployment) -> Answer {
     let status = call.params.required("status")?;
     if !["approved", "rejected"].contains(&status.as_str()) {
@@ -513,22 +541,23 @@ fn decide(state: &mut State, call: &Call, project: u64, it: &Deployment) -> Answ
     let Some(protected) = state.protected_environment(project, it.environment).cloned() else {
         return refuse("This environment is not protected.");
     };
+    let job = state.job(project, it.job).expect("the deployment's job").clone();
+    let own = state.pipeline_of(project, job.pipeline).user == call.user;
+    if own && status == "approved" && !protected.self_approval {
+        return refuse(
+            "You cannot approve your own deployment. This configuration can be adjusted in the protected environment settings.",
+        );
+    }
+    if protected.approvers.is_empty() {
+        return refuse("Deployment approvals is not configured for this environment.");
+    }
+    if job.status != "manual" || !state.waits_for_approval(project, it.job) {
+        return refuse("This deployment is not waiting for approvals.");
+    }
     if !protected.approvers.contains(&call.user) {
         return refuse(
             "You don't have permission to approve this deployment. Contact the project or group owner for help.",
         );
-    }
-    let job = state.job(project, it.job).expect("the deployment's job").clone();
-    let own = state.pipeline_of(project, job.pipeline).user == call.user;
-    if own && !protected.self_approval {
-        return refuse("You cannot approve your own deployment.");
-    }
-    let known = it
-        .approvals
-        .iter()
-        .any(|(user, was, _)| *user == call.user && *was == status);
-    if it.status != "blocked" && !known {
-        return refuse("This deployment is not waiting for approvals.");
     }
     let now = Timestamp::now();
     let all = &mut state.project_mut(project).deploying.deployments;
@@ -539,15 +568,6 @@ fn decide(state: &mut State, call: &Call, project: u64, it: &Deployment) -> Answ
     found.approvals.retain(|(user, _, _)| *user != call.user);
     found.approvals.push((call.user, status.clone(), comment.clone()));
     found.updated_at = now;
-    let given = |user: &u64| {
-        found
-            .approvals
-            .iter()
-            .any(|(who, was, _)| who == user && was == "approved")
-    };
-    if status == "approved" && protected.approvers.iter().all(given) {
-        "created".clone_into(&mut found.status);
-    }
     if status == "rejected" {
         state.job_becomes(project, it.job, "failed");
     }
