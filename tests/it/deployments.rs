@@ -69,12 +69,10 @@ impl Gated {
 
     /// Waits for the newest request of a job to have this status.
     async fn asked_within(&self, job: u64, status: &str, max: Duration) -> Value {
-        let started = Instant::now();
+        let (started, number) = (Instant::now(), job.to_string());
         loop {
             let all = self.deployments().await;
-            let newest = all
-                .iter()
-                .find(|it| it["subject"]["job"]["job"] == job.to_string());
+            let newest = all.iter().find(|it| it["subject"]["job"]["job"] == number);
             if let Some(it) = newest.filter(|it| it["status"] == status) {
                 return it.clone();
             }
@@ -607,19 +605,19 @@ async fn an_approval_for_one_environment_is_useless_for_another() {
     for wrong in [
         Expect {
             commit: Some(&other),
-            ..right.clone()
+            ..right
         },
         Expect {
             environment: Some("production"),
-            ..right.clone()
+            ..right
         },
         Expect {
             project: Some("group/other"),
-            ..right.clone()
+            ..right
         },
         Expect {
             request: Some(&second),
-            ..right.clone()
+            ..right
         },
     ] {
         assert!(!valid(&wrong), "{wrong:?}");
@@ -638,6 +636,9 @@ async fn an_account_that_may_not_start_the_job_is_told_in_words() {
         let why = it.auditor.request(&id).await["deployment"]["refused"].clone();
         if let Some(why) = why.as_str() {
             assert!(why.contains("allowed to merge or push"), "{why}");
+            let page = it.ada.get("/dashboard").await.text();
+            assert!(page.contains("Deployments that are not started"), "{page}");
+            assert!(page.contains("allowed to merge or push"), "{page}");
             break;
         }
         assert!(started.elapsed() < SOON, "no words");

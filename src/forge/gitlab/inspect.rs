@@ -65,6 +65,10 @@ struct Hook {
     push_events: bool,
     #[serde(default)]
     merge_requests_events: bool,
+    #[serde(default)]
+    pipeline_events: bool,
+    #[serde(default)]
+    job_events: bool,
     /// `executable`, `temporarily_disabled` or `disabled`; absent before GitLab 15.
     alert_status: Option<String>,
 }
@@ -231,6 +235,12 @@ impl GitLab {
             found.push(note(
                 "webhook_incomplete",
                 "The webhook does not tell of both merge requests and pushes: some changes are seen within 25 seconds \
+                 instead of at once.",
+            ));
+        } else if !of.environments.is_empty() && !own.iter().any(|it| it.pipeline_events || it.job_events) {
+            found.push(note(
+                "webhook_no_pipelines",
+                "The webhook tells neither of pipelines nor of jobs: deployments that wait are seen within 25 seconds \
                  instead of at once.",
             ));
         }
