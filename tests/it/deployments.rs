@@ -11,6 +11,7 @@ use signedapproval::evidence::verify;
 use signedapproval::evidence::verify::Expect;
 use signedapproval::evidence::verify::Trust;
 
+use crate::support::forge::gitlab::deployments::DeploymentApproval;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::MAINTAINER;
@@ -184,8 +185,8 @@ async fn a_manual_job_is_started_by_its_approval_and_only_once() {
     assert_problem!(it.ada.post(&spent, &json!({})).await, 409, "not-usable");
 
     // Another deployment goes its whole way, and the first is not started again, not even once it could be.
-    it.gitlab.job_becomes(PROJECT, job, "running");
-    it.gitlab.job_becomes(PROJECT, job, "success");
+    it.gitlab.set_job(PROJECT, job, "running");
+    it.gitlab.set_job(PROJECT, job, "success");
     let other = it.waits("staging/eu");
     it.bea
         .approve(&text(&it.asked(other, "pending").await, "id"))
@@ -203,17 +204,18 @@ async fn a_protected_environment_is_told_of_the_approval_and_the_job_started() {
     let it = Gated::deploying().await;
     it.gitlab.set_tier(Tier::Premium);
     it.gitlab
-        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &[it.bot()], false);
+        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &[it.bot()]);
     let job = it.waits("production");
-    assert_eq!(it.gitlab.deployment(PROJECT, job).status, "blocked");
+    assert_eq!(it.gitlab.deployment(PROJECT, job).unwrap().status, "blocked");
     let id = text(&it.asked_within(job, "pending", WEBHOOK_MAX).await, "id");
     it.bea.approve(&id).await;
     it.expect_played(job);
-    let approvals = it.gitlab.deployment(PROJECT, job).approvals;
-    let [(who, status, comment)] = approvals.as_slice() else {
+    let approvals = it.gitlab.deployment(PROJECT, job).unwrap().approvals;
+    let [said] = approvals.as_slice() else {
         panic!("one approval: {approvals:?}");
     };
-    assert_eq!((*who, status.as_str()), (it.bot(), "approved"));
+    assert_eq!((said.user, said.status.as_str()), (it.bot(), "approved"));
+    let comment = said.comment.clone().unwrap_or_default();
     assert!(
         comment.contains("Bea") && comment.contains(&format!("/a/{id}")),
         "{comment}"
@@ -237,9 +239,9 @@ async fn a_protected_environment_is_told_of_the_approval_and_the_job_started() {
     let id = text(&it.asked(job, "pending").await, "id");
     it.bea.reject(&id, "not today").await;
     it.gitlab.expect("the rejection", SOON, |gitlab| {
-        let told = gitlab.deployment(PROJECT, job).approvals;
+        let told = gitlab.deployment(PROJECT, job).unwrap().approvals;
         told.iter()
-            .any(|(_, status, comment)| status == "rejected" && comment.contains("Bea"))
+            .any(|it| it.status == "rejected" && it.comment.as_ref().is_some_and(|it| it.contains("Bea")))
     });
     it.deployment_is(job, "rejected", "ended").await;
     assert!(it.gitlab.plays(PROJECT, job).is_empty());
@@ -250,13 +252,8 @@ async fn a_protected_environment_is_told_of_the_approval_and_the_job_started() {
 async fn a_protected_environment_that_does_not_know_the_account_is_told_in_words() {
     let it = Gated::deploying().await;
     it.gitlab.set_tier(Tier::Premium);
-    it.gitlab.protect_environment(
-        PROJECT,
-        "production",
-        (MAINTAINER, &[]),
-        &[it.carl_account],
-        false,
-    );
+    it.gitlab
+        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &[it.carl_account]);
     let job = it.waits("production");
     let id = text(&it.asked(job, "pending").await, "id");
     it.bea.approve(&id).await;
@@ -282,7 +279,7 @@ async fn a_protected_environment_that_does_not_know_the_account_is_told_in_words
 
     // An admin mends it, and the approval that still holds is used.
     it.gitlab
-        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &[it.bot()], false);
+        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &[it.bot()]);
     it.expect_played(job);
 }
 
@@ -370,19 +367,19 @@ async fn a_job_that_somebody_else_starts_is_an_exception() {
     let at_once = it
         .gitlab
         .add_deploy_job(PROJECT, it.pipeline(), "hasty", "staging/eu", false);
-    it.gitlab.job_becomes(PROJECT, at_once, "running");
+    it.gitlab.set_job(PROJECT, at_once, "running");
     it.unapproved(2).await;
-    it.gitlab.job_becomes(PROJECT, job, "running");
-    it.gitlab.job_becomes(PROJECT, job, "success");
+    it.gitlab.set_job(PROJECT, job, "running");
+    it.gitlab.set_job(PROJECT, job, "success");
     let rerun = it.gitlab.retry_as(PROJECT, job, dora);
-    it.gitlab.job_becomes(PROJECT, rerun, "running");
+    it.gitlab.set_job(PROJECT, rerun, "running");
     it.unapproved(3).await;
 
     // What is not gated is nobody's business.
     let free = it
         .gitlab
         .add_deploy_job(PROJECT, it.pipeline(), "review", "review/1", false);
-    it.gitlab.job_becomes(PROJECT, free, "running");
+    it.gitlab.set_job(PROJECT, free, "running");
     let job = it.waits("staging/us");
     it.bea.approve(&text(&it.asked(job, "pending").await, "id")).await;
     it.expect_played(job);
@@ -394,11 +391,11 @@ async fn a_job_that_ends_ends_its_request_and_another_one_is_asked_anew() {
     let it = Gated::deploying().await;
     let job = it.waits("production");
     let first = text(&it.asked(job, "pending").await, "id");
-    it.gitlab.job_becomes(PROJECT, job, "canceled");
+    it.gitlab.set_job(PROJECT, job, "canceled");
     assert_eq!(it.asked(job, "cancelled").await["id"], first);
 
     // A job that is retried is another one: the same commit needs an approval of its own.
-    it.gitlab.job_becomes(PROJECT, job, "canceled");
+    it.gitlab.set_job(PROJECT, job, "canceled");
     let pipeline = it.gitlab.job(PROJECT, job).pipeline;
     let retried = it
         .gitlab
@@ -428,8 +425,8 @@ async fn an_answer_that_gets_lost_never_starts_a_job_twice() {
     it.bea.approve(&text(&it.asked(job, "pending").await, "id")).await;
     it.expect_played(job);
     // Even if the job is done, and could be started once more, before anybody looks.
-    it.gitlab.job_becomes(PROJECT, job, "running");
-    it.gitlab.job_becomes(PROJECT, job, "success");
+    it.gitlab.set_job(PROJECT, job, "running");
+    it.gitlab.set_job(PROJECT, job, "success");
     let done = it.deployment_is(job, "approved", "started").await;
     assert_eq!(done["deployment"]["started_by"]["id"], it.bot().to_string());
     it.expect_played(job);
@@ -462,7 +459,7 @@ async fn a_job_is_found_and_started_without_any_webhook() {
     it.gitlab.add_member(PROJECT, dora, MAINTAINER);
     let other = it.waits("production");
     it.gitlab.play_as(PROJECT, other, dora);
-    it.gitlab.job_becomes(PROJECT, other, "running");
+    it.gitlab.set_job(PROJECT, other, "running");
     it.unapproved(1).await;
 }
 
@@ -474,7 +471,7 @@ async fn versions_that_leave_a_waiting_deployment_created_are_understood() {
     // Its job's turn came long after its deployment was made: no list of changes has it.
     let job = it.waits("production");
     it.gitlab.change_state(|state| {
-        let all = &mut state.project_mut(PROJECT).deploying.deployments;
+        let all = &mut state.project_mut(PROJECT).deployments;
         let old = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48);
         all.iter_mut().for_each(|it| it.updated_at = old);
     });
@@ -501,7 +498,7 @@ async fn a_rule_that_skips_starts_the_job_and_other_peoples_approvals_are_waited
     it.gitlab.set_tier(Tier::Premium);
     let approvers = [it.bot(), it.carl_account];
     it.gitlab
-        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &approvers, false);
+        .protect_environment(PROJECT, "production", (MAINTAINER, &[]), &approvers);
     let job = it.waits("production");
     let id = text(&it.asked(job, "pending").await, "id");
     it.bea.approve(&id).await;
@@ -516,10 +513,17 @@ async fn a_rule_that_skips_starts_the_job_and_other_peoples_approvals_are_waited
     }
     assert!(it.gitlab.plays(PROJECT, job).is_empty());
     it.gitlab.change_state(|state| {
-        let all = &mut state.project_mut(PROJECT).deploying.deployments;
+        let rules = &state.project(PROJECT).protected_environments[0].rules;
+        let rule = rules[1].access.id;
+        let all = &mut state.project_mut(PROJECT).deployments;
         let of = all.iter_mut().find(|it| it.job == job).expect("the deployment");
-        of.approvals
-            .push((approvers[1], "approved".to_owned(), String::new()));
+        of.approvals.push(DeploymentApproval {
+            user: approvers[1],
+            status: "approved".to_owned(),
+            comment: None,
+            rule,
+            at: jiff::Timestamp::now(),
+        });
     });
     it.expect_played(job);
 }
@@ -553,8 +557,8 @@ async fn an_approval_survives_a_crash_and_is_used_once() {
     it.bea.approve(&text(&it.asked(job, "pending").await, "id")).await;
     it.expect_played(job);
     it.appliance.kill9();
-    it.gitlab.job_becomes(PROJECT, job, "running");
-    it.gitlab.job_becomes(PROJECT, job, "success");
+    it.gitlab.set_job(PROJECT, job, "running");
+    it.gitlab.set_job(PROJECT, job, "success");
     it.appliance.restart().await;
     it.deployment_is(job, "approved", "started").await;
     it.expect_played(job);
@@ -679,11 +683,11 @@ async fn the_gate_tells_who_can_start_a_deployment_without_it() {
 
     it.gitlab.set_tier(Tier::Premium);
     it.gitlab
-        .protect_environment(PROJECT, "production", (DEVELOPER, &[]), &[], false);
+        .protect_environment(PROJECT, "production", (DEVELOPER, &[]), &[]);
     let (_, codes, reasons) = look().await;
     assert_eq!(codes, ["others_deploy"], "{reasons}");
     it.gitlab
-        .protect_environment(PROJECT, "production", (DEVELOPER, &[]), &[it.bot()], false);
+        .protect_environment(PROJECT, "production", (DEVELOPER, &[]), &[it.bot()]);
     let (strength, codes, _) = look().await;
     assert_eq!((strength.as_str(), codes), ("hard", Vec::<String>::new()));
 

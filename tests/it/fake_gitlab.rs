@@ -15,11 +15,13 @@ use serde_json::json;
 
 use crate::support::forge::gitlab::FakeGitLab;
 use crate::support::forge::gitlab::faults::Trouble;
+use crate::support::forge::gitlab::jobs::NewJob;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::GUEST;
 use crate::support::forge::gitlab::state::MAINTAINER;
+use crate::support::forge::gitlab::state::Tier;
 
 pub const P: u64 = 42;
 pub const SOON: Duration = Duration::from_secs(10);
@@ -697,6 +699,7 @@ fn conflicts_auto_merge_and_approvals() {
 #[test]
 fn a_push_takes_approvals_and_auto_merge_away() {
     let s = Scene::new();
+    s.gitlab.set_tier(Tier::Premium);
     s.gitlab.set(P, |settings| {
         settings.only_allow_merge_if_pipeline_succeeds = true
     });
@@ -1033,4 +1036,70 @@ fn waiting_ends_with_the_change() {
     s.gitlab.close(P, iid, ann);
     assert!(waiting.join().unwrap());
     assert!(!s.gitlab.wait_for(|_| false, Duration::from_millis(20)));
+}
+
+/// Runs a phase of `python_gitlab.py` in the virtual environment that `tests/run` makes.
+fn python_gitlab(s: &Scene, phase: &str, more: Value) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run tests/run once, which installs python-gitlab there",
+        python.display()
+    );
+    let mut given = json!({
+        "url": s.gitlab.base_url(),
+        "project": P,
+        "tokens": {"bot": s.token, "ann": s.ann_token},
+        "users": {"bot": s.bot, "ann": s.ann},
+    });
+    given
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let out = std::process::Command::new(python)
+        .arg(root.join("tests/it/python_gitlab.py"))
+        .args([phase, &given.to_string()])
+        .env("NO_PROXY", "127.0.0.1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let calls: Vec<String> = s
+        .gitlab
+        .calls()
+        .iter()
+        .rev()
+        .take(3)
+        .map(|call| format!("{call:?}"))
+        .collect();
+    assert!(
+        out.status.success(),
+        "phase {phase}: {}\n{}{}\nlast calls, newest first:\n{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
+        calls.join("\n")
+    );
+}
+
+#[test]
+fn another_ones_client_finds_gitlab_on_free() {
+    let s = Scene::new();
+    python_gitlab(&s, "free", json!({}));
+    s.gitlab.assert_no_violations();
+}
+
+#[test]
+fn another_ones_client_finds_gitlab_on_ultimate() {
+    let s = Scene::new();
+    s.gitlab.set_tier(Tier::Ultimate);
+    let (url, _got) = receiver("200 OK");
+    python_gitlab(&s, "paid", json!({"receiver": url}));
+    let deploying = NewJob::manual("deploy").deploying("production", "production");
+    let head = s.gitlab.head(P, "main");
+    let jobs = [deploying, NewJob::manual("notify")];
+    let (pipeline, jobs) = s.gitlab.add_job_pipeline(P, "main", &head, s.ann, &jobs);
+    let more = json!({"pipeline": pipeline, "gated_job": jobs[0], "free_job": jobs[1]});
+    python_gitlab(&s, "deploy", more);
+    s.gitlab.assert_no_violations();
 }

@@ -3,14 +3,21 @@
 
 pub mod acts;
 pub mod api;
+pub mod approvals;
 pub mod changes;
+pub mod checks;
+pub mod deploying;
 pub mod deployments;
 pub mod faults;
 pub mod history;
+pub mod hook_api;
 pub mod hooks;
+pub mod jobs;
+pub mod limits;
 pub mod merging;
 mod payloads;
 pub mod pipelines;
+pub mod protections;
 pub mod repository;
 mod server;
 mod shapes;
@@ -38,6 +45,7 @@ use crate::support::forge::gitlab::faults::Fault;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::hooks::Errand;
 use crate::support::forge::gitlab::hooks::HookRequest;
+use crate::support::forge::gitlab::limits::Standing;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::NewCommit;
 use crate::support::forge::gitlab::repository::Sha;
@@ -324,14 +332,18 @@ impl FakeGitLab {
     /// Protects a branch or wildcard: push and merge levels (0: no one), and users who may merge besides.
     pub fn protect(&self, project: u64, name: &str, push_level: u64, merge_level: u64, merge_users: &[u64]) {
         self.change_state(|state| {
+            let push = state.access_to(Some(push_level), &[]);
+            // A rule that names users and no role has no role entry.
+            let role = Some(merge_level).filter(|level| *level > 0 || merge_users.is_empty());
+            let merge = state.access_to(role, merge_users);
             let rule = Protection {
                 id: state.fresh_id(),
                 name: name.to_owned(),
-                push_level,
-                merge_level,
-                push_users: Vec::new(),
-                merge_users: merge_users.to_vec(),
+                push,
+                merge,
+                unprotect: Vec::new(),
                 allow_force_push: false,
+                code_owners: false,
             };
             let rules = &mut state.project_mut(project).protections;
             rules.retain(|old| old.name != name);
@@ -687,7 +699,7 @@ impl FakeGitLab {
     /// A project hook for pushes, merge requests and pipelines; `signing` is `whsec_` and the base64 of 32 bytes.
     pub fn register_hook(&self, project: u64, url: &str, token: Option<&str>, signing: Option<&str>) -> u64 {
         self.change_state(|state| {
-            let mut hook = api::new_hook(state, url);
+            let mut hook = hook_api::new_hook(state, url);
             hook.token = token.map(str::to_owned);
             hook.signing_token = signing.map(str::to_owned);
             let kinds = ["push_events", "merge_requests_events", "pipeline_events"];
@@ -934,13 +946,27 @@ impl Shared {
             };
         };
         request.path = path;
-        let (outgoing, successes) = self.change(|state| {
+        let (mut outgoing, successes, awaited) = self.change(|state| {
+            state.awaited = None;
             let trouble = note_arrival(state, &request);
-            let outgoing = meet(state, &request, trouble);
+            let standing = limits::count(state, request.token().unwrap_or(""));
+            let mut outgoing = match standing.filter(Standing::over) {
+                Some(_) => Outgoing {
+                    reply: retry_later(),
+                    way: Way::Plain,
+                },
+                None => meet(state, &request, trouble),
+            };
+            if let Some(standing) = standing {
+                outgoing.reply = standing.told(outgoing.reply);
+            }
             let own = successes_of_appliance(state, &request);
             state.calls.last_mut().expect("just noted").status = Some(outgoing.reply.status);
-            (outgoing, own)
+            (outgoing, own, state.awaited.take())
         });
+        if let Some(delivery) = awaited.filter(|_| outgoing.reply.status == 201) {
+            outgoing.reply = self.after_delivery(delivery, outgoing.reply);
+        }
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (project, sha, name) in successes {
             if let Some(Err(why)) = check.as_ref().map(|check| check(project, &sha, &name)) {
@@ -949,6 +975,40 @@ impl Shared {
             }
         }
         outgoing
+    }
+}
+
+impl Shared {
+    /// GitLab answers a test and a resend only when the receiver has: by then its answer decides.
+    fn after_delivery(&self, delivery: u64, reply: Reply) -> Reply {
+        const LIMIT: Duration = Duration::from_secs(12);
+        let begun = Instant::now();
+        let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = || {
+            self.read(|state| {
+                let on_its_way = state.in_flight > 0;
+                let attempts = state.deliveries.get(&delivery).map(|d| d.attempts.clone());
+                (on_its_way, attempts.unwrap_or_default())
+            })
+        };
+        let (mut busy, mut attempts) = newest();
+        while busy && begun.elapsed() < LIMIT {
+            let waited = self.ticked.wait_timeout(ticks, Duration::from_millis(20));
+            ticks = waited.unwrap_or_else(PoisonError::into_inner).0;
+            (busy, attempts) = newest();
+        }
+        drop(ticks);
+        let status = attempts.last().and_then(|attempt| attempt.status);
+        let resent = String::from_utf8_lossy(&reply.body).contains("response_status");
+        match status {
+            Some(code) if resent => Reply::json(201, &json!({"response_status": code})),
+            Some(200..300) => reply,
+            _ if resent => Reply::json(201, &json!({"response_status": "internal error"})),
+            other => Reply::message(
+                422,
+                &other.map_or("internal error".to_owned(), |code| code.to_string()),
+            ),
+        }
     }
 }
 
@@ -979,13 +1039,12 @@ fn note_arrival(state: &mut State, request: &Request) -> Option<Trouble> {
     let token = state.tokens.iter().find(|token| token.secret == secret);
     let user = token.and_then(|token| state.users.get(&token.user));
     call.user = user.map(|user| user.username.clone());
-    call.too_early = state.quiet.get(secret).is_some_and(|until| call.at < *until);
+    call.too_early = limits::too_early(state, secret, &call);
     let trouble = faults::strike(&mut state.faults, &request.method, &request.path, &request.query);
     call.fault = trouble.as_ref().map(|trouble| format!("{trouble:?}"));
     state.calls.push(call);
     if let Some(Trouble::RetryLater(seconds)) = &trouble {
-        let until = Instant::now() + Duration::from_secs(*seconds);
-        state.quiet.insert(secret.to_owned(), until);
+        limits::hush(state, secret, *seconds);
     }
     trouble
 }
@@ -998,20 +1057,11 @@ fn meet(state: &mut State, request: &Request, trouble: Option<Trouble>) -> Outgo
     };
     match trouble {
         None => plain(api::answer(state, request)),
-        Some(Trouble::RetryLater(seconds)) => {
-            let body = b"Retry later\n".to_vec();
-            let reply = Reply {
-                status: 429,
-                headers: Vec::new(),
-                content_type: "text/plain",
-                body,
-            };
-            plain(
-                reply
-                    .with("Retry-After", &seconds.to_string())
-                    .with("RateLimit-Remaining", "0"),
-            )
-        }
+        Some(Trouble::RetryLater(seconds)) => plain(
+            retry_later()
+                .with("Retry-After", &seconds.to_string())
+                .with("RateLimit-Remaining", "0"),
+        ),
         Some(Trouble::StatusLocked) => plain(Reply::message(
             409,
             "Another update to this commit status is in progress",
@@ -1056,6 +1106,16 @@ fn successes_of_appliance(state: &mut State, request: &Request) -> Vec<(u64, Sha
     }
 }
 
+/// What GitLab's throttle answers.
+fn retry_later() -> Reply {
+    Reply {
+        status: 429,
+        headers: Vec::new(),
+        content_type: "text/plain",
+        body: b"Retry later\n".to_vec(),
+    }
+}
+
 fn html(code: u16) -> Reply {
     let body = format!(
         "<!DOCTYPE html>\n<html><head><title>GitLab ({code})</title></head><body>{code}</body></html>\n"
@@ -1079,15 +1139,22 @@ fn new_project(id: u64, path: &str) -> Project {
         tags: BTreeMap::new(),
         objects: BTreeSet::new(),
         protections: Vec::new(),
+        approval_rules: Vec::new(),
+        status_checks: Vec::new(),
         settings: Settings::default(),
         merge_requests: BTreeMap::new(),
         pipelines: Vec::new(),
         statuses: Vec::new(),
+        jobs: Vec::new(),
+        environments: Vec::new(),
+        protected_environments: Vec::new(),
+        deploying: deploying::Deploying::default(),
+        deployments: Vec::new(),
+        triggerer_may_approve: false,
         hooks: Vec::new(),
         pushes: Vec::new(),
         forked_from: None,
         created_at: Timestamp::now(),
         hold_preparation: false,
-        deploying: deployments::Deploying::default(),
     }
 }

@@ -1,29 +1,26 @@
 //! GitLab's REST API, version 4, over the fake's state: routes, rights and refusals in GitLab's words and order.
 //! It never sleeps and opens no socket; `gitlab.rs` carries the bytes.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 pub use percent::decode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::forge::gitlab::approvals;
+use crate::support::forge::gitlab::checks;
 use crate::support::forge::gitlab::deployments;
 use crate::support::forge::gitlab::history;
-use crate::support::forge::gitlab::hooks::fresh_uuid;
+use crate::support::forge::gitlab::hook_api;
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::merging::Unmerged;
-use crate::support::forge::gitlab::payloads;
 use crate::support::forge::gitlab::pipelines;
+use crate::support::forge::gitlab::protections;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::shapes;
 use crate::support::forge::gitlab::state::DEVELOPER;
-use crate::support::forge::gitlab::state::Fate;
-use crate::support::forge::gitlab::state::Hook;
-use crate::support::forge::gitlab::state::MAINTAINER;
 use crate::support::forge::gitlab::state::MergeRequest;
-use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::REPORTER;
 use crate::support::forge::gitlab::state::State;
 use crate::support::forge::gitlab::state::Tier;
@@ -276,20 +273,16 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
                 &shapes::project(state, state.project(project), call.user),
             ))
         }
-        [] if call.is("PUT") => edit_project(state, call),
+        [] if call.is("PUT") => protections::edit_project(state, call),
         ["merge_requests", rest @ ..] => change_route(state, call, rest),
         ["repository", rest @ ..] => history::route(state, call, rest),
         ["statuses", sha] => {
             only(method, "POST").and_then(|()| pipelines::post_status(state, call, &decode(sha)))
         }
         ["pipelines", rest @ ..] => only(method, "GET").and_then(|()| pipelines::route(state, call, rest)),
-        ["jobs", rest @ ..] => deployments::jobs_route(state, call, rest),
-        ["deployments", rest @ ..] => deployments::deployments_route(state, call, rest),
-        ["environments", rest @ ..] => deployments::environments_route(state, call, rest),
-        ["protected_environments", rest @ ..] => deployments::protected_route(state, call, rest),
-        ["hooks", rest @ ..] => hook_route(state, call, rest),
-        ["events"] => only(method, "GET").and_then(|()| events(state, call)),
-        ["protected_branches", rest @ ..] => protection_route(state, call, rest),
+        ["hooks", rest @ ..] => hook_api::route(state, call, rest),
+        ["events"] => only(method, "GET").and_then(|()| history::events(state, call)),
+        ["protected_branches", rest @ ..] => protections::route(state, call, rest),
         ["members", "all"] => only(method, "GET").and_then(|()| {
             let project = call.project_as(state, REPORTER)?;
             let list = state.project(project).members.iter().map(|(user, level)| {
@@ -309,17 +302,13 @@ fn project_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
             body["expires_at"] = Value::Null;
             Ok(Reply::json(200, &body))
         }),
-        ["approval_rules", ..] | ["approvals", ..] => {
-            call.project_as(state, REPORTER)?;
-            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-            Err(Reply::error(404, "404 Not Found"))
-        }
-        ["external_status_checks", ..] => {
-            // The licence is looked at before the role.
-            call.project(state)?;
-            licensed(state, Tier::Ultimate, Reply::message(401, "401 Unauthorized"))?;
-            Err(Reply::error(404, "404 Not Found"))
-        }
+        ["approval_rules", rest @ ..] => approvals::rules_route(state, call, rest),
+        ["approvals"] => approvals::settings_route(state, call),
+        ["external_status_checks", rest @ ..] => checks::route(state, call, rest),
+        ["protected_environments", rest @ ..] => deployments::protected(state, call, rest),
+        ["environments", rest @ ..] => deployments::environments(state, call, rest),
+        ["deployments", rest @ ..] => deployments::route(state, call, rest),
+        ["jobs", rest @ ..] => jobs::route(state, call, rest),
         [] => Err(method_not_allowed()),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
@@ -412,10 +401,11 @@ impl Params {
     }
 
     pub fn flag(&self, name: &str) -> Result<Option<bool>, Reply> {
-        match self.text(name).as_deref() {
+        // GitLab's parameter types know these in every case; python-gitlab sends `True`.
+        match self.text(name).map(|text| text.to_ascii_lowercase()).as_deref() {
             None | Some("") => Ok(None),
-            Some("true" | "1" | "t" | "yes" | "on") => Ok(Some(true)),
-            Some("false" | "0" | "f" | "no" | "off") => Ok(Some(false)),
+            Some("true" | "1" | "t" | "yes" | "y" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "f" | "no" | "n" | "off") => Ok(Some(false)),
             Some(_) => Err(Reply::error(400, &format!("{name} is invalid"))),
         }
     }
@@ -508,32 +498,39 @@ pub fn page(state: &State, request: &Request, params: &Params, items: Vec<Value>
     page_of(state, request, params, items.len(), |index| items[index].clone())
 }
 
-/// As `page`, for lists GitLab does not count: no totals, and a full page always promises a next one.
-pub fn page_without_totals(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
-    let size = usize::try_from(params.number("per_page")?.unwrap_or(20))
-        .expect("64 bits")
-        .clamp(1, 100);
-    let number = usize::try_from(params.number("page")?.unwrap_or(1))
-        .expect("64 bits")
-        .max(1);
-    let through = number.saturating_mul(size);
+/// As `page`, for commits: GitLab does not count them, and a full page always promises a next one.
+pub fn page_of_commits(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    let size = params.number("per_page")?.unwrap_or(20).clamp(1, 100);
+    let through = params.number("page")?.unwrap_or(1).max(1).saturating_mul(size);
+    let through = usize::try_from(through).expect("64 bits");
     let seeming = if items.len() >= through {
         through + 1
     } else {
         items.len()
     };
-    let mut reply = page_of(state, request, params, seeming, |index| items[index].clone())?;
-    let last = format!("rel=\"{}\"", "last");
+    let reply = page_of(state, request, params, seeming, |index| items[index].clone())?;
+    Ok(uncounted(reply))
+}
+
+/// As `page`, for lists GitLab does not count: no totals and no last page.
+pub fn page_uncounted(state: &State, request: &Request, params: &Params, items: Vec<Value>) -> Answer {
+    page(state, request, params, items).map(uncounted)
+}
+
+fn uncounted(mut reply: Reply) -> Reply {
     reply
         .headers
         .retain(|(name, _)| name != "X-Total" && name != "X-Total-Pages");
     for (name, value) in &mut reply.headers {
         if name == "Link" {
-            let kept: Vec<&str> = value.split(", ").filter(|link| !link.ends_with(&last)).collect();
+            let kept: Vec<&str> = value
+                .split(", ")
+                .filter(|link| !link.ends_with("rel=\"last\""))
+                .collect();
             *value = kept.join(", ");
         }
     }
-    Ok(reply)
+    reply
 }
 
 pub fn page_of(
@@ -623,30 +620,6 @@ fn users(state: &State, request: &Request, rest: &[&str]) -> Answer {
     }
 }
 
-fn edit_project(state: &mut State, call: &Call) -> Answer {
-    let project = call.project_as(state, MAINTAINER)?;
-    let params = &call.params;
-    let pipeline = params.flag("only_allow_merge_if_pipeline_succeeds")?;
-    let skipped = params.flag("allow_merge_on_skipped_pipeline")?;
-    let discussions = params.flag("only_allow_merge_if_all_discussions_are_resolved")?;
-    let merge_method = params.choice("merge_method", &["merge", "rebase_merge", "ff"])?;
-    let squash_option = params.choice("squash_option", &["never", "always", "default_on", "default_off"])?;
-    let settings = &mut state.project_mut(project).settings;
-    let put = |field: &mut bool, given: Option<bool>| *field = given.unwrap_or(*field);
-    put(&mut settings.only_allow_merge_if_pipeline_succeeds, pipeline);
-    put(&mut settings.allow_merge_on_skipped_pipeline, skipped);
-    put(
-        &mut settings.only_allow_merge_if_all_discussions_are_resolved,
-        discussions,
-    );
-    settings.merge_method = merge_method.unwrap_or(settings.merge_method.clone());
-    settings.squash_option = squash_option.unwrap_or(settings.squash_option.clone());
-    Ok(Reply::json(
-        200,
-        &shapes::project(state, state.project(project), call.user),
-    ))
-}
-
 fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
     let method = call.request.method.as_str();
     let [iid, rest @ ..] = rest else {
@@ -724,25 +697,13 @@ fn change_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
                     .collect(),
             )
         }),
-        ["approvals"] => only(method, "GET").map(|()| Reply::json(200, &shapes::approvals(state, &change))),
         ["rebase"] => only(method, "PUT").and_then(|()| rebase(state, call, &change)),
         ["merge"] => only(method, "PUT").and_then(|()| merge(state, call, project, &change)),
-        ["approve"] => only(method, "POST").and_then(|()| approve(state, call, &change)),
-        ["unapprove"] => only(method, "POST").and_then(|()| {
-            if !change.approvals.iter().any(|(user, _)| *user == call.user) {
-                return Err(Reply::message(404, "404 Not Found"));
-            }
-            state
-                .change_mut(project, iid)
-                .approvals
-                .retain(|(user, _)| *user != call.user);
-            state.touch(project, iid);
-            state.raise_change(project, iid, "unapproved", call.user, None, json!({}));
-            Ok(Reply::json(
-                201,
-                &shapes::approvals(state, state.change(project, iid)),
-            ))
-        }),
+        [
+            act @ ("approvals" | "approval_state" | "approval_rules" | "approve" | "unapprove"
+            | "reset_approvals"),
+        ] => approvals::change_route(state, call, &change, act),
+        ["status_checks" | "status_check_responses", ..] => checks::change_route(state, call, &change, rest),
         _ => Err(Reply::error(404, "404 Not Found")),
     }
 }
@@ -1008,314 +969,6 @@ pub fn check_sha(params: &Params, change: &MergeRequest) -> Result<(), Reply> {
         )),
         _ => Ok(()),
     }
-}
-
-fn approve(state: &mut State, call: &Call, change: &MergeRequest) -> Answer {
-    let (project, iid) = (change.project, change.iid);
-    let settings = &state.project(project).settings;
-    let own = change.author == call.user && !settings.merge_requests_author_approval;
-    let twice = change.approvals.iter().any(|(user, _)| *user == call.user);
-    if state.level(project, call.user) < DEVELOPER {
-        return Err(Reply::message(401, "401 Unauthorized"));
-    }
-    check_sha(&call.params, change)?;
-    if own || twice || change.state != "opened" {
-        return Err(Reply::message(401, "401 Unauthorized"));
-    }
-    state
-        .change_mut(project, iid)
-        .approvals
-        .push((call.user, Timestamp::now()));
-    state.touch(project, iid);
-    let action = if state.approved(project, iid) {
-        "approved"
-    } else {
-        "approval"
-    };
-    state.raise_change(project, iid, action, call.user, None, json!({}));
-    state.run_auto_merges();
-    Ok(Reply::json(
-        201,
-        &shapes::approvals(state, state.change(project, iid)),
-    ))
-}
-
-fn events(state: &State, call: &Call) -> Answer {
-    let action = call.params.text("action");
-    let (after, before) = (call.params.date("after")?, call.params.date("before")?);
-    let sort = call.params.choice("sort", &["asc", "desc"])?;
-    let project = call.project_as(state, REPORTER)?;
-    let day = jiff::SignedDuration::from_hours(24);
-    // `after` and `before` are days, and themselves left out.
-    let within = |at: Timestamp| after.is_none_or(|d| at >= d + day) && before.is_none_or(|d| at < d);
-    let wanted = action.is_none_or(|action| action == "pushed");
-    let all = state
-        .project(project)
-        .pushes
-        .iter()
-        .filter(|push| wanted && within(push.at));
-    let mut list: Vec<Value> = all.map(|push| shapes::push_event(state, project, push)).collect();
-    if sort.as_deref() != Some("asc") {
-        list.reverse();
-    }
-    page(state, call.request, &call.params, list)
-}
-
-fn protection_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
-    let reads = call.is("GET");
-    let project = call.project_as(state, if reads { DEVELOPER } else { MAINTAINER })?;
-    let unknown = || Reply::message(404, "404 Not found");
-    match rest {
-        [] if reads => {
-            let rules = state.project(project).protections.iter();
-            let list = rules.map(|rule| shapes::protection(state, rule)).collect();
-            page(state, call.request, &call.params, list)
-        }
-        [] if call.is("POST") => {
-            let name = call.params.required("name")?;
-            if state
-                .project(project)
-                .protections
-                .iter()
-                .any(|rule| rule.name == name)
-            {
-                return Err(Reply::message(
-                    409,
-                    &format!("Protected branch '{name}' already exists"),
-                ));
-            }
-            let level = |field: &str| call.params.number(field).map(|level| level.unwrap_or(MAINTAINER));
-            let users = |field: &str| -> Vec<u64> {
-                let list = call.params.0.get(field).and_then(Value::as_array);
-                list.into_iter()
-                    .flatten()
-                    .filter_map(|entry| entry["user_id"].as_u64())
-                    .collect()
-            };
-            let rule = Protection {
-                id: state.fresh_id(),
-                name,
-                push_level: level("push_access_level")?,
-                merge_level: level("merge_access_level")?,
-                push_users: users("allowed_to_push"),
-                merge_users: users("allowed_to_merge"),
-                allow_force_push: call.params.flag("allow_force_push")?.unwrap_or(false),
-            };
-            let body = shapes::protection(state, &rule);
-            state.project_mut(project).protections.push(rule);
-            Ok(Reply::json(201, &body))
-        }
-        [name] => {
-            let name = decode(name);
-            let at = state
-                .project(project)
-                .protections
-                .iter()
-                .position(|rule| rule.name == name);
-            let at = at.ok_or_else(unknown)?;
-            match call.request.method.as_str() {
-                "GET" => Ok(Reply::json(
-                    200,
-                    &shapes::protection(state, &state.project(project).protections[at]),
-                )),
-                "DELETE" => {
-                    state.project_mut(project).protections.remove(at);
-                    Ok(Reply::empty(204))
-                }
-                "PATCH" => {
-                    let force = call.params.flag("allow_force_push")?;
-                    let rule = &mut state.project_mut(project).protections[at];
-                    rule.allow_force_push = force.unwrap_or(rule.allow_force_push);
-                    Ok(Reply::json(
-                        200,
-                        &shapes::protection(state, &state.project(project).protections[at]),
-                    ))
-                }
-                _ => Err(method_not_allowed()),
-            }
-        }
-        _ => Err(method_not_allowed()),
-    }
-}
-
-fn hook_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, MAINTAINER)?;
-    let unknown = || Reply::message(404, "404 Not found");
-    let [id, rest @ ..] = rest else {
-        return match call.request.method.as_str() {
-            "GET" => {
-                let hooks = state.project(project).hooks.iter();
-                let list = hooks.map(|hook| shapes::hook(project, hook)).collect();
-                page(state, call.request, &call.params, list)
-            }
-            "POST" => {
-                call.params.required("url")?;
-                let mut hook = new_hook(state, "");
-                // GitLab's default for a hook created by the API.
-                hook.events.insert("push_events".to_owned());
-                edit_hook(&mut hook, &call.params)?;
-                let body = shapes::hook(project, &hook);
-                state.project_mut(project).hooks.push(hook);
-                Ok(Reply::json(201, &body))
-            }
-            _ => Err(method_not_allowed()),
-        };
-    };
-    let id = int(id, "hook_id")?;
-    let at = state
-        .project(project)
-        .hooks
-        .iter()
-        .position(|hook| hook.id == id)
-        .ok_or_else(unknown)?;
-    match (call.request.method.as_str(), rest) {
-        ("GET", []) => Ok(Reply::json(
-            200,
-            &shapes::hook(project, &state.project(project).hooks[at]),
-        )),
-        ("PUT", []) => {
-            let mut hook = state.project(project).hooks[at].clone();
-            edit_hook(&mut hook, &call.params)?;
-            let body = shapes::hook(project, &hook);
-            state.project_mut(project).hooks[at] = hook;
-            Ok(Reply::json(200, &body))
-        }
-        ("DELETE", []) => {
-            state.project_mut(project).hooks.remove(at);
-            state.deliveries.retain(|_, delivery| delivery.hook != id);
-            state
-                .outbox
-                .retain(|delivery| state.deliveries.contains_key(delivery));
-            Ok(Reply::empty(204))
-        }
-        ("GET", ["events"]) => hook_events(state, call, id),
-        ("POST", ["events", event, "resend"]) => {
-            let event = int(event, "hook_log_id")?;
-            let known = state
-                .deliveries
-                .get(&event)
-                .is_some_and(|d| d.hook == id && d.fate == Fate::Sent);
-            if !known {
-                return Err(unknown());
-            }
-            state.outbox.push(event);
-            Ok(Reply::json(201, &json!({"response_status": 200})))
-        }
-        ("POST", ["test", trigger]) => {
-            let newest = state.project(project).merge_requests.keys().next_back().copied();
-            let (event, body) = match (*trigger, newest) {
-                ("merge_requests_events", Some(iid)) => {
-                    let body =
-                        payloads::merge_request_hook(state, project, iid, "open", call.user, None, json!({}));
-                    ("Merge Request Hook", body)
-                }
-                ("push_events", _) if !state.project(project).pushes.is_empty() => {
-                    let push = state.project(project).pushes.last().expect("not empty").clone();
-                    (
-                        "Push Hook",
-                        payloads::push_hook(state, project, &push, &[], call.user),
-                    )
-                }
-                ("push_events" | "merge_requests_events", _) => {
-                    return Err(Reply::message(
-                        422,
-                        "Ensure the project has the data this event needs.",
-                    ));
-                }
-                _ => return Err(Reply::error(400, "trigger does not have a valid value")),
-            };
-            // A test goes out whatever the hook listens to, and wakes a paused hook.
-            let hook = &mut state.project_mut(project).hooks[at];
-            hook.alert_status = "executable".to_owned();
-            hook.failures = 0;
-            let kept = std::mem::replace(&mut hook.events, BTreeSet::from(["test".to_owned()]));
-            state.raise(project, event, "test", &body);
-            state.project_mut(project).hooks[at].events = kept;
-            Ok(Reply::json(201, &json!({"message": "201 Created"})))
-        }
-        ("GET" | "POST" | "PUT" | "DELETE", [_, ..]) => Err(Reply::error(404, "404 Not Found")),
-        _ => Err(method_not_allowed()),
-    }
-}
-
-fn hook_events(state: &State, call: &Call, hook: u64) -> Answer {
-    let status = call.params.text("status");
-    let kept = |code: Option<u16>| match status.as_deref() {
-        None => Ok(true),
-        Some("successful") => Ok(code.is_some_and(|c| (200..300).contains(&c))),
-        Some("client_failure") => Ok(code.is_some_and(|c| (400..500).contains(&c))),
-        Some("server_failure") => Ok(code.is_none_or(|c| c >= 500)),
-        Some(other) => other
-            .parse::<u16>()
-            .map(|wanted| code == Some(wanted))
-            .map_err(|_| Reply::error(400, "status does not have a valid value")),
-    };
-    let mut list = Vec::new();
-    for delivery in state.deliveries.values().rev().filter(|d| d.hook == hook) {
-        if let Some(last) = delivery.attempts.last()
-            && kept(last.status)?
-        {
-            list.push(shapes::hook_event(state, delivery));
-        }
-    }
-    page(state, call.request, &call.params, list)
-}
-
-/// A hook that listens to nothing yet.
-pub fn new_hook(state: &mut State, url: &str) -> Hook {
-    Hook {
-        id: state.fresh_id(),
-        uuid: fresh_uuid(),
-        url: url.to_owned(),
-        token: None,
-        signing_token: None,
-        ssl_verification: true,
-        events: BTreeSet::new(),
-        failures: 0,
-        alert_status: "executable".to_owned(),
-        created_at: Timestamp::now(),
-    }
-}
-
-fn edit_hook(hook: &mut Hook, params: &Params) -> Result<(), Reply> {
-    use base64::Engine as _;
-    if let Some(address) = params.text("url") {
-        let good = url::Url::parse(&address).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"));
-        if !good {
-            return Err(Reply::error(422, "Invalid url given"));
-        }
-        hook.url = address;
-    }
-    if let Some(token) = params.text("token") {
-        hook.token = (!token.is_empty()).then_some(token);
-    }
-    if let Some(signing) = params.text("signing_token") {
-        let key = signing
-            .strip_prefix("whsec_")
-            .map(|key| base64::engine::general_purpose::STANDARD.decode(key));
-        if !matches!(key, Some(Ok(key)) if key.len() == 32) {
-            return Err(Reply::json(
-                422,
-                &json!({"message": {"signing_token": ["is invalid"]}}),
-            ));
-        }
-        hook.signing_token = Some(signing);
-    }
-    hook.ssl_verification = params
-        .flag("enable_ssl_verification")?
-        .unwrap_or(hook.ssl_verification);
-    for kind in shapes::HOOK_EVENTS {
-        match params.flag(kind)? {
-            Some(true) => {
-                hook.events.insert(kind.to_owned());
-            }
-            Some(false) => {
-                hook.events.remove(kind);
-            }
-            None => {}
-        }
-    }
-    Ok(())
 }
 
 mod percent {

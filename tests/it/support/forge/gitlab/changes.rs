@@ -119,16 +119,13 @@ impl State {
     fn refresh_sources(&mut self, project: u64, branch: &str, before: Option<&str>, after: &str, user: u64) {
         for (target, iid) in self.open_changes(|m| m.source_project == project && m.source_branch == branch) {
             self.adopt(target, after);
-            let reset = self.project(target).settings.reset_approvals_on_push;
             let change = self.change_mut(target, iid);
             change.head = after.to_owned();
             change.auto_merge = None;
-            if reset {
-                change.approvals.clear();
-            }
             self.recompute(target, iid);
             self.touch(target, iid);
             self.raise_change(target, iid, "update", user, before, json!({}));
+            self.reset_approvals(target, iid, user);
         }
     }
 
@@ -202,6 +199,7 @@ impl State {
             merge_error: None,
             unresolved: 0,
             approvals: Vec::new(),
+            check_responses: Vec::new(),
             auto_merge: None,
             forced_status: None,
             forced_count: None,
@@ -323,6 +321,8 @@ impl State {
             "discussions_not_resolved"
         } else if !self.approved(project, iid) {
             "not_approved"
+        } else if self.checks_block(change) {
+            "status_checks_must_pass"
         } else if settings.only_allow_merge_if_pipeline_succeeds {
             match self
                 .head_pipeline(project, iid)
@@ -341,19 +341,6 @@ impl State {
             self.tree_status(project, iid)
         };
         found.to_owned()
-    }
-
-    /// Whether the approvals the project asks for are there.
-    pub fn approved(&self, project: u64, iid: u64) -> bool {
-        let settings = &self.project(project).settings;
-        let counts = |user: &u64| settings.approvers.is_empty() || settings.approvers.contains(user);
-        let given = self
-            .change(project, iid)
-            .approvals
-            .iter()
-            .filter(|(user, _)| counts(user))
-            .count();
-        given >= settings.approvals_required
     }
 
     /// Removes a branch and tells it as a push to all zeros.
@@ -573,6 +560,15 @@ impl State {
     ) {
         let body = payloads::merge_request_hook(self, project, iid, action, user, oldrev, changes);
         self.raise(project, "Merge Request Hook", "merge_requests_events", &body);
+        self.tell_checks(project, iid, &body);
+    }
+
+    /// The same for what GitLab did by itself after somebody's act.
+    pub fn raise_system_change(&mut self, project: u64, iid: u64, action: &str, user: u64, why: &str) {
+        let mut body = payloads::merge_request_hook(self, project, iid, action, user, None, json!({}));
+        body["object_attributes"]["system"] = json!(true);
+        body["object_attributes"]["system_action"] = json!(why);
+        self.raise(project, "Merge Request Hook", "merge_requests_events", &body);
     }
 
     /// Makes one delivery for each hook of the project that listens; the caller's unlock sends them.
@@ -583,7 +579,7 @@ impl State {
             .hooks
             .iter()
             .filter(|hook| hook.events.contains(kind));
-        let hooks: Vec<(u64, bool)> = hooks.map(|h| (h.id, h.alert_status == "executable")).collect();
+        let hooks: Vec<(u64, bool)> = hooks.map(|h| (h.id, h.status() == "executable")).collect();
         for (hook, executable) in hooks {
             let fate = match self.hook_mode {
                 HookMode::On if executable => Fate::Sent,

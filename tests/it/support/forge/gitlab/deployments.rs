@@ -1,5 +1,5 @@
-//! Jobs, environments, deployments and protected environments of the fake GitLab.
-//! As on GitLab, a job does not tell its environment: its deployment does, and has the job with it.
+//! Environments, deployments, and the approvals a protected environment (Premium) asks for before a job may be played.
+//! An approval never starts the job: somebody still has to play it.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,750 +9,656 @@ use crate::support::forge::gitlab::FakeGitLab;
 use crate::support::forge::gitlab::api::Answer;
 use crate::support::forge::gitlab::api::Call;
 use crate::support::forge::gitlab::api::Reply;
+use crate::support::forge::gitlab::api::decode;
 use crate::support::forge::gitlab::api::int;
 use crate::support::forge::gitlab::api::licensed;
+use crate::support::forge::gitlab::api::method_not_allowed;
+use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::payloads;
+use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::shapes;
+use crate::support::forge::gitlab::state::Access;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::MAINTAINER;
-use crate::support::forge::gitlab::state::Pipeline;
 use crate::support::forge::gitlab::state::REPORTER;
 use crate::support::forge::gitlab::state::State;
 use crate::support::forge::gitlab::state::Tier;
 
-/// What a project has of it.
-#[derive(Clone, Debug, Default)]
-pub struct Deploying {
-    pub jobs: Vec<Job>,
-    pub environments: Vec<Environment>,
-    pub deployments: Vec<Deployment>,
-    pub protected: Vec<ProtectedEnvironment>,
-    /// Where pipelines are written, if not in the usual file.
-    pub ci_config_path: Option<String>,
-    /// As older versions do: the deployment of a job that waits is left `created`.
-    pub waits_as_created: bool,
-    /// Every time a job began to run or was queued to: job and user.
-    pub plays: Vec<(u64, u64)>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Job {
-    pub id: u64,
-    pub name: String,
-    pub pipeline: u64,
-    /// `created`, `manual`, `pending`, `running`, `success`, `failed`, `canceled`, `skipped`.
-    pub status: String,
-    /// Written with `when: manual`.
-    pub manual: bool,
-    pub user: u64,
-    pub created_at: Timestamp,
-    pub started_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-}
-
+/// Where jobs deploy to.
 #[derive(Clone, Debug)]
 pub struct Environment {
     pub id: u64,
     pub name: String,
     pub tier: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct Deployment {
-    pub id: u64,
-    pub job: u64,
-    pub environment: u64,
-    /// `created`, `blocked`, `running`, `success`, `failed`, `canceled`, `skipped`.
-    pub status: String,
-    /// User, `approved` or `rejected`, comment.
-    pub approvals: Vec<(u64, String, String)>,
     pub created_at: Timestamp,
-    pub updated_at: Timestamp,
 }
 
-/// A protected environment (Premium): who may deploy, and whose approvals a deployment waits for.
+/// A protected environment: who may deploy, and how many of whom must approve first.
 #[derive(Clone, Debug)]
 pub struct ProtectedEnvironment {
     pub name: String,
-    pub deploy_level: u64,
-    pub deploy_users: Vec<u64>,
-    /// Each of them must approve once.
-    pub approvers: Vec<u64>,
-    /// Whoever started the pipeline may approve as well.
-    pub self_approval: bool,
+    pub deploy: Vec<Access>,
+    pub rules: Vec<EnvironmentRule>,
 }
 
-/// The test's side.
-impl FakeGitLab {
-    /// A job that deploys, in a pipeline: a manual one waits, another is queued at once. Pipeline and Job Hooks tell.
-    pub fn add_deploy_job(
-        &self,
-        project: u64,
-        pipeline: u64,
-        name: &str,
-        environment: &str,
-        manual: bool,
-    ) -> u64 {
-        self.change_state(|state| {
-            let user = state.pipeline_of(project, pipeline).user;
-            state.deploy_job(project, pipeline, name, environment, manual, user)
-        })
-    }
-
-    /// The environment's tier, as GitLab guesses it or as its project says.
-    pub fn set_tier_of(&self, project: u64, environment: &str, tier: &str) {
-        self.change_state(|state| {
-            let id = state.environment(project, environment);
-            let all = &mut state.project_mut(project).deploying.environments;
-            let found = all.iter_mut().find(|it| it.id == id).expect("it was just made");
-            tier.clone_into(&mut found.tier);
-        });
-    }
-
-    /// A protected environment whose deployments wait for these approvals.
-    pub fn protect_environment(
-        &self,
-        project: u64,
-        name: &str,
-        deploy: (u64, &[u64]),
-        approvers: &[u64],
-        self_approval: bool,
-    ) {
-        self.change_state(|state| {
-            assert!(state.has(Tier::Premium), "GitLab Free protects no environment");
-            let all = &mut state.project_mut(project).deploying.protected;
-            all.retain(|it| it.name != name);
-            all.push(ProtectedEnvironment {
-                name: name.to_owned(),
-                deploy_level: deploy.0,
-                deploy_users: deploy.1.to_vec(),
-                approvers: approvers.to_vec(),
-                self_approval,
-            });
-        });
-    }
-
-    /// A job as it is now.
-    pub fn job(&self, project: u64, job: u64) -> Job {
-        self.read(|state| state.job(project, job).expect("a job that exists").clone())
-    }
-
-    /// Who started a job, each time.
-    pub fn plays(&self, project: u64, job: u64) -> Vec<u64> {
-        self.read(|state| {
-            let all = state.project(project).deploying.plays.iter();
-            all.filter(|it| it.0 == job).map(|it| it.1).collect()
-        })
-    }
-
-    /// A job's deployment as it is now.
-    pub fn deployment(&self, project: u64, job: u64) -> Deployment {
-        self.read(|state| {
-            let mut all = state.project(project).deploying.deployments.iter();
-            all.find(|it| it.job == job)
-                .expect("the job's deployment")
-                .clone()
-        })
-    }
-
-    /// Somebody presses play in the browser.
-    pub fn play_as(&self, project: u64, job: u64, user: u64) {
-        self.change_state(|state| {
-            state.play(project, job, user).expect("a job that can be played");
-        });
-    }
-
-    /// A runner takes a queued job, or finishes one that runs.
-    pub fn job_becomes(&self, project: u64, job: u64, status: &str) {
-        self.change_state(|state| state.job_becomes(project, job, status));
-    }
-
-    /// Somebody retries a job in the browser: another job, which runs at once.
-    pub fn retry_as(&self, project: u64, job: u64, user: u64) -> u64 {
-        self.change_state(|state| state.retry(project, job, user, true))
-    }
-
-    /// A pipeline with its jobs and their deployments is removed.
-    pub fn delete_pipeline(&self, project: u64, pipeline: u64) {
-        self.change_state(|state| {
-            let it = state.project_mut(project);
-            it.pipelines.retain(|it| it.id != pipeline);
-            it.deploying.jobs.retain(|it| it.pipeline != pipeline);
-            let jobs: Vec<u64> = it.deploying.jobs.iter().map(|it| it.id).collect();
-            it.deploying.deployments.retain(|it| jobs.contains(&it.job));
-        });
-    }
+/// One rule of approvals of an environment.
+#[derive(Clone, Debug)]
+pub struct EnvironmentRule {
+    pub access: Access,
+    pub required: usize,
 }
 
-/// The rules of change.
-impl State {
-    fn pipeline_of(&self, project: u64, pipeline: u64) -> &Pipeline {
-        let mut all = self.project(project).pipelines.iter();
-        all.find(|it| it.id == pipeline).expect("a pipeline that exists")
-    }
+/// One person's word on a deployment.
+#[derive(Clone, Debug)]
+pub struct DeploymentApproval {
+    pub user: u64,
+    /// `approved` or `rejected`.
+    pub status: String,
+    pub comment: Option<String>,
+    /// The rule it was given for.
+    pub rule: u64,
+    pub at: Timestamp,
+}
 
-    fn job(&self, project: u64, job: u64) -> Option<&Job> {
-        let mut all = self.project(project).deploying.jobs.iter();
-        all.find(|it| it.id == job)
-    }
+/// A job's deployment.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    pub id: u64,
+    pub iid: u64,
+    pub environment: u64,
+    pub job: u64,
+    pub sha: Sha,
+    pub ref_name: String,
+    /// Who made the pipeline.
+    pub user: u64,
+    /// `created`, `blocked`, `running`, `success`, `failed` or `canceled`.
+    pub status: String,
+    pub approvals: Vec<DeploymentApproval>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
 
-    fn environment(&mut self, project: u64, name: &str) -> u64 {
-        let known = self.project(project).deploying.environments.iter();
-        if let Some(it) = known.clone().find(|it| it.name == name) {
-            return it.id;
-        }
-        let id = self.fresh_id();
-        let tier = match name.split('/').next().unwrap_or_default() {
-            it if it.contains("prod") || it == "live" => "production",
-            it if it.contains("stag") => "staging",
-            _ => "other",
-        };
-        self.project_mut(project)
-            .deploying
-            .environments
-            .push(Environment {
-                id,
-                name: name.to_owned(),
-                tier: tier.to_owned(),
+fn unknown() -> Reply {
+    Reply::message(404, "404 Not found")
+}
+
+/// `/projects/:id/environments/…`.
+pub fn environments(state: &State, call: &Call, rest: &[&str]) -> Answer {
+    only(call.request.method.as_str(), "GET")?;
+    let project = call.project_as(state, REPORTER)?;
+    let record = state.project(project);
+    match rest {
+        [] => {
+            let (name, search) = (call.params.text("name"), call.params.text("search"));
+            let found = record.environments.iter().filter(|it| {
+                name.as_ref().is_none_or(|wanted| *wanted == it.name)
+                    && search.as_ref().is_none_or(|text| it.name.contains(text.as_str()))
             });
-        id
-    }
-
-    fn protected_environment(&self, project: u64, environment: u64) -> Option<&ProtectedEnvironment> {
-        let it = &self.project(project).deploying;
-        let name = &it.environments.iter().find(|it| it.id == environment)?.name;
-        it.protected.iter().find(|it| it.name == *name)
-    }
-
-    fn deploy_job(
-        &mut self,
-        project: u64,
-        pipeline: u64,
-        name: &str,
-        environment: &str,
-        manual: bool,
-        user: u64,
-    ) -> u64 {
-        let (job, deployment) = (self.fresh_id(), self.fresh_id());
-        let environment = self.environment(project, environment);
-        let now = Timestamp::now();
-        let blocked = self
-            .protected_environment(project, environment)
-            .is_some_and(|it| !it.approvers.is_empty());
-        let waits = manual || blocked;
-        let waits_as_created = self.project(project).deploying.waits_as_created;
-        let deploying = &mut self.project_mut(project).deploying;
-        deploying.jobs.push(Job {
-            id: job,
-            name: name.to_owned(),
-            pipeline,
-            status: if waits { "manual" } else { "pending" }.to_owned(),
-            manual: waits,
-            user,
-            created_at: now,
-            started_at: None,
-            finished_at: None,
-        });
-        deploying.deployments.push(Deployment {
-            id: deployment,
-            job,
-            environment,
-            // On every tier, whatever it waits for.
-            status: if waits && !waits_as_created {
-                "blocked"
-            } else {
-                "created"
-            }
-            .to_owned(),
-            approvals: Vec::new(),
-            created_at: now,
-            updated_at: now,
-        });
-        if !waits {
-            deploying.plays.push((job, user));
+            page(
+                state,
+                call.request,
+                &call.params,
+                found.map(|it| shown_environment(state, project, it)).collect(),
+            )
         }
-        self.tell_job(project, job, user);
-        job
-    }
-
-    fn job_becomes(&mut self, project: u64, job: u64, status: &str) {
-        let now = Timestamp::now();
-        let deploying = &mut self.project_mut(project).deploying;
-        let found = deploying.jobs.iter_mut().find(|it| it.id == job);
-        let found = found.expect("a job that exists");
-        status.clone_into(&mut found.status);
-        match status {
-            "running" => found.started_at = Some(now),
-            "success" | "failed" | "canceled" => found.finished_at = Some(now),
-            _ => {}
-        }
-        let user = found.user;
-        let deployment = deploying.deployments.iter_mut().find(|it| it.job == job);
-        if let (Some(it), "running" | "success" | "failed" | "canceled" | "skipped") = (deployment, status) {
-            status.clone_into(&mut it.status);
-            it.updated_at = now;
-        }
-        self.tell_job(project, job, user);
-    }
-
-    /// `playable?` and `play`: a job that waits is queued, one that is finished is retried, any other can't be played.
-    fn play(&mut self, project: u64, job: u64, user: u64) -> Result<u64, Reply> {
-        let unplayable = || Reply::message(400, "400 Bad request - Unplayable Job");
-        let found = self.job(project, job).cloned().ok_or_else(unplayable)?;
-        let blocked = self.waits_for_approval(project, job);
-        match found.status.as_str() {
-            _ if !found.manual || blocked => Err(unplayable()),
-            "manual" => {
-                let deploying = &mut self.project_mut(project).deploying;
-                deploying.plays.push((job, user));
-                let it = deploying
-                    .jobs
-                    .iter_mut()
-                    .find(|it| it.id == job)
-                    .expect("found above");
-                it.user = user;
-                self.job_becomes(project, job, "pending");
-                Ok(job)
-            }
-            "success" | "failed" | "canceled" => Ok(self.retry(project, job, user, true)),
-            _ => Err(unplayable()),
-        }
-    }
-
-    /// Another job of the same name in the same pipeline; a manual one waits again unless it is to run at once.
-    fn retry(&mut self, project: u64, job: u64, user: u64, at_once: bool) -> u64 {
-        let old = self.job(project, job).expect("a job that exists").clone();
-        let of = self
-            .project(project)
-            .deploying
-            .deployments
-            .iter()
-            .find(|it| it.job == job);
-        let environment = of.expect("its deployment").environment;
-        let all = &self.project(project).deploying.environments;
-        let name = all
-            .iter()
-            .find(|it| it.id == environment)
-            .expect("its environment")
-            .name
-            .clone();
-        let new = self.deploy_job(project, old.pipeline, &old.name, &name, old.manual, user);
-        if at_once && self.job(project, new).is_some_and(|it| it.status == "manual") {
-            let deploying = &mut self.project_mut(project).deploying;
-            deploying.plays.push((new, user));
-            self.job_becomes(project, new, "pending");
-        }
-        new
-    }
-
-    /// Approvals of a protected environment are missing.
-    fn waits_for_approval(&self, project: u64, job: u64) -> bool {
-        let of = self
-            .project(project)
-            .deploying
-            .deployments
-            .iter()
-            .find(|it| it.job == job);
-        let Some(it) = of else { return false };
-        let approvers = self
-            .protected_environment(project, it.environment)
-            .map(|it| &it.approvers);
-        let given = |user: &u64| {
-            it.approvals
+        [id] => {
+            let id = int(id, "environment_id")?;
+            let found = record
+                .environments
                 .iter()
-                .any(|(who, was, _)| who == user && was == "approved")
-        };
-        approvers.is_some_and(|all| !all.iter().all(given))
-    }
-
-    /// May start it: on a protected ref whoever may merge or push there, in a protected environment whoever may deploy.
-    fn may_play(&self, project: u64, job: &Job, user: u64) -> bool {
-        let ref_name = &self.pipeline_of(project, job.pipeline).ref_name;
-        let guarded = !self.protections(project, ref_name).is_empty();
-        let on_ref = !guarded
-            || self.may_merge_into(project, ref_name, user)
-            || self.may_push_to(project, ref_name, user);
-        self.level(project, user) >= DEVELOPER && on_ref && self.may_deploy(project, job.id, user)
-    }
-
-    fn may_deploy(&self, project: u64, job: u64, user: u64) -> bool {
-        let mut all = self.project(project).deploying.deployments.iter();
-        let Some(it) = all.find(|it| it.job == job) else {
-            return true;
-        };
-        self.protected_environment(project, it.environment)
-            .is_none_or(|it| {
-                it.deploy_users.contains(&user)
-                    || (it.deploy_level > 0 && self.level(project, user) >= it.deploy_level)
-            })
-    }
-
-    /// Job, Pipeline and, once it runs, Deployment Hook.
-    fn tell_job(&mut self, project: u64, job: u64, user: u64) {
-        let found = self.job(project, job).expect("a job that exists").clone();
-        let (told, deployment) = (
-            build_hook(self, project, &found),
-            deployment_hook(self, project, &found),
-        );
-        self.raise(project, "Job Hook", "job_events", &told);
-        if matches!(
-            found.status.as_str(),
-            "running" | "success" | "failed" | "canceled"
-        ) {
-            self.raise(project, "Deployment Hook", "deployment_events", &deployment);
-        }
-        let mut body = payloads::pipeline_hook(self, project, found.pipeline, user);
-        body["builds"] = self
-            .project(project)
-            .deploying
-            .jobs
-            .iter()
-            .filter(|it| it.pipeline == found.pipeline)
-            .map(|it| build(self, project, it))
-            .collect();
-        self.raise(project, "Pipeline Hook", "pipeline_events", &body);
-    }
-}
-
-/// `/projects/:id/jobs`.
-pub fn jobs_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, REPORTER)?;
-    let find = |state: &State, id: &str| {
-        let id = int(id, "job_id")?;
-        let found = state.job(project, id).cloned();
-        found.ok_or_else(|| Reply::message(404, "404 Not found"))
-    };
-    match (call.request.method.as_str(), rest) {
-        ("GET", []) => {
-            let scope = call.params.texts("scope");
-            let all = state.project(project).deploying.jobs.iter().rev();
-            let all = all.filter(|it| scope.as_ref().is_none_or(|s| s.contains(&it.status)));
-            let list = all.map(|it| job_json(state, project, it)).collect();
-            page(state, call.request, &call.params, list)
-        }
-        ("GET", [id]) => Ok(Reply::json(200, &job_json(state, project, &find(state, id)?))),
-        ("POST", [id, action @ ("play" | "cancel" | "retry")]) => {
-            let job = find(state, id)?;
-            if !state.may_play(project, &job, call.user) {
-                return Err(Reply::message(403, "403 Forbidden"));
-            }
-            let (code, now) = match *action {
-                "play" => (200, state.play(project, job.id, call.user)?),
-                "retry" => (201, state.retry(project, job.id, call.user, false)),
-                _ => {
-                    if matches!(job.status.as_str(), "created" | "pending" | "running" | "manual") {
-                        state.job_becomes(project, job.id, "canceled");
-                    }
-                    (201, job.id)
-                }
-            };
-            let now = state.job(project, now).expect("it was just there");
-            Ok(Reply::json(code, &job_json(state, project, now)))
-        }
-        _ => Err(Reply::error(404, "404 Not Found")),
-    }
-}
-
-/// `/projects/:id/deployments`.
-pub fn deployments_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, REPORTER)?;
-    let find = |state: &State, id: &str| {
-        let id = int(id, "deployment_id")?;
-        let mut all = state.project(project).deploying.deployments.iter();
-        let found = all.find(|it| it.id == id).cloned();
-        found.ok_or_else(|| Reply::message(404, "404 Not found"))
-    };
-    match (call.request.method.as_str(), rest) {
-        ("GET", []) => list_deployments(state, call, project),
-        ("GET", [id]) => {
-            let it = find(state, id)?;
-            let mut body = deployment_json(state, project, &it);
-            if state.has(Tier::Premium) {
-                body["approvals"] = json!([]);
-                body["pending_approval_count"] =
-                    json!(usize::from(state.waits_for_approval(project, it.job)));
-                body["approval_summary"] = summary(state, project, &it);
-            }
+                .find(|it| it.id == id)
+                .ok_or_else(unknown)?;
+            let mut body = shown_environment(state, project, found);
+            let last = record
+                .deployments
+                .iter()
+                .rev()
+                .find(|it| it.environment == id && it.status == "success");
+            body["last_deployment"] = json!(last.map(|it| shown(state, project, it)));
             Ok(Reply::json(200, &body))
         }
-        ("POST", [id, "approval"]) => {
-            licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-            let it = find(state, id)?;
-            decide(state, call, project, &it)
+        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+}
+
+fn shown_environment(state: &State, project: u64, of: &Environment) -> Value {
+    let slug: String = of
+        .name
+        .to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    json!({
+        "id": of.id,
+        "name": of.name,
+        "slug": slug,
+        "description": null,
+        "external_url": null,
+        "state": "available",
+        "tier": of.tier,
+        "created_at": shapes::date(of.created_at),
+        "updated_at": shapes::date(of.created_at),
+        "project": {"id": project, "path_with_namespace": state.project(project).path},
+        "auto_stop_at": null,
+        "auto_stop_setting": "always",
+    })
+}
+
+/// `/projects/:id/deployments/…`.
+pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    let method = call.request.method.as_str();
+    let project = call.project_as(state, REPORTER)?;
+    let [id, rest @ ..] = rest else {
+        return only(method, "GET").and_then(|()| list(state, call, project));
+    };
+    let id = int(id, "deployment_id")?;
+    let found = state
+        .project(project)
+        .deployments
+        .iter()
+        .find(|it| it.id == id)
+        .cloned();
+    let found = found.ok_or_else(unknown)?;
+    match rest {
+        [] => only(method, "GET").map(|()| Reply::json(200, &extended(state, project, &found))),
+        ["approval"] if state.enterprise => {
+            only(method, "POST").and_then(|()| approval(state, call, project, &found))
         }
         _ => Err(Reply::error(404, "404 Not Found")),
     }
 }
 
-fn list_deployments(state: &State, call: &Call, project: u64) -> Answer {
-    let statuses = [
+fn list(state: &State, call: &Call, project: u64) -> Answer {
+    let params = &call.params;
+    let states = [
         "created", "running", "success", "failed", "canceled", "skipped", "blocked",
     ];
-    let status = call.params.choice("status", &statuses)?;
-    let order = call
-        .params
-        .choice("order_by", &["id", "iid", "created_at", "updated_at", "ref"])?;
-    let sort = call.params.choice("sort", &["asc", "desc"])?;
-    let after = call.params.date("updated_after")?;
-    let by_update = order.as_deref() == Some("updated_at");
-    if after.is_some() != by_update {
-        let why = "`updated_at` filter and `updated_at` sorting must be paired";
-        return Err(Reply::message(400, &format!("400 Bad request - {why}")));
-    }
-    let deploying = &state.project(project).deploying;
-    let environment = call.params.text("environment");
-    let wanted = environment.map(|name| {
-        deploying
-            .environments
-            .iter()
-            .find(|it| it.name == name)
-            .map(|it| it.id)
-    });
-    let mut all: Vec<&Deployment> = deploying
+    let status = params.choice("status", &states)?;
+    let order = params.choice(
+        "order_by",
+        &["id", "iid", "created_at", "updated_at", "finished_at", "ref"],
+    )?;
+    let sort = params.choice("sort", &["asc", "desc"])?;
+    let (after, before) = (params.date("updated_after")?, params.date("updated_before")?);
+    let environment = params.text("environment");
+    let name = |it: &Deployment| state.environment(project, it.environment).name.clone();
+    let mut found: Vec<&Deployment> = state
+        .project(project)
         .deployments
         .iter()
-        .filter(|it| status.as_ref().is_none_or(|s| it.status == *s))
-        .filter(|it| wanted.is_none_or(|id| id == Some(it.environment)))
-        .filter(|it| after.is_none_or(|at| it.updated_at > at))
+        .filter(|it| status.as_ref().is_none_or(|wanted| *wanted == it.status))
+        .filter(|it| environment.as_ref().is_none_or(|wanted| *wanted == name(it)))
+        .filter(|it| {
+            after.is_none_or(|at| it.updated_at >= at) && before.is_none_or(|at| it.updated_at <= at)
+        })
         .collect();
-    match by_update {
-        true => all.sort_by_key(|it| (it.updated_at, it.id)),
-        false => all.sort_by_key(|it| it.id),
+    match order.as_deref() {
+        Some("updated_at") => found.sort_by_key(|it| (it.updated_at, it.id)),
+        Some("finished_at") => found.sort_by_key(|it| (it.finished_at, it.id)),
+        Some("ref") => found.sort_by(|a, b| (&a.ref_name, a.id).cmp(&(&b.ref_name, b.id))),
+        _ => found.sort_by_key(|it| it.id),
     }
     if sort.as_deref() == Some("desc") {
-        all.reverse();
+        found.reverse();
     }
-    let list = all
-        .into_iter()
-        .map(|it| deployment_json(state, project, it))
-        .collect();
-    page(state, call.request, &call.params, list)
+    page(
+        state,
+        call.request,
+        params,
+        found.into_iter().map(|it| shown(state, project, it)).collect(),
+    )
 }
 
-/// `POST …/approval`, in GitLab's order: protected, not one's own, configured, waits, allowed.
-fn decide(state: &mut State, call: &Call, project: u64, it: &Deployment) -> Answer {
-    let status = call.params.required("status")?;
-    if !["approved", "rejected"].contains(&status.as_str()) {
-        return Err(Reply::error(400, "status does not have a valid value"));
+/// A deployment as lists show it.
+fn shown(state: &State, project: u64, of: &Deployment) -> Value {
+    json!({
+        "id": of.id,
+        "iid": of.iid,
+        "ref": of.ref_name,
+        "sha": of.sha,
+        "created_at": shapes::date(of.created_at),
+        "updated_at": shapes::date(of.updated_at),
+        "finished_at": of.finished_at.map(shapes::date),
+        "user": shapes::user_basic(state, of.user),
+        "environment": shown_environment(state, project, state.environment(project, of.environment)),
+        "deployable": jobs::shown(state, project, state.job(project, of.job)),
+        "status": of.status,
+    })
+}
+
+/// A deployment on its own: with what was said of it, where the edition knows approvals.
+fn extended(state: &State, project: u64, of: &Deployment) -> Value {
+    let mut body = shown(state, project, of);
+    if !state.enterprise {
+        return body;
     }
-    let comment = call.params.text("comment").unwrap_or_default();
-    let refuse = |why: &str| Err(Reply::message(400, &format!("400 Bad request - {why}")));
-    let Some(protected) = state.protected_environment(project, it.environment).cloned() else {
-        return refuse("This environment is not protected.");
+    let said = |it: &DeploymentApproval| shown_approval(state, it);
+    let rules: Vec<&EnvironmentRule> = state.rules_of_environment(project, of.environment);
+    let rule = |rule: &&EnvironmentRule| {
+        let access = shapes::access(state, &rule.access);
+        let given = of.approvals.iter().filter(|it| it.rule == rule.access.id);
+        json!({
+            "user": rule.access.user.map(|user| shapes::user_basic(state, user)),
+            "group": rule.access.group.map(|group| json!({"id": group, "name": access["access_level_description"]})),
+            "access_level": rule.access.level,
+            "access_level_description": access["access_level_description"],
+            "required_approvals": rule.required,
+            "deployment_approvals": given.map(said).collect::<Vec<Value>>(),
+        })
     };
-    let job = state.job(project, it.job).expect("the deployment's job").clone();
-    let own = state.pipeline_of(project, job.pipeline).user == call.user;
-    if own && status == "approved" && !protected.self_approval {
-        return refuse(
-            "You cannot approve your own deployment. This configuration can be adjusted in the protected environment settings.",
-        );
+    body["pending_approval_count"] = json!(state.missing_approvals(project, of));
+    body["approvals"] = json!(of.approvals.iter().map(said).collect::<Vec<Value>>());
+    body["approval_summary"] = json!({"rules": rules.iter().map(rule).collect::<Vec<Value>>()});
+    body
+}
+
+fn shown_approval(state: &State, of: &DeploymentApproval) -> Value {
+    json!({
+        "user": shapes::user_basic(state, of.user),
+        "status": of.status,
+        "created_at": shapes::date(of.at),
+        "comment": of.comment,
+    })
+}
+
+/// `POST …/deployments/:id/approval`, refused in GitLab's order and words.
+fn approval(state: &mut State, call: &Call, project: u64, of: &Deployment) -> Answer {
+    let params = &call.params;
+    params.required("status")?;
+    let status = params
+        .choice("status", &["approved", "rejected"])?
+        .expect("just required");
+    let refuse = |why: &str| Err(Reply::message(400, why));
+    let name = state.environment(project, of.environment).name.clone();
+    if state.protected_environment(project, &name).is_none() {
+        return refuse("This environment is not protected.");
     }
-    if protected.approvers.is_empty() {
+    let rules: Vec<EnvironmentRule> = state
+        .rules_of_environment(project, of.environment)
+        .into_iter()
+        .cloned()
+        .collect();
+    if rules.is_empty() {
         return refuse("Deployment approvals is not configured for this environment.");
     }
-    if job.status != "manual" || !state.waits_for_approval(project, it.job) {
-        return refuse("This deployment is not waiting for approvals.");
-    }
-    if !protected.approvers.contains(&call.user) {
+    let mine: Vec<&EnvironmentRule> = rules
+        .iter()
+        .filter(|rule| state.admits(project, &rule.access, call.user))
+        .collect();
+    if mine.is_empty() {
         return refuse(
             "You don't have permission to approve this deployment. Contact the project or group owner for help.",
         );
     }
-    let now = Timestamp::now();
-    let all = &mut state.project_mut(project).deploying.deployments;
-    let found = all
-        .iter_mut()
-        .find(|other| other.id == it.id)
-        .expect("found above");
-    found.approvals.retain(|(user, _, _)| *user != call.user);
-    found.approvals.push((call.user, status.clone(), comment.clone()));
-    found.updated_at = now;
-    if status == "rejected" {
-        state.job_becomes(project, it.job, "failed");
+    if !state.waits_for_approval(project, of.job) {
+        return refuse("This deployment is not waiting for approvals.");
     }
-    let body = json!({
-        "user": shapes::user_basic(state, call.user), "status": status, "comment": comment,
-        "created_at": now.to_string(),
-    });
+    let told =
+        |rule: &EnvironmentRule| shapes::access(state, &rule.access)["access_level_description"].clone();
+    let rule = match params.text("represented_as") {
+        None => Some(mine[0]),
+        Some(as_whom) => mine.iter().copied().find(|rule| told(rule) == json!(as_whom)),
+    };
+    let Some(rule) = rule.map(|rule| rule.access.id) else {
+        return refuse(
+            "There are no approval rules for the given `represent_as` parameter. Use a valid User/Group/Role name instead.",
+        );
+    };
+    if status == "approved" && of.user == call.user && !state.project(project).triggerer_may_approve {
+        return refuse(
+            "You cannot approve your own deployment. This configuration can be adjusted in the protected environment settings.",
+        );
+    }
+    let comment = params.text("comment");
+    let said = state.say(
+        project,
+        of.id,
+        DeploymentApproval {
+            user: call.user,
+            status,
+            comment,
+            rule,
+            at: Timestamp::now(),
+        },
+    );
+    Ok(Reply::json(201, &shown_approval(state, &said)))
+}
+
+/// `/projects/:id/protected_environments/…`.
+pub fn protected(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    call.project_as(state, REPORTER)?;
+    licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
+    let project = call.project_as(state, MAINTAINER)?;
+    match rest {
+        [] if call.is("GET") => {
+            let all = state.project(project).protected_environments.iter();
+            let list = all.map(|it| shown_protected(state, it)).collect();
+            page(state, call.request, &call.params, list)
+        }
+        [] if call.is("POST") => protect(state, call, project),
+        [name] => {
+            let name = decode(name);
+            let all = &state.project(project).protected_environments;
+            let at = all.iter().position(|it| it.name == name).ok_or_else(unknown)?;
+            match call.request.method.as_str() {
+                "GET" => Ok(Reply::json(200, &shown_protected(state, &all[at]))),
+                "PUT" => {
+                    let mut it = all[at].clone();
+                    fill(state, call, project, &mut it)?;
+                    let body = shown_protected(state, &it);
+                    state.project_mut(project).protected_environments[at] = it;
+                    Ok(Reply::json(200, &body))
+                }
+                "DELETE" => {
+                    state.project_mut(project).protected_environments.remove(at);
+                    Ok(Reply::empty(204))
+                }
+                _ => Err(method_not_allowed()),
+            }
+        }
+        _ => Err(method_not_allowed()),
+    }
+}
+
+fn protect(state: &mut State, call: &Call, project: u64) -> Answer {
+    let name = call.params.required("name")?;
+    if !call.params.0.contains_key("deploy_access_levels") {
+        return Err(Reply::error(400, "deploy_access_levels is missing"));
+    }
+    if call
+        .params
+        .number("required_approval_count")?
+        .is_some_and(|count| count > 0)
+    {
+        return Err(Reply::message(
+            422,
+            "422 Unprocessable entity - Parameter 'required_approval_count' is deprecated",
+        ));
+    }
+    if state.protected_environment(project, &name).is_some() {
+        return Err(Reply::message(
+            409,
+            &format!("Environment '{name}' is already protected"),
+        ));
+    }
+    let mut it = ProtectedEnvironment {
+        name,
+        deploy: Vec::new(),
+        rules: Vec::new(),
+    };
+    fill(state, call, project, &mut it)?;
+    let body = shown_protected(state, &it);
+    state.project_mut(project).protected_environments.push(it);
     Ok(Reply::json(201, &body))
 }
 
-/// `/projects/:id/environments`.
-pub fn environments_route(state: &State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, REPORTER)?;
-    let all = &state.project(project).deploying.environments;
-    let show = |it: &Environment| {
-        json!({
-            "id": it.id, "name": it.name, "slug": it.name.replace('/', "-"), "external_url": null,
-            "state": "available", "tier": it.tier,
-        })
-    };
-    match (call.request.method.as_str(), rest) {
-        ("GET", []) => page(state, call.request, &call.params, all.iter().map(show).collect()),
-        ("GET", [id]) => {
-            let id = int(id, "environment_id")?;
-            let found = all.iter().find(|it| it.id == id);
-            let found = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
-            Ok(Reply::json(200, &show(found)))
+/// Takes the entries of a call: one with an `id` changes or (`_destroy`) removes that one, others are added.
+fn fill(state: &mut State, call: &Call, project: u64, it: &mut ProtectedEnvironment) -> Result<(), Reply> {
+    for entry in entries(call, "deploy_access_levels")? {
+        let access = access_of(state, project, &entry)?;
+        match position(it.deploy.iter().map(|old| old.id), &entry)? {
+            Some(at) if entry["_destroy"] == json!(true) => drop(it.deploy.remove(at)),
+            Some(at) => it.deploy[at] = access,
+            None => it.deploy.push(access),
         }
-        _ => Err(Reply::error(404, "404 Not Found")),
+    }
+    for entry in entries(call, "approval_rules")? {
+        let access = access_of(state, project, &entry)?;
+        let required = usize::try_from(entry["required_approvals"].as_u64().unwrap_or(1)).expect("64 bits");
+        let rule = EnvironmentRule { access, required };
+        match position(it.rules.iter().map(|old| old.access.id), &entry)? {
+            Some(at) if entry["_destroy"] == json!(true) => drop(it.rules.remove(at)),
+            Some(at) => it.rules[at] = rule,
+            None => it.rules.push(rule),
+        }
+    }
+    Ok(())
+}
+
+fn entries(call: &Call, name: &str) -> Result<Vec<Value>, Reply> {
+    match call.params.0.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => Ok(list.clone()),
+        Some(_) => Err(Reply::error(400, &format!("{name} is invalid"))),
     }
 }
 
-/// `/projects/:id/protected_environments` (Premium).
-pub fn protected_route(state: &State, call: &Call, rest: &[&str]) -> Answer {
-    let project = call.project_as(state, MAINTAINER)?;
-    licensed(state, Tier::Premium, Reply::message(404, "404 Not Found"))?;
-    let all = &state.project(project).deploying.protected;
-    let show = |it: &ProtectedEnvironment| {
-        let user = |id: &u64| {
-            let name = state.users.get(id).map(|it| it.name.clone());
-            json!({
-                "id": id, "user_id": id, "group_id": null, "access_level": null, "access_level_description": name,
-            })
+fn position(mut ids: impl Iterator<Item = u64>, entry: &Value) -> Result<Option<usize>, Reply> {
+    match entry["id"].as_u64() {
+        None => Ok(None),
+        Some(id) => ids.position(|old| old == id).map(Some).ok_or_else(unknown),
+    }
+}
+
+/// An entry, checked: levels from Developer on, users and groups that know the project.
+fn access_of(state: &mut State, project: u64, entry: &Value) -> Result<Access, Reply> {
+    let number = |name: &str| entry[name].as_u64();
+    let access = Access {
+        id: number("id").unwrap_or_else(|| state.fresh_id()),
+        level: number("access_level"),
+        user: number("user_id"),
+        group: number("group_id"),
+    };
+    if access.level.is_some_and(|level| ![30, 40, 60].contains(&level)) {
+        return Err(Reply::error(
+            400,
+            "deploy_access_levels[0][access_level] does not have a valid value",
+        ));
+    }
+    let stranger = access
+        .user
+        .is_some_and(|user| state.level(project, user) < DEVELOPER)
+        || access
+            .group
+            .is_some_and(|group| !state.groups.contains_key(&group));
+    let nobody = access.level.is_none() && access.user.is_none() && access.group.is_none();
+    if stranger || (nobody && entry["_destroy"] != json!(true) && entry["id"].is_null()) {
+        return Err(Reply::json(
+            422,
+            &json!({"message": ["Deploy access levels is invalid"]}),
+        ));
+    }
+    Ok(access)
+}
+
+fn shown_protected(state: &State, it: &ProtectedEnvironment) -> Value {
+    let rule = |rule: &EnvironmentRule| {
+        let mut body = shapes::access(state, &rule.access);
+        body["access_level"] = json!(rule.access.level);
+        body["required_approvals"] = json!(rule.required);
+        body["group_inheritance_type"] = json!(0);
+        body
+    };
+    json!({
+        "name": it.name,
+        "deploy_access_levels": it.deploy.iter().map(|access| shapes::access(state, access)).collect::<Vec<Value>>(),
+        "required_approval_count": 0,
+        "approval_rules": it.rules.iter().map(rule).collect::<Vec<Value>>(),
+    })
+}
+
+/// The rules of deployments.
+impl State {
+    pub fn environment(&self, project: u64, id: u64) -> &Environment {
+        let found = self.project(project).environments.iter().find(|it| it.id == id);
+        found.expect("an environment that exists")
+    }
+
+    /// The protection of an environment, as far as the licence carries it.
+    fn protected_environment(&self, project: u64, name: &str) -> Option<&ProtectedEnvironment> {
+        let all = &self.project(project).protected_environments;
+        all.iter()
+            .find(|it| it.name == name)
+            .filter(|_| self.has(Tier::Premium))
+    }
+
+    fn rules_of_environment(&self, project: u64, environment: u64) -> Vec<&EnvironmentRule> {
+        let name = &self.environment(project, environment).name;
+        let found = self.protected_environment(project, name);
+        found.map(|it| it.rules.iter().collect()).unwrap_or_default()
+    }
+
+    pub fn may_deploy(&self, project: u64, environment: &str, user: u64) -> bool {
+        let found = self.protected_environment(project, environment);
+        found.is_none_or(|it| it.deploy.iter().any(|access| self.admits(project, access, user)))
+    }
+
+    fn missing_approvals(&self, project: u64, of: &Deployment) -> usize {
+        let given = |rule: &EnvironmentRule| {
+            let of_rule = of
+                .approvals
+                .iter()
+                .filter(|it| it.rule == rule.access.id && it.status == "approved");
+            of_rule.count()
         };
-        let mut deploy: Vec<Value> = it.deploy_users.iter().map(user).collect();
-        if it.deploy_level > 0 {
-            deploy.push(json!({
-                "id": it.deploy_level, "user_id": null, "group_id": null, "access_level": it.deploy_level,
-                "access_level_description": "Developers + Maintainers",
-            }));
-        }
-        let rules = it.approvers.iter().map(|id| {
-            let mut rule = user(id);
-            rule["required_approvals"] = json!(1);
-            rule
+        let rules = self.rules_of_environment(project, of.environment);
+        rules
+            .iter()
+            .map(|rule| rule.required.saturating_sub(given(rule)))
+            .sum()
+    }
+
+    /// Whether the job can not be played because its deployment waits for approvals.
+    pub fn waits_for_approval(&self, project: u64, job: u64) -> bool {
+        let own = self.project(project).deployments.iter().find(|it| it.job == job);
+        let waits = self.job(project, job).status == "manual";
+        own.is_some_and(|it| waits && self.missing_approvals(project, it) > 0)
+    }
+
+    /// Makes the environment and the deployment of a job that starts one; `blocked` where approvals are missing.
+    pub fn prepare_deployment(&mut self, project: u64, job: u64, user: u64) {
+        let own = self.job(project, job).clone();
+        let Some(wanted) = own.environment.filter(|it| it.action == "start") else {
+            return;
+        };
+        let pipeline = self.pipeline(project, own.pipeline).clone();
+        let known = self
+            .project(project)
+            .environments
+            .iter()
+            .find(|it| it.name == wanted.name)
+            .map(|it| it.id);
+        let now = Timestamp::now();
+        let environment = known.unwrap_or_else(|| {
+            let id = self.fresh_id();
+            let made = Environment {
+                id,
+                name: wanted.name.clone(),
+                tier: wanted.tier.clone(),
+                created_at: now,
+            };
+            self.project_mut(project).environments.push(made);
+            id
         });
-        json!({
-            "name": it.name, "deploy_access_levels": deploy, "approval_rules": rules.collect::<Vec<Value>>(),
-            "required_approval_count": 0,
-        })
-    };
-    match (call.request.method.as_str(), rest) {
-        ("GET", []) => page(state, call.request, &call.params, all.iter().map(show).collect()),
-        _ => Err(Reply::error(404, "404 Not Found")),
+        let deployment = Deployment {
+            id: self.fresh_id(),
+            iid: self.project(project).deployments.len() as u64 + 1,
+            environment,
+            job,
+            sha: pipeline.sha,
+            ref_name: pipeline.ref_name,
+            user,
+            status: String::new(),
+            approvals: Vec::new(),
+            created_at: now,
+            updated_at: now,
+            finished_at: None,
+        };
+        let blocked = self.missing_approvals(project, &deployment) > 0;
+        let status = match own.status.as_str() {
+            _ if blocked => "blocked",
+            // So does every other job that waits for a person, on all tiers; older versions leave it `created`.
+            "manual" if !self.project(project).deploying.waits_as_created => "blocked",
+            "success" => "success",
+            _ => "created",
+        };
+        let deployment = Deployment {
+            status: status.to_owned(),
+            ..deployment
+        };
+        self.project_mut(project).deployments.push(deployment);
+        if blocked {
+            // What would have started by itself waits for a person, too.
+            "manual".clone_into(&mut self.job_mut(project, job).status);
+        }
+    }
+
+    /// A job's deployment follows it; GitLab tells starts and ends, and nothing of waiting.
+    pub fn follow_job(&mut self, project: u64, job: u64, status: &str) {
+        let wanted = match status {
+            "running" | "success" | "failed" | "canceled" => status,
+            _ => return,
+        };
+        let found = self
+            .project_mut(project)
+            .deployments
+            .iter_mut()
+            .find(|it| it.job == job);
+        let Some(own) = found.filter(|it| it.status != wanted) else {
+            return;
+        };
+        wanted.clone_into(&mut own.status);
+        let now = Timestamp::now();
+        own.updated_at = now;
+        own.finished_at = (wanted != "running").then_some(now);
+        let id = own.id;
+        let body = payloads::deployment_hook(self, project, id);
+        self.raise(project, "Deployment Hook", "deployment_events", &body);
+    }
+
+    /// Keeps somebody's word, the first of its kind from each person; a rejection fails the job, the last approval frees
+    /// it to be played.
+    fn say(&mut self, project: u64, deployment: u64, said: DeploymentApproval) -> DeploymentApproval {
+        let found = self
+            .project_mut(project)
+            .deployments
+            .iter_mut()
+            .find(|it| it.id == deployment);
+        let own = found.expect("a deployment that exists");
+        own.updated_at = Timestamp::now();
+        let kept = match own.approvals.iter_mut().find(|it| it.user == said.user) {
+            Some(old) => {
+                if old.status != said.status {
+                    *old = said;
+                }
+                old.clone()
+            }
+            None => {
+                own.approvals.push(said.clone());
+                said
+            }
+        };
+        let own = own.clone();
+        if kept.status == "rejected" {
+            self.set_job(project, own.job, "failed", Some("deployment_rejected"));
+        } else if self.missing_approvals(project, &own) == 0 {
+            let found = self
+                .project_mut(project)
+                .deployments
+                .iter_mut()
+                .find(|it| it.id == deployment);
+            "created".clone_into(&mut found.expect("a deployment that exists").status);
+        }
+        kept
     }
 }
 
-fn date(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
-fn job_json(state: &State, project: u64, job: &Job) -> Value {
-    let record = state.project(project);
-    let pipeline = state.pipeline_of(project, job.pipeline);
-    let commit = state
-        .objects
-        .get(&pipeline.sha)
-        .expect("a pipeline's commit exists");
-    json!({
-        "id": job.id,
-        "status": job.status,
-        "stage": "deploy",
-        "name": job.name,
-        "ref": pipeline.ref_name,
-        "tag": record.tags.contains_key(&pipeline.ref_name) && !record.branches.contains_key(&pipeline.ref_name),
-        "coverage": null,
-        "allow_failure": false,
-        "created_at": date(job.created_at),
-        "started_at": job.started_at.map(date),
-        "finished_at": job.finished_at.map(date),
-        "erased_at": null,
-        "duration": null,
-        "queued_duration": null,
-        "user": shapes::user_public(state, job.user),
-        "commit": shapes::commit(state, project, commit, true),
-        "pipeline": shapes::pipeline(state, pipeline),
-        "web_url": format!("{}/{}/-/jobs/{}", state.base_url, record.path, job.id),
-        "project": {"ci_job_token_scope_enabled": false},
-        "artifacts": [],
-        "runner": null,
-        "artifacts_expire_at": null,
-        "archived": false,
-        "tag_list": [],
-    })
-}
-
-fn deployment_json(state: &State, project: u64, it: &Deployment) -> Value {
-    let job = state.job(project, it.job).expect("the deployment's job");
-    let pipeline = state.pipeline_of(project, job.pipeline);
-    let all = &state.project(project).deploying;
-    let environment = all.environments.iter().find(|e| e.id == it.environment);
-    let environment = environment.expect("the deployment's environment");
-    json!({
-        "id": it.id,
-        "iid": it.id,
-        "ref": pipeline.ref_name,
-        "sha": pipeline.sha,
-        "created_at": date(it.created_at),
-        "updated_at": date(it.updated_at),
-        "user": shapes::user_basic(state, pipeline.user),
-        "environment": {
-            "id": environment.id, "name": environment.name, "slug": environment.name.replace('/', "-"),
-            "external_url": null,
-        },
-        "deployable": job_json(state, project, job),
-        "status": it.status,
-    })
-}
-
-fn summary(state: &State, project: u64, it: &Deployment) -> Value {
-    let approvers = state.protected_environment(project, it.environment);
-    let rules = approvers.map_or(&[][..], |it| &it.approvers).iter().map(|user| {
-        let given = it.approvals.iter().filter(|(who, _, _)| who == user);
-        let given: Vec<Value> = given
-            .map(|(who, status, comment)| {
-                json!({"user": shapes::user_basic(state, *who), "status": status, "comment": comment})
-            })
-            .collect();
-        json!({
-            "user_id": user, "group_id": null, "access_level": null, "required_approvals": 1,
-            "deployment_approvals": given,
+impl FakeGitLab {
+    /// The deployment of a job, as it is.
+    pub fn deployment(&self, project: u64, job: u64) -> Option<Deployment> {
+        self.read(|state| {
+            state
+                .project(project)
+                .deployments
+                .iter()
+                .find(|it| it.job == job)
+                .cloned()
         })
-    });
-    json!({ "rules": rules.collect::<Vec<Value>>() })
-}
+    }
 
-/// One of the `builds` of a Pipeline Hook.
-fn build(state: &State, project: u64, job: &Job) -> Value {
-    let all = &state.project(project).deploying;
-    let of = all.deployments.iter().find(|it| it.job == job.id);
-    let environment = of.and_then(|of| all.environments.iter().find(|it| it.id == of.environment));
-    json!({
-        "id": job.id, "stage": "deploy", "name": job.name, "status": job.status,
-        "created_at": date(job.created_at), "started_at": job.started_at.map(date),
-        "finished_at": job.finished_at.map(date), "when": if job.manual { "manual" } else { "on_success" },
-        "manual": job.manual, "allow_failure": false,
-        "user": {"id": job.user, "name": "", "username": "", "email": "[REDACTED]"},
-        "environment": environment.map(|it| json!({
-            "name": it.name, "action": "start", "deployment_tier": it.tier,
-        })),
-    })
-}
-
-fn build_hook(state: &State, project: u64, job: &Job) -> Value {
-    let pipeline = state.pipeline_of(project, job.pipeline);
-    json!({
-        "object_kind": "build", "ref": pipeline.ref_name, "tag": false, "sha": pipeline.sha,
-        "build_id": job.id, "build_name": job.name, "build_stage": "deploy", "build_status": job.status,
-        "pipeline_id": job.pipeline, "project_id": project, "project_name": state.project(project).path,
-        "project": {"id": project, "path_with_namespace": state.project(project).path},
-        "environment": build(state, project, job)["environment"],
-    })
-}
-
-fn deployment_hook(state: &State, project: u64, job: &Job) -> Value {
-    let all = &state.project(project).deploying;
-    let of = all
-        .deployments
-        .iter()
-        .find(|it| it.job == job.id)
-        .expect("its deployment");
-    json!({
-        "object_kind": "deployment", "status": job.status, "deployment_id": of.id, "deployable_id": job.id,
-        "environment": build(state, project, job)["environment"]["name"],
-        "project": {"id": project, "path_with_namespace": state.project(project).path},
-        "short_sha": &state.pipeline_of(project, job.pipeline).sha[..8],
-    })
+    /// Whether who made the pipeline may approve its deployments; GitLab's default is that they may not.
+    pub fn let_triggerer_approve(&self, project: u64, may: bool) {
+        self.change_state(|state| state.project_mut(project).triggerer_may_approve = may);
+    }
 }

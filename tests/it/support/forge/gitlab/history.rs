@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use crate::support::forge::gitlab::api::Reply;
 use crate::support::forge::gitlab::api::decode;
 use crate::support::forge::gitlab::api::only;
 use crate::support::forge::gitlab::api::page;
-use crate::support::forge::gitlab::api::page_without_totals;
+use crate::support::forge::gitlab::api::page_of_commits;
 use crate::support::forge::gitlab::pipelines;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::shapes;
@@ -168,7 +169,7 @@ fn commits(state: &State, call: &Call, project: u64) -> Answer {
     let list = within
         .map(|commit| shapes::commit(state, project, commit, true))
         .collect();
-    page_without_totals(state, call.request, params, list)
+    page_of_commits(state, call.request, params, list)
 }
 
 /// Every commit a branch or tag leads to, newest first.
@@ -303,4 +304,26 @@ fn merge_base(state: &State, call: &Call, project: u64) -> Answer {
     let base = base.and_then(|sha| state.objects.get(&sha));
     let base = base.ok_or_else(|| Reply::message(404, "404 Merge Base Not Found"))?;
     Ok(Reply::json(200, &shapes::commit(state, project, base, true)))
+}
+
+/// `/projects/:id/events`: of all activity the fake keeps the pushes, those of the merge button among them.
+pub fn events(state: &State, call: &Call) -> Answer {
+    let action = call.params.text("action");
+    let (after, before) = (call.params.date("after")?, call.params.date("before")?);
+    let sort = call.params.choice("sort", &["asc", "desc"])?;
+    let project = call.project_as(state, REPORTER)?;
+    let day = jiff::SignedDuration::from_hours(24);
+    // `after` and `before` are days, and themselves left out.
+    let within = |at: Timestamp| after.is_none_or(|d| at >= d + day) && before.is_none_or(|d| at < d);
+    let wanted = action.is_none_or(|action| action == "pushed");
+    let all = state
+        .project(project)
+        .pushes
+        .iter()
+        .filter(|push| wanted && within(push.at));
+    let mut list: Vec<Value> = all.map(|push| shapes::push_event(state, project, push)).collect();
+    if sort.as_deref() != Some("asc") {
+        list.reverse();
+    }
+    page(state, call.request, &call.params, list)
 }

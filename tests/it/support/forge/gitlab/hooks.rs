@@ -20,6 +20,7 @@ use sha2::Sha256;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::support::forge::gitlab::Shared;
+use crate::support::forge::gitlab::checks::StatusCheck;
 use crate::support::forge::gitlab::state::Attempt;
 use crate::support::forge::gitlab::state::Hook;
 use crate::support::forge::gitlab::state::State;
@@ -84,8 +85,16 @@ pub fn sign(signing_token: &str, id: &str, timestamp: i64, body: &[u8]) -> Strin
 /// The request of a recorded delivery, signed for the given time.
 pub fn request(state: &State, delivery: u64, at: Timestamp) -> HookRequest {
     let delivery = state.deliveries.get(&delivery).expect("a recorded delivery");
-    let hooks = &state.project(delivery.project).hooks;
-    let hook = hooks
+    let record = state.project(delivery.project);
+    if let Some(check) = record
+        .status_checks
+        .iter()
+        .find(|check| check.id == delivery.hook)
+    {
+        return check_request(state, check, &delivery.body);
+    }
+    let hook = record
+        .hooks
         .iter()
         .find(|hook| hook.id == delivery.hook)
         .expect("the delivery's hook still exists");
@@ -98,6 +107,27 @@ pub fn request(state: &State, delivery: u64, at: Timestamp) -> HookRequest {
         &delivery.body,
         at,
     )
+}
+
+/// The call of an external status check: no token, no delivery id, no time; a hex HMAC of the body where there is a secret.
+fn check_request(state: &State, check: &StatusCheck, body: &str) -> HookRequest {
+    let mut headers = vec![
+        ("Content-Type".to_owned(), "application/json".to_owned()),
+        ("User-Agent".to_owned(), format!("GitLab/{}", state.version)),
+    ];
+    if let Some(secret) = &check.secret {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key");
+        mac.update(body.as_bytes());
+        headers.push((
+            "X-GitLab-Signature".to_owned(),
+            hex::encode(mac.finalize().into_bytes()),
+        ));
+    }
+    HookRequest {
+        url: check.url.clone(),
+        headers,
+        body: body.as_bytes().to_vec(),
+    }
 }
 
 /// A request to a hook with any event name and body, authentic in everything.
@@ -167,11 +197,14 @@ pub fn run(shared: &Arc<Shared>, mut errands: UnboundedReceiver<Errand>) {
                 Errand::Deliver(id) => {
                     let planned = shared.read(|state| {
                         let delivery = state.deliveries.get(&id)?;
-                        let hooks = &state.projects.get(&delivery.project)?.hooks;
-                        let verify = hooks
-                            .iter()
-                            .find(|hook| hook.id == delivery.hook)?
-                            .ssl_verification;
+                        let record = state.projects.get(&delivery.project)?;
+                        let hook = record.hooks.iter().find(|hook| hook.id == delivery.hook);
+                        let check = record.status_checks.iter().any(|check| check.id == delivery.hook);
+                        let verify = match hook {
+                            Some(hook) => hook.ssl_verification,
+                            None if check => true,
+                            None => return None,
+                        };
                         Some((request(state, id, Timestamp::now()), verify))
                     });
                     let attempt = match planned {
@@ -205,6 +238,7 @@ async fn send(client: &reqwest::Client, request: HookRequest) -> Attempt {
         Err(error) => (None, Some(error.to_string())),
     };
     Attempt {
+        log: 0,
         status,
         error,
         took: begun.elapsed(),
@@ -215,9 +249,11 @@ async fn send(client: &reqwest::Client, request: HookRequest) -> Attempt {
 /// Keeps the attempt, and GitLab's count of failures in a row (4 pause the hook, 40 end it, where the instance does that).
 fn record(state: &mut State, delivery: u64, attempt: Option<Attempt>) {
     state.in_flight -= 1;
-    let (Some(attempt), Some(record)) = (attempt, state.deliveries.get_mut(&delivery)) else {
+    let log = state.fresh_id();
+    let (Some(mut attempt), Some(record)) = (attempt, state.deliveries.get_mut(&delivery)) else {
         return;
     };
+    attempt.log = log;
     let good = attempt.status.is_some_and(|status| status < 400);
     record.attempts.push(attempt);
     let (project, hook) = (record.project, record.hook);
@@ -227,14 +263,27 @@ fn record(state: &mut State, delivery: u64, attempt: Option<Attempt>) {
         return;
     };
     hook.failures = if good { 0 } else { hook.failures + 1 };
-    if disable {
-        let status = match hook.failures {
-            0..4 => "executable",
-            4..40 => "temporarily_disabled",
-            _ => "disabled",
-        };
-        hook.alert_status = status.to_owned();
+    if good {
+        hook.alert_status = "executable".to_owned();
+        hook.disabled_until = None;
+    } else if disable {
+        judge(hook);
     }
+}
+
+/// Pauses a hook that fails again and again: a minute at first, twice as long each time, a day at most.
+fn judge(hook: &mut Hook) {
+    let (status, until) = match hook.failures {
+        0..4 => ("executable", None),
+        failures @ 4..40 => {
+            let minutes = 2_i64.saturating_pow(u32::try_from(failures - 4).unwrap_or(u32::MAX));
+            let pause = jiff::SignedDuration::from_mins(minutes.min(24 * 60));
+            ("temporarily_disabled", Some(Timestamp::now() + pause))
+        }
+        _ => ("disabled", None),
+    };
+    hook.alert_status = status.to_owned();
+    hook.disabled_until = until;
 }
 
 /// A random-looking version 4 UUID: unique, not secret.

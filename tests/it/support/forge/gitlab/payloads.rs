@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::repository::NO_SHA;
 use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::PushEvent;
 use crate::support::forge::gitlab::state::State;
 
-fn hook_date(at: Timestamp) -> String {
+/// A date as most of a hook writes it.
+pub fn hook_date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
@@ -52,7 +54,8 @@ fn repository_json(state: &State, project: &Project) -> Value {
     })
 }
 
-fn user_json(state: &State, user: u64) -> Value {
+/// A person as hooks tell them.
+pub fn user_json(state: &State, user: u64) -> Value {
     let user = state.users.get(&user).expect("hooks name existing users");
     json!({"id": user.id, "name": user.name, "username": user.username, "avatar_url": null, "email": "[REDACTED]"})
 }
@@ -248,7 +251,15 @@ pub fn pipeline_hook(state: &State, project: u64, pipeline: u64, user: u64) -> V
         .get(&pipeline.sha)
         .expect("a pipeline's commit exists");
     let web = format!("{}/{}", state.base_url, record.path);
-    let finished = !matches!(pipeline.status.as_str(), "created" | "pending" | "running");
+    let finished = !matches!(
+        pipeline.status.as_str(),
+        "created" | "pending" | "running" | "manual"
+    );
+    let jobs = record
+        .jobs
+        .iter()
+        .filter(|job| job.pipeline == pipeline.id && !job.retried);
+    let builds: Vec<Value> = jobs.map(|job| jobs::build(state, job)).collect();
     let change = record.merge_requests.values().find(|m| {
         m.state == "opened"
             && m.head == pipeline.sha
@@ -298,6 +309,83 @@ pub fn pipeline_hook(state: &State, project: u64, pipeline: u64, user: u64) -> V
             "url": format!("{web}/-/commit/{}", commit.sha),
             "author": {"name": commit.author.name, "email": commit.author.email},
         },
-        "builds": [],
+        "builds": builds,
+    })
+}
+
+/// Job Hook, whose object kind is still `build`.
+pub fn job_hook(state: &State, project: u64, job: u64) -> Value {
+    let record = state.project(project);
+    let job = state.job(project, job);
+    let pipeline = state.pipeline(project, job.pipeline);
+    let commit = state
+        .objects
+        .get(&pipeline.sha)
+        .expect("a pipeline's commit exists");
+    json!({
+        "object_kind": "build",
+        "ref": pipeline.ref_name,
+        "tag": false,
+        "before_sha": NO_SHA,
+        "sha": pipeline.sha,
+        "build_id": job.id,
+        "build_name": job.name,
+        "build_stage": job.stage,
+        "build_status": job.status,
+        "build_created_at": hook_date(job.created_at),
+        "build_started_at": job.started_at.map(hook_date),
+        "build_finished_at": job.finished_at.map(hook_date),
+        "build_duration": null,
+        "build_allow_failure": job.allow_failure,
+        "build_failure_reason": job.failure.as_deref().unwrap_or("unknown_failure"),
+        "pipeline_id": pipeline.id,
+        "project_id": project,
+        "project_name": record.path.replace('/', " / "),
+        "user": user_json(state, job.user),
+        "commit": {
+            "id": pipeline.id,
+            "name": null,
+            "sha": commit.sha,
+            "message": commit.message,
+            "author_name": commit.author.name,
+            "author_email": commit.author.email,
+            "status": pipeline.status,
+            "duration": null,
+            "started_at": null,
+            "finished_at": null,
+        },
+        "project": project_json(state, record),
+        "repository": repository_json(state, record),
+        "environment": jobs::build(state, job)["environment"],
+    })
+}
+
+/// Deployment Hook.
+pub fn deployment_hook(state: &State, project: u64, deployment: u64) -> Value {
+    let record = state.project(project);
+    let found = record.deployments.iter().find(|it| it.id == deployment);
+    let of = found.expect("a deployment that exists");
+    let job = state.job(project, of.job);
+    let environment = state.environment(project, of.environment);
+    let commit = state.objects.get(&of.sha).expect("a deployment's commit exists");
+    let web = format!("{}/{}", state.base_url, record.path);
+    json!({
+        "object_kind": "deployment",
+        "status": of.status,
+        "status_changed_at": of.updated_at.strftime("%Y-%m-%d %H:%M:%S +0000").to_string(),
+        "deployment_id": of.id,
+        "deployable_id": job.id,
+        "deployable_url": format!("{web}/-/jobs/{}", job.id),
+        "environment": environment.name,
+        "environment_tier": environment.tier,
+        "environment_slug": environment.name,
+        "environment_external_url": null,
+        "project": project_json(state, record),
+        "short_sha": &of.sha[..8],
+        "user": user_json(state, job.user),
+        "user_url": format!("{}/{}", state.base_url, job.user),
+        "commit_url": format!("{web}/-/commit/{}", of.sha),
+        "commit_title": commit.title(),
+        "ref": of.ref_name,
     })
 }

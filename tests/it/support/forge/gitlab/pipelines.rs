@@ -13,6 +13,7 @@ use crate::support::forge::gitlab::api::int;
 use crate::support::forge::gitlab::api::page;
 use crate::support::forge::gitlab::changes::StatusPost;
 use crate::support::forge::gitlab::changes::StatusRefusal;
+use crate::support::forge::gitlab::jobs;
 use crate::support::forge::gitlab::repository::Sha;
 use crate::support::forge::gitlab::repository::Signature;
 use crate::support::forge::gitlab::shapes;
@@ -196,6 +197,13 @@ pub fn route(state: &State, call: &Call, rest: &[&str]) -> Answer {
             let found = state.project(project).pipelines.iter().find(|p| p.id == id);
             let found = found.ok_or_else(|| Reply::message(404, "404 Not found"))?;
             Ok(Reply::json(200, &shapes::pipeline_detail(state, project, found)))
+        }
+        [id, "jobs"] => {
+            let id = int(id, "pipeline_id")?;
+            if !state.project(project).pipelines.iter().any(|p| p.id == id) {
+                return Err(Reply::message(404, "404 Not found"));
+            }
+            jobs::of_pipeline(state, call, project, id)
         }
         _ => Err(Reply::error(404, "404 Not Found")),
     }

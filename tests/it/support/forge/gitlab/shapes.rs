@@ -10,7 +10,10 @@ use crate::support::forge::gitlab::payloads::joined;
 use crate::support::forge::gitlab::repository::Commit;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::NO_SHA;
+use crate::support::forge::gitlab::state::Access;
+use crate::support::forge::gitlab::state::Attempt;
 use crate::support::forge::gitlab::state::CommitStatus;
+use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::Delivery;
 use crate::support::forge::gitlab::state::Hook;
 use crate::support::forge::gitlab::state::MAINTAINER;
@@ -20,6 +23,7 @@ use crate::support::forge::gitlab::state::Project;
 use crate::support::forge::gitlab::state::Protection;
 use crate::support::forge::gitlab::state::PushEvent;
 use crate::support::forge::gitlab::state::State;
+use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 
 /// All kinds of events a hook may subscribe to.
@@ -43,7 +47,8 @@ const PATCH_HARD_LIMIT: usize = 200 * 1024;
 /// Patch texts above this many bytes are withheld as `collapsed`.
 const PATCH_SAFE_LIMIT: usize = PATCH_HARD_LIMIT / 10;
 
-fn date(at: Timestamp) -> String {
+/// A date as the API writes it.
+pub fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
@@ -152,6 +157,10 @@ pub fn project(state: &State, project: &Project, user: u64) -> Value {
         },
     });
     let mut out = joined(head, tail);
+    if state.has(Tier::Ultimate) {
+        let field = "only_allow_merge_if_all_status_checks_passed";
+        out[field] = json!(settings.only_allow_merge_if_all_status_checks_passed);
+    }
     if let Some(from) = project.forked_from.and_then(|id| state.projects.get(&id)) {
         out["forked_from_project"] = json!({"id": from.id, "path_with_namespace": from.path});
     }
@@ -444,13 +453,13 @@ pub fn hook(project: u64, hook: &Hook) -> Value {
     let mut out = json!({
         "id": hook.id,
         "url": hook.url,
-        "name": null,
-        "description": null,
+        "name": hook.name,
+        "description": hook.description,
         "created_at": date(hook.created_at),
         "project_id": project,
         "enable_ssl_verification": hook.ssl_verification,
-        "alert_status": hook.alert_status,
-        "disabled_until": null,
+        "alert_status": hook.status(),
+        "disabled_until": hook.disabled_until.map(date),
         "url_variables": [],
         "push_events_branch_filter": null,
         "branch_filter_strategy": "wildcard",
@@ -466,8 +475,8 @@ pub fn hook(project: u64, hook: &Hook) -> Value {
 }
 
 /// One line of a hook's history, the token redacted.
-pub fn hook_event(state: &State, delivery: &Delivery) -> Value {
-    let request = hooks::request(state, delivery.id, delivery.at);
+pub fn hook_event(state: &State, delivery: &Delivery, attempt: &Attempt) -> Value {
+    let request = hooks::request(state, delivery.id, attempt.at);
     let secret = |name: &str| name.eq_ignore_ascii_case("X-Gitlab-Token");
     let headers = request.headers.iter().map(|(name, value)| {
         let shown = if secret(name) {
@@ -477,68 +486,64 @@ pub fn hook_event(state: &State, delivery: &Delivery) -> Value {
         };
         (name.clone(), json!(shown))
     });
-    let last = delivery.attempts.last();
-    let trigger = match delivery.event.as_str() {
-        "Push Hook" => "push_hooks",
-        "Pipeline Hook" => "pipeline_hooks",
-        _ => "merge_request_hooks",
-    };
-    let answer = last.map(|attempt| {
-        attempt
-            .status
-            .map_or("internal error".to_owned(), |status| status.to_string())
-    });
+    let answer = attempt
+        .status
+        .map_or("internal error".to_owned(), |status| status.to_string());
     json!({
-        "id": delivery.id,
+        "id": attempt.log,
         "url": request.url,
-        "trigger": trigger,
+        "trigger": delivery.event.to_lowercase().replace(' ', "_") + "s",
         "request_headers": serde_json::Map::from_iter(headers),
         "request_data": serde_json::from_str::<Value>(&delivery.body).expect("recorded as JSON"),
         "response_headers": {},
         "response_body": "",
-        "execution_duration": last.map(|attempt| attempt.took.as_secs_f64()),
+        "execution_duration": attempt.took.as_secs_f64(),
         "response_status": answer,
+        "created_at": date(attempt.at),
+    })
+}
+
+/// One entry of who may, as protected branches and environments list it.
+pub fn access(state: &State, access: &Access) -> Value {
+    let words = match access.level {
+        Some(0) => "No one".to_owned(),
+        Some(30) => "Developers + Maintainers".to_owned(),
+        Some(60) => "Administrators".to_owned(),
+        _ => "Maintainers".to_owned(),
+    };
+    let user = access
+        .user
+        .and_then(|id| state.users.get(&id))
+        .map(|user| user.name.clone());
+    let group = access
+        .group
+        .and_then(|id| state.groups.get(&id))
+        .map(|group| group.name.clone());
+    json!({
+        "id": access.id,
+        "access_level": access.level.unwrap_or(MAINTAINER),
+        "access_level_description": user.or(group).unwrap_or(words),
+        "deploy_key_id": null,
+        "user_id": access.user,
+        "group_id": access.group,
     })
 }
 
 pub fn protection(state: &State, rule: &Protection) -> Value {
-    let describe = |level: u64| match level {
-        0 => "No one",
-        30 => "Developers + Maintainers",
-        MAINTAINER => "Maintainers",
-        _ => "Administrators",
-    };
-    let levels = |level: u64, users: &[u64]| {
-        let role = json!({
-            "id": rule.id,
-            "access_level": level,
-            "access_level_description": describe(level),
-            "deploy_key_id": null,
-            "user_id": null,
-            "group_id": null,
-        });
-        let named = users.iter().map(|user| {
-            json!({
-                "id": rule.id + user,
-                "access_level": MAINTAINER,
-                "access_level_description": state.users.get(user).map(|user| user.name.clone()),
-                "deploy_key_id": null,
-                "user_id": user,
-                "group_id": null,
-            })
-        });
-        // A rule that names users and no role has no role entry.
-        let role = (level > 0 || users.is_empty()).then_some(role);
-        role.into_iter().chain(named).collect::<Vec<Value>>()
+    let list = |entries: &[Access]| {
+        entries
+            .iter()
+            .map(|entry| access(state, entry))
+            .collect::<Vec<Value>>()
     };
     json!({
         "id": rule.id,
         "name": rule.name,
-        "push_access_levels": levels(rule.push_level, &rule.push_users),
-        "merge_access_levels": levels(rule.merge_level, &rule.merge_users),
-        "unprotect_access_levels": [],
+        "push_access_levels": list(&rule.push),
+        "merge_access_levels": list(&rule.merge),
+        "unprotect_access_levels": list(&rule.unprotect),
         "allow_force_push": rule.allow_force_push,
-        "code_owner_approval_required": false,
+        "code_owner_approval_required": rule.code_owners,
         "inherited": false,
     })
 }
@@ -583,13 +588,19 @@ pub fn branch(state: &State, project: u64, name: &str, user: u64) -> Value {
     let record = state.project(project);
     let sha = record.branches.get(name).expect("an existing branch");
     let tip = state.objects.get(sha).expect("a branch tip exists");
+    let rules = state.protections(project, name);
+    let open = |act: fn(&Protection) -> &Vec<Access>| {
+        rules
+            .iter()
+            .any(|rule| act(rule).iter().any(|access| access.level == Some(DEVELOPER)))
+    };
     json!({
         "name": name,
         "commit": commit(state, project, tip, true),
         "merged": state.branch_merged(project, name),
         "protected": !state.protections(project, name).is_empty(),
-        "developers_can_push": false,
-        "developers_can_merge": false,
+        "developers_can_push": open(|rule| &rule.push),
+        "developers_can_merge": open(|rule| &rule.merge),
         "can_push": state.may_push_to(project, name, user),
         "default": record.default_branch == name,
         "web_url": format!("{}/{}/-/tree/{name}", state.base_url, record.path),

@@ -9,7 +9,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::support::forge::gitlab::approvals::ApprovalRule;
+use crate::support::forge::gitlab::checks::CheckResponse;
+use crate::support::forge::gitlab::checks::StatusCheck;
+use crate::support::forge::gitlab::deployments::Deployment;
+use crate::support::forge::gitlab::deployments::Environment;
+use crate::support::forge::gitlab::deployments::ProtectedEnvironment;
 use crate::support::forge::gitlab::faults::Fault;
+use crate::support::forge::gitlab::jobs::Job;
+use crate::support::forge::gitlab::limits::Limit;
+use crate::support::forge::gitlab::limits::Quiet;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::Objects;
 use crate::support::forge::gitlab::repository::Sha;
@@ -56,17 +65,36 @@ pub struct Token {
     pub created_at: Timestamp,
 }
 
-/// Whose push or merge a protected branch accepts: a level, and users by name (Premium).
+/// One entry of who may: a role from a level on, a user, or a group.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub id: u64,
+    /// 0: no one.
+    pub level: Option<u64>,
+    pub user: Option<u64>,
+    pub group: Option<u64>,
+}
+
+/// A group that rules can name.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: u64,
+    pub name: String,
+    pub members: BTreeSet<u64>,
+}
+
+/// Whose push, merge and unprotecting a protected branch accepts; several entries, users and groups are Premium.
 #[derive(Clone, Debug)]
 pub struct Protection {
     pub id: u64,
     /// A name or a `*` wildcard.
     pub name: String,
-    pub push_level: u64,
-    pub merge_level: u64,
-    pub push_users: Vec<u64>,
-    pub merge_users: Vec<u64>,
+    pub push: Vec<Access>,
+    pub merge: Vec<Access>,
+    /// Empty: every Maintainer.
+    pub unprotect: Vec<Access>,
     pub allow_force_push: bool,
+    pub code_owners: bool,
 }
 
 /// The settings of a project that decide over a merge.
@@ -75,12 +103,18 @@ pub struct Settings {
     pub only_allow_merge_if_pipeline_succeeds: bool,
     pub allow_merge_on_skipped_pipeline: bool,
     pub only_allow_merge_if_all_discussions_are_resolved: bool,
+    /// Ultimate.
+    pub only_allow_merge_if_all_status_checks_passed: bool,
     /// `merge`, `rebase_merge` or `ff`.
     pub merge_method: String,
     /// `never`, `always`, `default_on` or `default_off`.
     pub squash_option: String,
+    /// This one and the next four are Premium.
     pub reset_approvals_on_push: bool,
     pub merge_requests_author_approval: bool,
+    pub merge_requests_disable_committers_approval: bool,
+    pub disable_overriding_approvers_per_merge_request: bool,
+    pub require_password_to_approve: bool,
     /// Approvals a merge needs; 0 on Free.
     pub approvals_required: usize,
     /// Whose approvals count; empty: anybody's.
@@ -93,10 +127,14 @@ impl Default for Settings {
             only_allow_merge_if_pipeline_succeeds: false,
             allow_merge_on_skipped_pipeline: false,
             only_allow_merge_if_all_discussions_are_resolved: false,
+            only_allow_merge_if_all_status_checks_passed: false,
             merge_method: "merge".to_owned(),
             squash_option: "default_off".to_owned(),
             reset_approvals_on_push: true,
-            merge_requests_author_approval: true,
+            merge_requests_author_approval: false,
+            merge_requests_disable_committers_approval: false,
+            disable_overriding_approvers_per_merge_request: false,
+            require_password_to_approve: false,
             approvals_required: 0,
             approvers: Vec::new(),
         }
@@ -116,18 +154,24 @@ pub struct Project {
     /// Every commit this repository can name, also those only a fork merge request brought in.
     pub objects: BTreeSet<Sha>,
     pub protections: Vec<Protection>,
+    pub approval_rules: Vec<ApprovalRule>,
+    pub status_checks: Vec<StatusCheck>,
     pub settings: Settings,
     pub merge_requests: BTreeMap<u64, MergeRequest>,
     pub pipelines: Vec<Pipeline>,
     pub statuses: Vec<CommitStatus>,
+    pub jobs: Vec<Job>,
+    pub environments: Vec<Environment>,
+    pub protected_environments: Vec<ProtectedEnvironment>,
+    pub deployments: Vec<Deployment>,
+    pub deploying: crate::support::forge::gitlab::deploying::Deploying,
+    pub triggerer_may_approve: bool,
     pub hooks: Vec<Hook>,
     pub pushes: Vec<PushEvent>,
     pub forked_from: Option<u64>,
     pub created_at: Timestamp,
     /// New merge requests stay `preparing` until `finish_preparing`.
     pub hold_preparation: bool,
-    /// Jobs that deploy, and where to.
-    pub deploying: crate::support::forge::gitlab::deployments::Deploying,
 }
 
 /// The diff of a merge request as computed at its last source push or retarget.
@@ -175,6 +219,7 @@ pub struct MergeRequest {
     /// Threads nobody has resolved.
     pub unresolved: usize,
     pub approvals: Vec<(u64, Timestamp)>,
+    pub check_responses: Vec<CheckResponse>,
     /// Who asked for auto-merge, and for which head.
     pub auto_merge: Option<(u64, Sha)>,
     /// A detailed merge status forced by the test.
@@ -252,7 +297,19 @@ pub struct Hook {
     pub failures: u64,
     /// `executable`, `temporarily_disabled` or `disabled`.
     pub alert_status: String,
+    /// When a pause ends; none for a hook that is not paused, and for one that ended for good.
+    pub disabled_until: Option<Timestamp>,
+    pub name: Option<String>,
+    pub description: Option<String>,
     pub created_at: Timestamp,
+}
+
+impl Hook {
+    /// `alert_status` now: a pause ends by itself.
+    pub fn status(&self) -> &str {
+        let over = self.disabled_until.is_some_and(|until| until <= Timestamp::now());
+        if over { "executable" } else { &self.alert_status }
+    }
 }
 
 /// A push as `/projects/:id/events?action=pushed` tells it.
@@ -273,6 +330,8 @@ pub struct PushEvent {
 /// One try to hand a delivery over.
 #[derive(Clone, Debug)]
 pub struct Attempt {
+    /// Its number in the hook's history; 0 for one that is in no history.
+    pub log: u64,
     /// The answer's code; none where no answer came.
     pub status: Option<u16>,
     pub error: Option<String>,
@@ -350,16 +409,22 @@ pub struct State {
     pub max_files: usize,
     pub max_lines: usize,
     pub users: BTreeMap<u64, User>,
+    pub groups: BTreeMap<u64, Group>,
     pub tokens: Vec<Token>,
     pub projects: BTreeMap<u64, Project>,
     pub objects: Objects,
     pub deliveries: BTreeMap<u64, Delivery>,
     pub hook_mode: HookMode,
     pub auto_disable_hooks: bool,
+    pub block_local_hooks: bool,
+    /// The delivery whose end the call under way waits for.
+    pub awaited: Option<u64>,
     pub faults: Vec<Fault>,
     pub calls: Vec<Call>,
     /// Per token secret: until when calls break a `Retry-After`.
-    pub quiet: BTreeMap<String, Instant>,
+    pub quiet: BTreeMap<String, Quiet>,
+    /// Per token secret: how much it may call.
+    pub limits: BTreeMap<String, Limit>,
     /// The user whose statuses are the appliance's.
     pub appliance: Option<u64>,
     pub violations: Vec<String>,
@@ -382,15 +447,19 @@ impl State {
             max_files: 1000,
             max_lines: 50_000,
             users: BTreeMap::new(),
+            groups: BTreeMap::new(),
             tokens: Vec::new(),
             projects: BTreeMap::new(),
             objects: Objects::default(),
             deliveries: BTreeMap::new(),
             hook_mode: HookMode::On,
             auto_disable_hooks: false,
+            block_local_hooks: false,
+            awaited: None,
             faults: Vec::new(),
             calls: Vec::new(),
             quiet: BTreeMap::new(),
+            limits: BTreeMap::new(),
             appliance: None,
             violations: Vec::new(),
             in_flight: 0,
@@ -473,32 +542,21 @@ impl State {
     }
 
     pub fn may_merge_into(&self, project: u64, branch: &str, user: u64) -> bool {
-        self.may(project, branch, user, |p| (p.merge_level, &p.merge_users))
-            || self.may_push_to(project, branch, user)
+        self.may(project, branch, user, |rule| &rule.merge) || self.may_push_to(project, branch, user)
     }
 
     pub fn may_push_to(&self, project: u64, branch: &str, user: u64) -> bool {
-        self.may(project, branch, user, |p| (p.push_level, &p.push_users))
+        self.may(project, branch, user, |rule| &rule.push)
     }
 
     /// Without protection a Developer may; with several, the most permissive decides, as in GitLab.
-    fn may(
-        &self,
-        project: u64,
-        branch: &str,
-        user: u64,
-        ask: impl Fn(&Protection) -> (u64, &Vec<u64>),
-    ) -> bool {
-        let level = self.level(project, user);
-        let rules = self.protections(project, branch);
-        if rules.is_empty() {
-            return level >= DEVELOPER;
+    fn may(&self, project: u64, branch: &str, user: u64, ask: impl Fn(&Protection) -> &Vec<Access>) -> bool {
+        if self.level(project, user) < DEVELOPER {
+            return false;
         }
-        level >= DEVELOPER
-            && rules.iter().any(|rule| {
-                let (needed, users) = ask(rule);
-                users.contains(&user) || (needed > 0 && level >= needed)
-            })
+        let rules = self.protections(project, branch);
+        let admitted = |rule: &&Protection| ask(rule).iter().any(|access| self.admits(project, access, user));
+        rules.is_empty() || rules.iter().any(admitted)
     }
 
     /// State of a pipeline out of its CI jobs and the newest external status of each name, by GitLab's composite rule.
@@ -513,8 +571,19 @@ impl State {
             .statuses
             .iter()
             .filter(|s| s.pipeline == pipeline && !s.retried);
+        let jobs = project
+            .jobs
+            .iter()
+            .filter(|job| job.pipeline == pipeline && !job.retried);
+        // A job whose failure is allowed holds nothing up while nobody plays it, and its failure counts as success.
+        let of_jobs = jobs.map(|job| match (job.status.as_str(), job.allow_failure) {
+            ("manual", true) => "skipped",
+            ("failed" | "canceled", true) => "success",
+            (status, _) => status,
+        });
         let states: BTreeSet<&str> = own
             .into_iter()
+            .chain(of_jobs)
             .chain(external.map(|s| s.status.as_str()))
             .collect();
         let has = |state: &str| states.contains(state);
@@ -529,12 +598,23 @@ impl State {
             "pending"
         } else if has("running") || has("pending") {
             "running"
+        } else if has("manual") {
+            "manual"
         } else if has("failed") {
             "failed"
         } else {
             "canceled"
         };
         overall.to_owned()
+    }
+
+    pub fn pipeline(&self, project: u64, pipeline: u64) -> &Pipeline {
+        let found = self
+            .project(project)
+            .pipelines
+            .iter()
+            .find(|it| it.id == pipeline);
+        found.expect("a pipeline that exists")
     }
 
     pub fn project_of_pipeline(&self, pipeline: u64) -> u64 {
