@@ -3,6 +3,7 @@
 
 mod branches;
 mod compare;
+mod deploy;
 mod inspect;
 mod intake;
 mod latest;
@@ -16,6 +17,7 @@ mod status;
 mod unfinished;
 
 pub use branches::run_branches;
+pub use deploy::run_deployments;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
 pub use lock::run_locks;

@@ -1,12 +1,14 @@
 //! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
+mod deployment;
 pub mod gitlab;
 mod hold;
 mod provision;
 mod registry;
 mod trial;
 
+pub use deployment::{DeploymentHead, StartOutcome};
 pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
@@ -20,6 +22,7 @@ use crate::domain::ids::ProjectId;
 use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
 use crate::domain::provision::Alteration;
 use crate::domain::request::GateState;
+use crate::domain::time::Time;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
 use crate::outbound::Secret;
@@ -345,6 +348,105 @@ impl Forge {
             Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
         }
     }
+
+    /// Jobs that deploy and have not been started, the newest first: of one environment or of all; those that the forge
+    /// counts as waiting, or (`only_created`) those that it counts as not begun. `short`: a hundred are enough.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn waiting_deployments(
+        &self,
+        forge_project_id: &str,
+        environment: Option<&str>,
+        only_created: bool,
+        short: bool,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => {
+                it.waiting_deployments(forge_project_id, environment, only_created, short)
+                    .await
+            }
+        }
+    }
+
+    /// Jobs that deploy of which anything changed since then, by the forge's clock, the newest first.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn changed_deployments(
+        &self,
+        forge_project_id: &str,
+        since: Time,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
+        }
+    }
+
+    /// A deployment as it is now; `None` if there is none by that number, or no job makes it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+    ) -> Result<Option<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
+        }
+    }
+
+    /// Who started the pipeline that a job belongs to.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `NotJson` if the pipeline is of another commit.
+    pub async fn pipeline_account(
+        &self,
+        forge_project_id: &str,
+        head: &DeploymentHead,
+    ) -> Result<Account, Error> {
+        match self {
+            Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
+        }
+    }
+
+    /// What the forge calls an environment's tier, where it tells.
+    ///
+    /// # Errors
+    /// Any [`Error`] but that our account may not see it.
+    pub async fn environment_tier(
+        &self,
+        forge_project_id: &str,
+        environment_id: u64,
+    ) -> Result<Option<String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
+        }
+    }
+
+    /// Approves or rejects a deployment that the forge holds. Repeating it is harmless.
+    pub async fn answer_deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+        approve: bool,
+        comment: &str,
+    ) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => {
+                it.answer_deployment(forge_project_id, deployment, approve, comment)
+                    .await
+            }
+        }
+    }
+
+    /// Starts a job that waits. Repeating it may start it twice: read it first.
+    pub async fn start_job(&self, forge_project_id: &str, job: u64) -> StartOutcome {
+        match self {
+            Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
+        }
+    }
 }
 
 /// Which move of a branch is looked at.
@@ -389,6 +491,10 @@ pub struct Inspected<'a> {
     pub forge_project_id: &'a str,
     /// The branches that are gated, as the project's settings name them.
     pub branch_patterns: &'a [String],
+    /// The environments whose deployments are gated.
+    pub environments: &'a [String],
+    /// Files that no rule skips, besides the built-in ones.
+    pub control_files: &'a [String],
     /// Our account merges what is approved.
     pub auto_merge: bool,
     pub enforcement: Enforcement,
@@ -406,6 +512,8 @@ impl<'a> Inspected<'a> {
         Inspected {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
+            environments: &settings.environments,
+            control_files: &settings.control_files,
             auto_merge: settings.auto_merge,
             enforcement: settings.enforcement,
             identity: None,
@@ -464,6 +572,8 @@ pub struct ForgeProject {
     pub merge_on_skipped_pipeline: bool,
     /// A change can only be merged once all external status checks have passed.
     pub merge_needs_checks: bool,
+    /// Where its pipelines are written, if not in the usual file.
+    pub ci_config: Option<String>,
 }
 
 /// An open change, as far as a list shows it.

@@ -31,7 +31,7 @@ impl Gated {
         (status, answer.json().await.unwrap_or(Value::Null))
     }
 
-    async fn bot(&self) -> u64 {
+    fn own_account(&self) -> u64 {
         let found = self.gitlab.read(|state| {
             let mut users = state.users.values();
             users
@@ -51,7 +51,7 @@ impl Gated {
             it.gitlab.protect(PROJECT, branch, 0, DEVELOPER, &[]);
         }
         let rule = json!({
-            "name": "SignedApproval", "approvals_required": 1, "user_ids": [it.bot().await],
+            "name": "SignedApproval", "approvals_required": 1, "user_ids": [it.own_account()],
             "applies_to_all_protected_branches": true,
         });
         assert_eq!(it.gitlab_api("POST", "approval_rules", rule).await.0, 201);
@@ -219,7 +219,7 @@ async fn what_is_missing_for_the_approval_to_lock_is_named() {
     assert_ne!(gate["strength"], "hard");
     // Somebody else may fill the rule as well.
     let (bot, mia) = (
-        it.bot().await,
+        it.own_account(),
         it.gitlab.add_user("mia", "Mia", "mia@example.test"),
     );
     it.gitlab.add_member(PROJECT, mia, DEVELOPER);
@@ -238,7 +238,7 @@ async fn what_is_missing_for_the_approval_to_lock_is_named() {
 async fn what_gitlab_refuses_is_told_to_the_approvers() {
     let it = Gated::with_approval_rule(json!({})).await;
     // Whoever opened it can't approve it, and that is the appliance's own account here.
-    let bot = it.bot().await;
+    let bot = it.own_account();
     it.gitlab.branch(PROJECT, "own", "main");
     let head = it.gitlab.commit(PROJECT, "own", &Gated::commit_of_carl("own.rs"));
     let iid = it

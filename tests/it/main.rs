@@ -12,6 +12,7 @@ mod bypass;
 mod ceremonies;
 mod chaos;
 mod crash;
+mod deployments;
 mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;

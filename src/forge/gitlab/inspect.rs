@@ -18,7 +18,7 @@ const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
 /// Calls that looking at a project takes: itself, who we are (four), protected branches, members, hooks.
 const INSPECT_CALLS: u32 = 8;
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     pages: 20,
     bytes: 4 * 1024 * 1024,
 };
@@ -29,7 +29,7 @@ const TOKEN_DAYS: i64 = 14;
 
 /// Whom a protected branch lets push or merge.
 #[derive(Debug, Deserialize)]
-struct Access {
+pub(super) struct Access {
     access_level: Option<u32>,
     user_id: Option<u64>,
     group_id: Option<u64>,
@@ -38,13 +38,13 @@ struct Access {
 }
 
 #[derive(Debug, Deserialize)]
-struct ProtectedBranch {
+pub(super) struct ProtectedBranch {
     /// A branch, or a pattern in which `*` stands for anything.
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    push_access_levels: Vec<Access>,
+    pub(super) push_access_levels: Vec<Access>,
     #[serde(default)]
-    merge_access_levels: Vec<Access>,
+    pub(super) merge_access_levels: Vec<Access>,
     #[serde(default)]
     allow_force_push: bool,
 }
@@ -68,6 +68,10 @@ struct Hook {
     push_events: bool,
     #[serde(default)]
     merge_requests_events: bool,
+    #[serde(default)]
+    pipeline_events: bool,
+    #[serde(default)]
+    job_events: bool,
     /// `executable`, `temporarily_disabled` or `disabled`; absent before GitLab 15.
     alert_status: Option<String>,
 }
@@ -125,7 +129,7 @@ struct ExternalCheck {
 
 /// Who besides our account gets through a list of accesses.
 #[derive(Debug, Default)]
-struct Others {
+pub(super) struct Others {
     developers: bool,
     maintainers: bool,
     /// Administrators of the installation, and whoever is named one by one.
@@ -133,7 +137,7 @@ struct Others {
 }
 
 impl Others {
-    fn add(&mut self, list: &[Access], own: &str) {
+    pub(super) fn add(&mut self, list: &[Access], own: &str) {
         for it in list {
             let described = || {
                 let words = it.access_level_description.as_deref().unwrap_or("somebody");
@@ -171,7 +175,7 @@ impl Others {
     }
 
     /// The people behind it, as far as anybody is; `None` for nobody.
-    fn words(&self, maintainers: &Maintainers) -> Option<String> {
+    pub(super) fn words(&self, maintainers: &Maintainers) -> Option<String> {
         if self.developers {
             return Some("every Developer".to_owned());
         }
@@ -238,6 +242,8 @@ impl GitLab {
                 held: &held,
             };
             branches(&asked, &rules, &maintainers, &mut found);
+            self.environments(of, &project, &me, &rules, &maintainers, &mut found)
+                .await;
         }
         if project.access_level.is_none_or(|it| it >= MAINTAINER) {
             self.hooks(id, of, &mut found).await;
@@ -436,6 +442,12 @@ impl GitLab {
                 "The webhook does not tell of both merge requests and pushes: some changes are seen within a minute \
                  instead of at once.",
             ));
+        } else if !of.environments.is_empty() && !own.iter().any(|it| it.pipeline_events || it.job_events) {
+            found.push(note(
+                "webhook_no_pipelines",
+                "The webhook tells neither of pipelines nor of jobs: deployments that wait are seen within 25 seconds \
+                 instead of at once.",
+            ));
         }
     }
 }
@@ -577,7 +589,7 @@ fn branches(
     }
 }
 
-fn unreadable(what: &str, why: &str) -> Finding {
+pub(super) fn unreadable(what: &str, why: &str) -> Finding {
     Finding::new(
         "settings_unreadable",
         Strength::None,

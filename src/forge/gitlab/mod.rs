@@ -1,7 +1,9 @@
 //! GitLab, from 15.7 on, by its REST API v4. It never follows a link that an answer names, and puts the token into one
 //! header only.
 
+mod deployments;
 mod inspect;
+mod inspect_environments;
 mod landing;
 mod lock;
 mod merge;

@@ -371,6 +371,8 @@ struct Project {
     /// Ultimate only.
     #[serde(default)]
     only_allow_merge_if_all_status_checks_passed: Option<bool>,
+    #[serde(default)]
+    ci_config_path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -444,6 +446,7 @@ impl GitLab {
             merge_needs_checks: project
                 .only_allow_merge_if_all_status_checks_passed
                 .unwrap_or(false),
+            ci_config: project.ci_config_path.filter(|it| !it.is_empty()),
         })
     }
 

@@ -7,6 +7,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
+use crate::web::pages::deployments::{Stuck, stuck};
 use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
@@ -45,6 +46,8 @@ struct OverviewPage {
     at_least: bool,
     exceptions: Vec<ExceptionView>,
     proposals: Vec<Line>,
+    /// Deployments that were decided and are not started.
+    stuck: Vec<Stuck>,
 }
 
 /// One step of the checklist.
@@ -96,6 +99,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         at_least: recent.len() == RECENT_MAX && recent.last().is_some_and(|it| it.created_at > since),
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
         proposals: waiting_proposals(&state, &people)?,
+        stuck: stuck(&state, &places, now)?,
     }))
 }
 
