@@ -3,6 +3,7 @@
 mod emergency;
 mod gates;
 mod governance;
+mod hooks;
 mod people;
 mod rules;
 
