@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ONE_MAX: Duration = Duration::from_secs(45);
 /// Projects at once.
 const AT_ONCE: usize = 8;
+/// All projects are looked at in no fewer rounds than this, so that their calls spread over some minutes.
+const ROUNDS_MIN: usize = 100;
 /// So many failures in a row are an outage worth recording, and no hiccup.
 const FAILURES_MAX: u32 = 3;
 
@@ -78,10 +80,12 @@ fn due(at: &Surroundings, looked: &HashMap<ProjectId, Looked>) -> Result<Vec<Pro
     let snapshot = at.store.read()?;
     let now = Instant::now();
     let mut due = Vec::new();
+    let mut all = 0;
     for project in snapshot.all::<Project>()? {
         if project.removed {
             continue;
         }
+        all += 1;
         let is_due = match looked.get(&project.id) {
             Some(it) if it.next > now => {
                 it.failures == 0 && snapshot.get::<Gate>(project.id.as_str())?.is_none()
@@ -92,6 +96,9 @@ fn due(at: &Surroundings, looked: &HashMap<ProjectId, Looked>) -> Result<Vec<Pro
             due.push(project);
         }
     }
+    // What was never looked at first, then what waits longest; never all of hundreds at once.
+    due.sort_by_key(|it| looked.get(&it.id).map(|it| it.next));
+    due.truncate(AT_ONCE.max(all / ROUNDS_MIN));
     Ok(due)
 }
 

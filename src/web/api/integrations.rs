@@ -236,7 +236,7 @@ fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement
         None => Enforcement::CommitStatus,
         Some(text) => Enforcement::parse(text).ok_or_else(|| {
             let known = Enforcement::ALL.map(Enforcement::name).join(", ");
-            Problem::bad_field("enforcement", &format!("one of {known}"))
+            Problem::bad_field("enforcement", format!("one of {known}"))
         })?,
     };
     match (mode, auto_merge) {
