@@ -498,8 +498,6 @@ pub struct Inspected<'a> {
     /// Our account merges what is approved.
     pub auto_merge: bool,
     pub enforcement: Enforcement,
-    /// Who our token is, where that was asked a short while ago.
-    pub identity: Option<&'a Identity>,
     /// Where webhooks of this integration lead.
     pub hook_url: &'a str,
     /// The day, as `YYYY-MM-DD`.
@@ -516,7 +514,6 @@ impl<'a> Inspected<'a> {
             control_files: &settings.control_files,
             auto_merge: settings.auto_merge,
             enforcement: settings.enforcement,
-            identity: None,
             hook_url,
             today: now.get(..10).unwrap_or_default(),
         }

@@ -496,7 +496,7 @@ async fn without_any_webhook_a_change_is_found_approved_and_merged() {
     it.gitlab.expect("it is merged", LOST_MAX, |gitlab| {
         gitlab.merge_request(PROJECT, change.iid).state == "merged"
     });
-    assert_eq!(it.hooks_received().await, [json!({}); 0]);
+    assert!(it.hooks_received().await.is_empty());
     it.gitlab.assert_no_violations();
 }
 

@@ -16,8 +16,8 @@ const DEVELOPER: u32 = 30;
 pub(super) const MAINTAINER: u32 = 40;
 const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
-/// Calls that looking at a project takes: itself, who we are (four), protected branches, members, hooks.
-const INSPECT_CALLS: u32 = 8;
+/// Calls that looking at a project takes: itself, protected branches, members, hooks.
+const INSPECT_CALLS: u32 = 4;
 pub(super) const LIMITS: Limits = Limits {
     pages: 20,
     bytes: 4 * 1024 * 1024,
@@ -201,11 +201,7 @@ impl GitLab {
     pub(crate) async fn inspect(&self, of: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         let id = project_number(of.forge_project_id)?;
         self.begin(INSPECT_CALLS)?;
-        let project = self.project(id).await?;
-        let me = match of.identity {
-            Some(known) => known.clone(),
-            None => self.identify().await?,
-        };
+        let (project, me) = (self.project(id).await?, self.me().await?);
         let mut found = Vec::new();
         account(&me, &project, of, &mut found);
         let rules = match self

@@ -5,6 +5,7 @@ mod deployments;
 mod emergency;
 mod gates;
 mod governance;
+mod hooks;
 mod people;
 mod provision;
 mod rules;
