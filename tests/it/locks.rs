@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::appliance::http_client;
+use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::Tier;
@@ -17,6 +18,7 @@ use crate::support::gated::Hook;
 use crate::support::gated::PROJECT;
 use crate::support::gated::SOON;
 use crate::support::person::items;
+use crate::support::person::text;
 
 impl Gated {
     /// A call of GitLab's own API by the appliance's account, as its administrator would make it.
@@ -367,4 +369,50 @@ async fn a_project_says_which_lock_it_has_and_a_broker_always_merges() {
             .await,
     );
     assert_eq!(listed[0]["enforcement"], "commit_status");
+}
+
+/// A23: the status of a fork's commit may not be shown in the target project; the broker is the lock, not the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_status_gitlab_will_not_show_is_merged_by_the_broker_and_by_nobody_else() {
+    let it = Gated::start_with(Hook::Token, json!({"enforcement": "merge_broker"})).await;
+    it.gitlab.fail("POST", "/statuses/", 99, Trouble::Code(404));
+    it.gitlab
+        .set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = false);
+    let change = it.open("feature", "main");
+    let id = text(&it.request(&change, "main", "pending").await, "id");
+    it.bea.approve(&id).await;
+    it.gitlab.expect("the merge", SOON, |gitlab| {
+        gitlab.merge_request(PROJECT, change.iid).state == "merged"
+    });
+    let merges = it.gitlab.calls_to("PUT", "/merge");
+    assert_eq!(merges.len(), 1, "{merges:#?}");
+    assert_eq!(merges[0].body["sha"], json!(change.head));
+
+    // With another lock the status is what people act on: nothing is merged behind it.
+    let path = format!(
+        "/api/v1/integrations/{}/projects/{}",
+        it.integration.id, it.project
+    );
+    let body = json!({
+        "branch_patterns": ["main"], "required_approval_count": 1, "auto_merge": true, "enforcement": "commit_status",
+    });
+    it.ada.put(&path, &body).await.expect(200);
+    let other = it.open("other", "main");
+    let id = text(&it.request(&other, "main", "pending").await, "id");
+    it.bea.approve(&id).await;
+    let started = Instant::now();
+    let refused = |all: &[Value]| {
+        let of_other = |it: &Value| it["data"]["status"]["head"] == other.head.as_str();
+        all.iter()
+            .any(|it| of_other(it) && it["data"]["state"] == "success" && it["data"]["refused"].is_string())
+    };
+    while !refused(&it.ada.journal("status.confirmed").await) {
+        assert!(started.elapsed() < SOON, "the refusal was never recorded");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        it.gitlab.calls_to("PUT", "/merge").len(),
+        1,
+        "only the first was asked for"
+    );
 }
