@@ -85,7 +85,10 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&record),
             )
         }
-        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } | Event::StatusLost { .. } => Ok(()),
+        Event::InstanceCreated { .. }
+        | Event::CeremonyRefused { .. }
+        | Event::StatusLost { .. }
+        | Event::LockLost { .. } => Ok(()),
         Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
         Event::ExceptionUnapprovedChange {
             project,

@@ -260,6 +260,11 @@ pub enum Command {
         /// Ours is there and decides nothing: why.
         not_in_force: Option<String>,
     },
+    /// The forge's own lock of a change, confirmed open for this head, was read and is not.
+    MissLock {
+        change: ChangeKey,
+        head: String,
+    },
     /// The forge's own lock of a change was told.
     ConfirmLock {
         change: ChangeKey,

@@ -488,6 +488,9 @@ pub enum Event {
         forge_status: String,
         request: Option<RequestId>,
     },
+    /// Read back, the forge's own lock of a change is not open as it was confirmed.
+    #[serde(rename = "lock.lost")]
+    LockLost { change: ChangeKey },
     /// A gated branch was seen on another commit than before.
     #[serde(rename = "branch.observed")]
     BranchObserved {
@@ -621,6 +624,7 @@ impl Event {
             Event::ExceptionReviewed { exception, .. } => ("exception", exception.to_string()),
             Event::ChangeObserved { change, .. }
             | Event::LockConfirmed { change, .. }
+            | Event::LockLost { change }
             | Event::ExceptionUnapprovedChange {
                 change: Some(change), ..
             } => ("change", format!("{}/{}", change.project, change.number)),

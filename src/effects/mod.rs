@@ -20,7 +20,7 @@ pub use branches::run_branches;
 pub use deploy::run_deployments;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
-pub use lock::run_locks;
+pub use lock::{run_lock_read_back, run_locks};
 pub use merge::run_merges;
 pub use read_back::run_read_back;
 pub use reconcile::run_reconciler;

@@ -273,6 +273,16 @@ impl Forge {
         }
     }
 
+    /// Whether the forge's own lock of a change is still what it was told: open for this head.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn lock_is_open(&self, write: &LockWrite) -> Result<bool, Error> {
+        match self {
+            Forge::GitLab(it) => it.lock_is_open(write).await,
+        }
+    }
+
     /// All open changes of a repository, for reconciliation.
     ///
     /// # Errors
@@ -320,9 +330,12 @@ impl Forge {
     }
 
     /// Makes the forge show a state on a commit. Repeating it is harmless.
-    pub async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
+    ///
+    /// `still`: whether that is still what it should say. Asked right before the call that says it: what comes before may
+    /// have taken its time.
+    pub async fn set_status(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
         match self {
-            Forge::GitLab(it) => it.set_status(write).await,
+            Forge::GitLab(it) => it.set_status(write, still).await,
         }
     }
 
@@ -625,6 +638,9 @@ impl Swept {
         }
     }
 }
+
+/// Whether something is still true, asked at the last moment.
+pub type Still<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 
 /// A status to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -48,21 +48,26 @@ impl Gated {
         let mut settings = settings;
         settings["enforcement"] = json!("bot_approval");
         let it = Gated::start_with(Hook::Token, settings).await;
-        it.gitlab.set_tier(Tier::Premium);
+        it.ask_for_our_approval().await;
+        it
+    }
+
+    /// Makes GitLab, as Premium, wait for the appliance's approval.
+    pub async fn ask_for_our_approval(&self) {
+        self.gitlab.set_tier(Tier::Premium);
         for branch in ["main", "production"] {
-            it.gitlab.protect(PROJECT, branch, 0, DEVELOPER, &[]);
+            self.gitlab.protect(PROJECT, branch, 0, DEVELOPER, &[]);
         }
         let rule = json!({
-            "name": "SignedApproval", "approvals_required": 1, "user_ids": [it.own_account()],
+            "name": "SignedApproval", "approvals_required": 1, "user_ids": [self.own_account()],
             "applies_to_all_protected_branches": true,
         });
-        assert_eq!(it.gitlab_api("POST", "approval_rules", rule).await.0, 201);
+        assert_eq!(self.gitlab_api("POST", "approval_rules", rule).await.0, 201);
         let sound = json!({
             "reset_approvals_on_push": true, "disable_overriding_approvers_per_merge_request": true,
             "merge_requests_author_approval": false,
         });
-        assert!(it.gitlab_api("POST", "approvals", sound).await.0 < 300);
-        it
+        assert!(self.gitlab_api("POST", "approvals", sound).await.0 < 300);
     }
 
     fn has_our_approval(&self, change: &Change) -> bool {
@@ -374,7 +379,11 @@ async fn a_project_says_which_lock_it_has_and_a_broker_always_merges() {
 /// A23: the status of a fork's commit may not be shown in the target project; the broker is the lock, not the status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_status_gitlab_will_not_show_is_merged_by_the_broker_and_by_nobody_else() {
-    let it = Gated::start_with(Hook::Token, json!({"enforcement": "merge_broker"})).await;
+    let it = Gated::start_with(
+        Hook::Token,
+        json!({"enforcement": "merge_broker", "auto_merge": true}),
+    )
+    .await;
     it.gitlab.fail("POST", "/statuses/", 99, Trouble::Code(404));
     it.gitlab
         .set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = false);

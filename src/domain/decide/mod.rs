@@ -296,6 +296,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             lost,
             not_in_force,
         } => statuses::read_back(status, forged, lost, not_in_force, state),
+        Command::MissLock { change, head } => statuses::miss_lock(change, &head, state),
         Command::ConfirmLock {
             change,
             head,

@@ -4,7 +4,9 @@ use crate::domain::command::ForgedStatus;
 use crate::domain::decide::provision::is_on_trial;
 use crate::domain::decide::{Decided, Plan, Step};
 use crate::domain::event::Event;
-use crate::domain::request::{ConfirmedStatus, Request, StatusKey};
+use crate::domain::request::{
+    ChangeKey, ConfirmedLock, ConfirmedStatus, GateState, Request, StatusKey, change_row,
+};
 use crate::domain::state::Read;
 
 pub(super) fn read_back(
@@ -50,4 +52,15 @@ pub(super) fn read_back(
         steps.push(Step::event(Event::StatusReadBack { status, not_in_force }));
     }
     Ok(Plan::done(steps))
+}
+
+/// Only what is still confirmed for that head is missed: meanwhile it may have been told something else.
+pub(super) fn miss_lock(change: ChangeKey, head: &str, state: &impl Read) -> Decided {
+    let confirmed: Option<ConfirmedLock> = state.get(&change_row(&change))?;
+    let missed =
+        confirmed.is_some_and(|it| it.state == GateState::Success && it.head == head && it.refused.is_none());
+    match missed {
+        true => Ok(Plan::done(vec![Step::event(Event::LockLost { change })])),
+        false => Ok(Plan::nothing()),
+    }
 }
