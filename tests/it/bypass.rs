@@ -7,6 +7,10 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::browser::assert_clean;
+use crate::browser::can_run;
+use crate::browser::shoot;
+use crate::support::browser::Browser;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::repository::NewCommit;
@@ -393,4 +397,73 @@ async fn a_green_status_that_decides_nothing_is_called_so() {
     }
     let told = it.ada.journal("status.read_back").await;
     assert_eq!(told.len(), 1, "{told:#?}");
+}
+
+/// Everything at once, for people: the gate's findings, a push, a forged status, a hand-made merge, and the look afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_around_the_gate_is_read_and_looked_over_in_the_browser() {
+    if !can_run("what_went_around_the_gate_is_read_and_looked_over_in_the_browser") {
+        return;
+    }
+    let (it, mia) = Gated::with_mia(json!({"auto_merge": false})).await;
+    let eve = it.gitlab.add_user("eve", "Eve", "eve@example.test");
+    it.gitlab.add_member(PROJECT, eve, DEVELOPER);
+    let change = it.open("feature", "main");
+    it.pending(&change, "main").await;
+    it.gitlab.post_status(
+        PROJECT,
+        &change.head,
+        eve,
+        "signedapproval/main",
+        "feature",
+        "success",
+    );
+    let started = Instant::now();
+    while it.exceptions("status_forged").await.is_empty() {
+        assert!(started.elapsed() < FOUND_MAX, "the forged status was never found");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let approved = it.approved("other", "main").await;
+    let evil = vec![Edit::write("backdoor.rs", "open\n")];
+    let merged = it
+        .gitlab
+        .push_evil_merge(PROJECT, "main", mia, &approved.head, evil);
+    it.seen("main", &merged).await;
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "hotfix.rs"));
+    it.seen("main", &pushed).await;
+
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    browser.add_authenticator().await;
+    let invited = it.ada.invite("Dora", &["admin"]).await;
+    let url = invited["invite_url"].as_str().expect("a link");
+    browser.goto(url).await;
+    browser.click("[data-enrol] button").await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    let page = |path: &str| format!("{}{path}", it.appliance.public_url());
+    browser.goto(&page("/dashboard")).await;
+    browser.wait_for_text("Mia pushed to main directly").await;
+    shoot(&browser, "bypass-dashboard").await;
+    browser.goto(&page("/dashboard/integrations/gitlab")).await;
+    browser.wait_for_text("Gate:").await;
+    browser.click("details.gate summary").await;
+    shoot(&browser, "gate-findings").await;
+    browser.goto(&page("/dashboard/exceptions")).await;
+    browser.wait_for_text("Eve set our status").await;
+    browser.wait_for_text("differs in backdoor.rs").await;
+    shoot(&browser, "bypass-exceptions").await;
+    browser
+        .fill(
+            "li textarea",
+            "Talked to Mia: an urgent fix, read line by line and kept.",
+        )
+        .await;
+    browser.click("li form button").await;
+    browser.wait_for_text("Looked over by Dora").await;
+    shoot(&browser, "bypass-reviewed").await;
+    assert_clean(&browser, &it.appliance).await;
 }
