@@ -70,6 +70,8 @@ struct ProjectView {
     environments: String,
     quorum: u32,
     auto_merge: bool,
+    /// The mode, in words.
+    enforcement: String,
     policy: Option<String>,
     methods: Option<String>,
     approvers: String,
@@ -177,6 +179,7 @@ fn project_view(project: &Project, state: &impl Read) -> Result<ProjectView, Pag
         environments: listed(&settings.environments),
         quorum: settings.quorum,
         auto_merge: settings.auto_merge,
+        enforcement: settings.enforcement.name().replace('_', " "),
         policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
         methods: methods.map(|it| it.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")),
         approvers: listed(&settings.approvers),
