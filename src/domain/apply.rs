@@ -690,6 +690,22 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 at,
             )
         }
+        Event::RequestShortened {
+            request,
+            ttl_seconds,
+            expires_at,
+            ..
+        } => {
+            let mut record: Request = must(state, request.as_str())?;
+            if let Some(deadline) = record.expires_at {
+                state.delete_raw(Table::Deadlines, &deadline_row(deadline, request))?;
+            }
+            state.put_raw(Table::Deadlines, &deadline_row(*expires_at, request), &[])?;
+            record.ttl_seconds = Some(*ttl_seconds);
+            record.expires_at = Some(*expires_at);
+            record.changed_seq = at.seq;
+            state.put(&record)
+        }
         Event::RequestLapsed { request, reason } => {
             let mut record: Request = must(state, request.as_str())?;
             if let Some(deadline) = record.expires_at {

@@ -342,6 +342,15 @@ pub enum Event {
         outcome_sha256: Digest,
         rules: Vec<String>,
     },
+    /// The rules became stricter while it waits (policy rule 13): it has less time, counted from its opening.
+    #[serde(rename = "request.shortened")]
+    RequestShortened {
+        request: RequestId,
+        /// Digest of the policy that shortens it.
+        policy_sha256: Digest,
+        ttl_seconds: u64,
+        expires_at: Time,
+    },
     /// A granted approval that was not used in time (policy rule 9).
     #[serde(rename = "request.lapsed")]
     RequestLapsed { request: RequestId, reason: String },
@@ -605,6 +614,7 @@ impl Event {
             | Event::RequestCancelled { request, .. }
             | Event::RequestSuperseded { request, .. }
             | Event::RequestSkipped { request, .. }
+            | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
@@ -633,6 +643,7 @@ impl Event {
             | Event::RequestCancelled { request, .. }
             | Event::RequestSuperseded { request, .. }
             | Event::RequestSkipped { request, .. }
+            | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request }
             | Event::MergeAnswered { request, .. } => Some(request),

@@ -353,7 +353,11 @@ fn rule_15_a_question_that_tells_of_a_cut_list_is_explained_in_whole_sentences()
     let asked = json!({"branch": "main", "complete": false, "paths": ["docs/a"]});
     let asked = Hypothesis::parse(asked.to_string().as_bytes()).unwrap();
     let policy = document(ORIGINAL);
-    let answer = asked.judged_by(Some(&policy), &ProjectDefaults::default(), &ControlFiles::default());
+    let answer = asked.judged_by(
+        Some(&policy),
+        &ProjectDefaults::default(),
+        &ControlFiles::default(),
+    );
     assert_eq!(
         answer.trace[0].reason.as_deref(),
         Some("The file list is incomplete: the question says so.")
