@@ -468,7 +468,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             quorum,
             person,
             name,
+            may_confirm,
         } => state.put(&Proposal {
+            may_confirm: may_confirm.clone(),
             id: proposal.clone(),
             change: change.clone(),
             base: *base,

@@ -220,6 +220,9 @@ pub enum Event {
         quorum: u32,
         person: Option<PersonId>,
         name: String,
+        /// Who was an admin with a passkey that may decide when it was made, the proposer left out: nobody else confirms it.
+        #[serde(default)]
+        may_confirm: Vec<PersonId>,
     },
     #[serde(rename = "proposal.confirmed")]
     ProposalConfirmed {

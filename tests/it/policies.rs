@@ -399,6 +399,7 @@ async fn the_schema_and_the_parser_agree() {
         require(json!({ "method": ["password"] })),
         require(json!({ "method": ["passkey"], "quorum": 0 })),
         require(json!({ "method": ["passkey"], "quorum": 1.5 })),
+        require(json!({ "method": ["passkey"], "quorum": 101 })),
         require(json!({ "method": ["passkey"], "ttl_max": 0 })),
         require(json!({ "method": ["passkey"], "ttl_max": 2_592_001 })),
         require(json!({ "method": ["passkey"], "approvers": ["release"] })),
