@@ -84,11 +84,7 @@ async fn settle(
         let Some(wanted) = wanted else {
             return Ok(Settled::Right);
         };
-        // How far it is stands in the text alone. It is compared only when something about the request has happened, so
-        // it costs at most one call for each decision.
-        let is_right = |it: &ConfirmedStatus| {
-            it.state == wanted.state && it.description == wanted.description && it.refused.is_none()
-        };
+        let is_right = |it: &ConfirmedStatus| it.state == wanted.state && it.refused.is_none();
         if !in_doubt && last.as_ref().is_some_and(is_right) {
             return Ok(Settled::Right);
         }

@@ -4,10 +4,7 @@ use crate::domain::apply::head_prefix;
 use crate::domain::branch::Way;
 use crate::domain::decide::administration::live_project;
 use crate::domain::decide::branches::is_told;
-use crate::domain::decide::decisions::progress;
-use crate::domain::decide::judge::as_judged_now;
 use crate::domain::decide::requests::{InForce, ended, opened, policy_in_force};
-use crate::domain::decide::roster::Roster;
 use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
 use crate::domain::facts::{ChangeFacts, ChangeState, Contributor, Part};
@@ -533,7 +530,7 @@ pub fn wanted_status(
         let request: Request = state
             .get(id.as_str())?
             .ok_or_else(|| Fault(format!("request {id} is not recorded")))?;
-        let description = words_of(&request, state)?;
+        let description = words_of(&request);
         let wanted = WantedStatus {
             state: gate_of(&request),
             description: crate::domain::text::shortened(&description, 255),
@@ -620,25 +617,24 @@ fn gate_of(request: &Request) -> GateState {
 }
 
 /// What a status says of a request, for people.
-fn words_of(request: &Request, state: &impl Read) -> Result<String, Fault> {
+fn words_of(request: &Request) -> String {
     if request.lapsed {
-        return Ok("The approval was not used in time: ask again by pushing or reopening".into());
+        return "The approval was not used in time: ask again by pushing or reopening".into();
     }
     let by = || {
         let names: Vec<&str> = request.decisions.iter().map(|it| it.name.as_str()).collect();
         visible(&names.join(", "))
     };
-    Ok(match request.status {
+    match request.status {
         Status::Pending if request.blocked => "Blocked by a rule of the policy".into(),
         Status::Pending => {
-            // As of the last decision, so that the same history always says the same.
-            let now = request
-                .decisions
-                .last()
-                .map_or(request.created_at, |it| it.decided_at);
-            let judged = as_judged_now(request.clone(), state)?;
-            let so_far = progress(&judged, &Roster::load(state)?, now);
-            format!("Waits for people: {so_far}")
+            // What is needed and not how far it is: GitLab refuses to go from pending to pending, and so keeps the first
+            // text until the state changes.
+            match request.obligations.as_slice() {
+                [one] if one.quorum == 1 => "Waits for people: 1 approval needed".into(),
+                [one] => format!("Waits for people: {} approvals needed", one.quorum),
+                several => format!("Waits for people: approvals needed for {} rules", several.len()),
+            }
         }
         Status::Approved => format!("Approved by {}", by()),
         Status::Skipped => {
@@ -648,5 +644,5 @@ fn words_of(request: &Request, state: &impl Read) -> Result<String, Fault> {
         Status::Rejected => format!("Rejected by {}", by()),
         Status::Expired => "Nobody decided in time: ask again by pushing or reopening".into(),
         Status::Cancelled | Status::Superseded => "No longer asked".into(),
-    })
+    }
 }
