@@ -1,16 +1,60 @@
 // The policy editor: explains while one types, jumps to the line of an error, and keeps a draft in this browser.
 
 const form = document.querySelector("[data-editor]");
-const { document: text, base } = form.elements;
+const { document: text, reason } = form.elements;
 const panel = document.querySelector("[data-found]");
 const place = document.querySelector("[data-place]");
+const size = document.querySelector("[data-size]");
+const max = +text.dataset.max;
 const key = `draft ${location.pathname}`;
-const first = text.value;
+const first = { text: text.value, reason: reason.value };
+const unsaved = "unsaved" in form.dataset;
+
+// Whether what stands here is also in the browser's store: full or switched off, it takes nothing, and then nobody is
+// told that it does.
+let kept = true;
+function keep() {
+  const plain = !unsaved && text.value === first.text && reason.value === first.reason;
+  try {
+    if (plain) localStorage.removeItem(key);
+    else localStorage.setItem(key, JSON.stringify(Object.fromEntries(new FormData(form))));
+    kept = true;
+  } catch {
+    kept = plain;
+  }
+}
+const keeping = () =>
+  kept
+    ? "Your draft is kept in this browser"
+    : "This browser can’t keep so large a draft: stay on this page, or copy the text before you leave";
+let sending = false;
+window.addEventListener("beforeunload", (event) => {
+  if (!kept && !sending) event.preventDefault();
+});
+
+// The document's own limit, before anything is sent: 0 while it is kept.
+function excess() {
+  // A character has at most three bytes for each unit, so most texts need no count.
+  const bytes = text.value.length * 3 <= max ? 0 : new TextEncoder().encode(text.value).length;
+  const over = Math.max(0, bytes - max);
+  size.textContent = over
+    ? `This text has ${bytes} bytes and a policy may have ${max}: ${over} too many. Nothing is checked or sent. ${keeping()}.`
+    : "";
+  return over;
+}
+
+function say(sentence) {
+  const note = document.createElement("p");
+  note.className = "error";
+  note.textContent = sentence;
+  panel.replaceChildren(note);
+}
 
 // The newest question only: an answer that comes late is dropped.
 let asked = 0;
 async function explain() {
   const now = ++asked;
+  if (excess()) return say("Too large to be checked.");
   panel.ariaBusy = "true";
   const body = new URLSearchParams(new FormData(form));
   const answer = await fetch(form.dataset.explain, { method: "POST", body }).catch(() => null);
@@ -20,23 +64,32 @@ async function explain() {
     // The server's own page part, with everything from outside escaped there.
     const part = new DOMParser().parseFromString(await answer.text(), "text/html");
     panel.replaceChildren(...part.body.childNodes);
+  } else if (answer?.status === 401) {
+    say(`You are signed out. ${keeping()}: sign in in another tab, then go on.`);
+  } else if (answer?.status === 413) {
+    say(`The server takes no more than 1 MiB for document and paths together. ${keeping()}.`);
+  } else if (answer) {
+    say(`The server could not check this just now (${answer.status}). ${keeping()}.`);
   } else {
-    const note = document.createElement("p");
-    note.className = "error";
-    const gone = answer?.status === 401;
-    note.textContent = gone
-      ? "You are signed out. Your draft is kept in this browser: sign in in another tab, then go on."
-      : "The server did not answer. Your draft is kept in this browser.";
-    panel.replaceChildren(note);
+    say(`The server did not answer. ${keeping()}.`);
   }
 }
 
 let timer;
 form.addEventListener("input", () => {
-  if (text.value === first) localStorage.removeItem(key);
-  else localStorage.setItem(key, JSON.stringify({ base: base.value, text: text.value }));
+  keep();
+  excess();
   clearTimeout(timer);
   timer = setTimeout(explain, 300);
+});
+form.addEventListener("submit", (event) => {
+  keep();
+  if (excess()) {
+    event.preventDefault();
+    text.focus();
+  } else {
+    sending = true;
+  }
 });
 
 function go(line) {
@@ -58,20 +111,35 @@ const where = () => {
 };
 for (const it of ["input", "keyup", "click", "focus"]) text.addEventListener(it, where);
 
-const draft = JSON.parse(localStorage.getItem(key) ?? "null");
-const note = document.querySelector("[data-draft]");
-if (draft && draft.text !== text.value) {
+async function digest(of) {
+  const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(of));
+  return Array.from(new Uint8Array(bytes), (it) => it.toString(16).padStart(2, "0")).join("");
+}
+
+// What came back unsaved is the newest draft. Otherwise a draft is offered, unless its text has become a version or a
+// proposal since.
+async function offer() {
+  const draft = JSON.parse(localStorage.getItem(key) ?? "null");
+  if (!draft?.document) return;
+  const differs = draft.document !== first.text || draft.reason !== first.reason;
+  if (!differs || form.dataset.saved.split(" ").includes(await digest(draft.document))) {
+    return localStorage.removeItem(key);
+  }
+  const note = document.querySelector("[data-draft]");
   note.hidden = false;
   note.querySelector("[data-take-draft]").onclick = () => {
-    text.value = draft.text;
-    base.value = draft.base;
+    for (const [name, value] of Object.entries(draft)) {
+      if (form.elements[name]) form.elements[name].value = value;
+    }
     note.hidden = true;
+    keep();
     explain();
   };
   note.querySelector("[data-drop-draft]").onclick = () => {
     localStorage.removeItem(key);
     note.hidden = true;
   };
-} else {
-  localStorage.removeItem(key);
 }
+if (unsaved) keep();
+else offer().catch(() => {});
+excess();

@@ -480,7 +480,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             quorum,
             person,
             name,
+            may_confirm,
         } => state.put(&Proposal {
+            may_confirm: may_confirm.clone(),
             id: proposal.clone(),
             change: change.clone(),
             base: *base,
@@ -702,6 +704,22 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 Some(&reason),
                 at,
             )
+        }
+        Event::RequestShortened {
+            request,
+            ttl_seconds,
+            expires_at,
+            ..
+        } => {
+            let mut record: Request = must(state, request.as_str())?;
+            if let Some(deadline) = record.expires_at {
+                state.delete_raw(Table::Deadlines, &deadline_row(deadline, request))?;
+            }
+            state.put_raw(Table::Deadlines, &deadline_row(*expires_at, request), &[])?;
+            record.ttl_seconds = Some(*ttl_seconds);
+            record.expires_at = Some(*expires_at);
+            record.changed_seq = at.seq;
+            state.put(&record)
         }
         Event::RequestLapsed { request, reason } => {
             let mut record: Request = must(state, request.as_str())?;

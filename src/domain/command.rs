@@ -215,6 +215,10 @@ pub enum Command {
     ConsumeRequest {
         request: RequestId,
     },
+    /// The rules were changed, and this request may have less time by now.
+    Shorten {
+        request: RequestId,
+    },
     /// A deadline has passed.
     Expire {
         request: RequestId,

@@ -221,6 +221,9 @@ pub enum Event {
         quorum: u32,
         person: Option<PersonId>,
         name: String,
+        /// Who was an admin with a passkey that may decide when it was made, the proposer left out: nobody else confirms it.
+        #[serde(default)]
+        may_confirm: Vec<PersonId>,
     },
     #[serde(rename = "proposal.confirmed")]
     ProposalConfirmed {
@@ -342,6 +345,15 @@ pub enum Event {
         request: RequestId,
         outcome_sha256: Digest,
         rules: Vec<String>,
+    },
+    /// The rules became stricter while it waits (policy rule 13): it has less time, counted from its opening.
+    #[serde(rename = "request.shortened")]
+    RequestShortened {
+        request: RequestId,
+        /// Digest of the policy that shortens it.
+        policy_sha256: Digest,
+        ttl_seconds: u64,
+        expires_at: Time,
     },
     /// A granted approval that was not used in time (policy rule 9).
     #[serde(rename = "request.lapsed")]
@@ -643,6 +655,7 @@ impl Event {
             | Event::RequestCancelled { request, .. }
             | Event::RequestSuperseded { request, .. }
             | Event::RequestSkipped { request, .. }
+            | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
@@ -677,6 +690,7 @@ impl Event {
             | Event::RequestCancelled { request, .. }
             | Event::RequestSuperseded { request, .. }
             | Event::RequestSkipped { request, .. }
+            | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request }
             | Event::MergeAnswered { request, .. } => Some(request),

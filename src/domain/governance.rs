@@ -70,6 +70,9 @@ pub struct Proposal {
     pub proposer: Option<PersonId>,
     pub proposer_name: String,
     pub state: ProposalState,
+    /// Who may confirm it: admins of the time it was made.
+    #[serde(default)]
+    pub may_confirm: Vec<PersonId>,
     pub confirmations: Vec<Confirmation>,
     pub created_at: Time,
     pub closed_at: Option<Time>,

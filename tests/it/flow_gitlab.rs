@@ -453,6 +453,42 @@ async fn a_commit_by_a_stranger_needs_one_more_approver() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pending_status_says_what_is_needed_and_no_count_that_gitlab_would_not_let_grow() {
+    let it = Gated::start().await;
+    let dan = it.ada.bring_in(&it.appliance, "Dan", &["approver"]).await;
+    it.ada.create_group("code", &[&it.bea]).await;
+    it.ada.create_group("ops", &[&dan]).await;
+    let rule = |name: &str| {
+        json!({ "name": name, "match": { "branch": "main" },
+            "require": { "method": ["passkey"], "approvers": [format!("group:{name}")] } })
+    };
+    it.ada
+        .put_policy("default", &json!({ "rules": [rule("code"), rule("ops")] }))
+        .await;
+    let change = it.open("feature", "main");
+    let id = it.pending(&change, "main").await;
+    let says = |words: &str| {
+        it.gitlab.expect(words, SOON, |forge| {
+            let shown = forge.shown_status(PROJECT, &change.head, "signedapproval/main");
+            shown.is_some_and(|it| it.description.as_deref() == Some(words))
+        });
+    };
+    says("Waits for people: approvals needed for 2 rules");
+    assert!(it.bea.has_in_inbox(&id).await);
+    it.bea.approve(&id).await;
+    let page = it.ada.get(&format!("/a/{id}")).await.text();
+    assert!(
+        page.contains("May also decide:</strong> <bdi>Dan</bdi></p>"),
+        "{page}"
+    );
+    let queue = it.ada.get("/a/").await.text();
+    assert!(queue.contains("1 of 2 rules met, 1 approval so far"), "{queue}");
+    dan.approve(&id).await;
+    it.expect_status(&change.head, "main", "success");
+    assert_eq!(it.posts(&change.head, "pending").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_may_skip_documentation_but_never_the_pipeline_itself() {
     let it = Gated::start().await;
     it.ada

@@ -170,6 +170,35 @@ async fn the_gate_judges_as_the_simulator_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tightened_ttl_max_reaches_what_waits() {
+    let it = Scene::new().await;
+    let key = it.ada.create_api_key("CI", &["request"], &[]).await;
+    let ci = it.appliance.api().with_key(&key.key);
+    let open = json!({ "action": "Deploy", "environment": "production", "ttl_seconds": 86_400 });
+    let id = ci.open_request(&open).await;
+    let path = format!("/api/v1/approvals/{id}");
+    let limit = |seconds: u32| {
+        json!({ "rules": [{ "name": "Prod", "match": { "environment": "prod*" },
+            "require": { "method": ["passkey"], "ttl_max": seconds } }] })
+    };
+    it.ada.put_policy("default", &limit(3_600)).await;
+    let shown = it.ada.get(&path).await.expect(200);
+    let time =
+        |it: &Value| signedapproval::domain::time::Time::parse(it.as_str().expect("a time")).expect("a time");
+    let opened = time(&shown["created_at"]);
+    assert_eq!(time(&shown["expires_at"]), opened.plus_seconds(3_600), "at once");
+    let page = it.ada.get(&format!("/a/{id}")).await.text();
+    let until = opened.plus_seconds(3_600).to_the_second();
+    assert!(page.contains(&format!("datetime=\"{until}\"")), "{page}");
+    // The next one has run out by the time it is looked at.
+    it.ada.put_policy("default", &limit(1)).await;
+    let ended = ci
+        .wait_for_status(&id, "expired", std::time::Duration::from_secs(10))
+        .await;
+    assert_eq!(time(&ended["expires_at"]), opened.plus_seconds(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_makes_no_sense_names_the_field() {
     let it = Scene::new().await;
     for (change, field) in [
@@ -370,6 +399,7 @@ async fn the_schema_and_the_parser_agree() {
         require(json!({ "method": ["password"] })),
         require(json!({ "method": ["passkey"], "quorum": 0 })),
         require(json!({ "method": ["passkey"], "quorum": 1.5 })),
+        require(json!({ "method": ["passkey"], "quorum": 101 })),
         require(json!({ "method": ["passkey"], "ttl_max": 0 })),
         require(json!({ "method": ["passkey"], "ttl_max": 2_592_001 })),
         require(json!({ "method": ["passkey"], "approvers": ["release"] })),

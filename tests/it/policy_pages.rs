@@ -147,6 +147,101 @@ async fn a_policy_is_written_mended_tried_and_saved_in_the_editor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_editor_loses_nothing_and_names_the_limit_before_it_sends() {
+    if !can_run("the_editor_loses_nothing_and_names_the_limit_before_it_sends") {
+        return;
+    }
+    let appliance = Appliance::start(Options::default()).await;
+    let (dora, browser) = two_admins(&appliance).await;
+    let editor = format!("{}/dashboard/policies/default/edit", appliance.public_url());
+    let value = async |css: &str| {
+        let script = "return document.querySelector(arguments[0]).value";
+        let value = browser.script(script, &[json!(css)]).await;
+        value.as_str().expect("a text").to_owned()
+    };
+    browser.goto(&editor).await;
+    let mine = "{ \"rules\": [ 1 ] }";
+    set(&browser, "#document", mine).await;
+    set(&browser, "#reason", "as agreed").await;
+    browser.click("button[value=save]").await;
+    browser.wait_for_text("This is not a valid policy").await;
+    // Refused, it is the draft: typing the same again does not end that, and another visit offers it with its reason.
+    set(&browser, "#document", mine).await;
+    browser.goto(&editor).await;
+    browser.wait_for_text("keeps a draft of yours").await;
+    assert_ne!(value("#document").await, mine);
+    browser.click("[data-take-draft]").await;
+    assert_eq!(value("#document").await, mine);
+    assert_eq!(value("#reason").await, "as agreed");
+
+    // Ten megabytes: neither sent nor said to be kept where the browser has no room.
+    let paste = "const it = document.querySelector('#document'); it.value = 'x'.repeat(10_000_000); \
+                 it.dispatchEvent(new Event('input', { bubbles: true }))";
+    browser.script(paste, &[]).await;
+    browser
+        .wait_for_text("has 10000000 bytes and a policy may have 262144")
+        .await;
+    browser
+        .wait_for_text("This browser can’t keep so large a draft")
+        .await;
+    assert!(!browser.text("main").await.contains("did not answer"));
+    browser.click("button[value=save]").await;
+    assert_eq!(
+        value("#document").await.len(),
+        10_000_000,
+        "it stands where it stood"
+    );
+    shoot(&browser, "policy-editor-too-large").await;
+    set(&browser, "#document", mine).await;
+
+    // What is saved is a draft no more.
+    let good = "{ \"rules\": [] }";
+    set(&browser, "#document", good).await;
+    browser.click("button[value=save]").await;
+    browser
+        .wait_until("location.pathname === '/dashboard/policies/default'")
+        .await;
+    dora.put_policy("default", &json!({ "rules": [], "default": "block" }))
+        .await;
+    browser.goto(&editor).await;
+    browser.wait_for_text("Version 2 is active").await;
+    browser.wait_until("localStorage.length === 0").await;
+    assert!(!browser.text("main").await.contains("keeps a draft"));
+    assert_clean(&browser, &appliance).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_beyond_the_limit_comes_back_with_its_text_and_the_limit() {
+    let appliance = Appliance::start(Options::default()).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let origin = appliance.origin();
+    let own = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("origin", origin.as_str()),
+    ];
+    let path = "/dashboard/policies/default/edit";
+    let send = async |length: usize| {
+        let form = format!("do=save&reason=because&document={}", "x".repeat(length));
+        ada.send_bytes("POST", path, &own, Some(form.into_bytes())).await
+    };
+    let answer = send(2_000_000).await;
+    assert_eq!(answer.status, 413);
+    let page = answer.text();
+    assert!(page.contains("The document has 2000000 bytes, and a policy may have 262144."));
+    assert!(
+        page.contains(&"x".repeat(2_000_000)) && page.contains("because"),
+        "the text is back"
+    );
+    let answer = send(6_000_000).await;
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.text().contains("a policy may have 262144 bytes"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_editor_works_without_script_and_refuses_strangers() {
     let appliance = Appliance::start(Options::default()).await;
     let ada = Person::set_up(&appliance, "Ada").await;
@@ -305,10 +400,26 @@ async fn a_request_page_explains_a_refusal_a_skip_and_the_emergency_way() {
     browser
         .wait_for_text("May not approve: Carl, who made this change.")
         .await;
+    // Nobody's ordinary approval of hers could count, so none is offered that would use up her one decision.
+    browser.wait_for_text("In an emergency only").await;
     browser.wait_for_text("go the way of “Fire”").await;
+    let offered = "return [...document.querySelectorAll('[data-answer]')].map(it => it.dataset.answer).join() + \
+                   document.querySelector('[name=break_glass]').checked";
+    let offered = browser.script(offered, &[]).await;
+    assert_eq!(offered.as_str(), Some("approvetrue"));
+    let options = format!("/api/v1/approvals/{id}/decision/options");
+    // Dan approves, and stands in no group either.
+    let dan = it.ada.bring_in(&it.appliance, "Dan", &["approver"]).await;
+    for answer in ["approve", "reject"] {
+        let body = json!({ "decision": answer, "comment": "no" });
+        let told = dan.post(&options, &body).await.expect(403);
+        assert!(
+            told.to_string().contains("Only the break-glass rule “Fire”"),
+            "{told}"
+        );
+    }
     shoot(&browser, "request-explains-refusal").await;
     // The emergency way asks for a reason, and signs that it is one.
-    browser.click("[name=break_glass]").await;
     browser.click("[data-answer=approve]").await;
     browser.wait_for_text("Say why: this needs a comment.").await;
     browser.fill("#comment", "the shop is down").await;

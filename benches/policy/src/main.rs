@@ -451,43 +451,45 @@ fn main() {
     linearity(&control_files, &defaults);
 }
 
-/// Patterns that make other matchers explode, against longer and longer paths: the time stays in proportion.
+/// Patterns that make other matchers explode, against longer and longer paths whose segments begin and end as the patterns
+/// do, so that no look at an end answers: the time stays in proportion.
 fn linearity(control_files: &ControlFiles, defaults: &ProjectDefaults) {
     println!("\n| 200 patterns | path | time | per KiB |");
     println!("|---|---|---|---|");
-    for kind in ["**/**/**/**x", "a*a*a*a*a*a*a*a*b", "{a,aa}{a,aa}{a,aa}*c"] {
-        let globs: Vec<String> = (0..200)
-            .map(|n| format!("{kind}{n}"))
-            .filter(|it| !it.contains("**x"))
-            .collect();
-        let globs = match globs.is_empty() {
-            true => (0..200).map(|n| format!("**/**/**/**/x{n}")).collect(),
-            false => globs,
-        };
-        let rules = json!({ "rules": [{ "name": "bomb", "match": { "paths": globs }, "require": { "method": ["passkey"] } }] });
-        let ours = Ours(Document::parse(rules.to_string().as_bytes()).expect("valid"));
+    let kinds: [(&str, &str, fn(usize) -> String); 4] = [
+        ("**/**/**/*…bx", "abx", |n| format!("**/**/**/*{n}bx")),
+        ("**/**/**/*…b*x", "abx", |n| format!("**/**/**/*{n}b*x")),
+        ("a*a*a*a*…*a*b", "aaab", |n| format!("a*a*a*a*{n}*a*b")),
+        ("{a,aa}{a,aa}{a,aa}*…*c", "aaac", |n| {
+            format!("{{a,aa}}{{a,aa}}{{a,aa}}*{n}*c")
+        }),
+    ];
+    let bomb = |glob: fn(usize) -> String| {
+        let globs: Vec<String> = (0..200).map(glob).collect();
+        let rule = json!({ "name": "bomb", "match": { "paths": globs }, "require": { "method": ["passkey"] } });
+        Ours(Document::parse(json!({ "rules": [rule] }).to_string().as_bytes()).expect("valid"))
+    };
+    let deep = |near: &str, kib: usize| format!("{near}/").repeat(kib * 1024 / (near.len() + 1));
+    for (name, near, glob) in kinds {
+        let ours = bomb(glob);
         for kib in [1, 2, 4] {
             for (what, path) in [
-                ("deep", "a/".repeat(kib * 512) + "y"),
-                ("flat", "a".repeat(kib * 1024)),
+                ("deep", deep(near, kib) + "y"),
+                ("flat", "a".repeat(kib * 1024 - near.len()) + near),
             ] {
                 let list = facts(&[path]);
                 let time = timed(|| drop(black_box(ours.decide(black_box(&list), control_files, defaults))));
                 println!(
-                    "| `{}` | {what}, {kib} KiB | {} | {} |",
-                    globs_name(kind),
-                    time,
+                    "| `{name}` | {what}, {kib} KiB | {time} | {} |",
                     shown(time.median / kib as u32)
                 );
             }
         }
     }
-}
-
-/// How the table calls a kind of pattern.
-fn globs_name(kind: &str) -> &str {
-    match kind {
-        "**/**/**/**x" => "**/**/**/**/x…",
-        other => other,
-    }
+    let (name, near, glob) = kinds[0];
+    let ours = bomb(glob);
+    let paths: Vec<String> = (0..3_000).map(|n| format!("{}{n}", deep(near, 4))).collect();
+    let list = facts(&paths);
+    let time = timed(|| drop(black_box(ours.decide(black_box(&list), control_files, defaults))));
+    println!("| `{name}` | 3,000 paths, deep, 4 KiB each | {time} | |");
 }

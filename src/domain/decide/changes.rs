@@ -531,9 +531,9 @@ pub fn wanted_status(
         let request: Request = state
             .get(id.as_str())?
             .ok_or_else(|| Fault(format!("request {id} is not recorded")))?;
-        let (gate, description) = gate_of(&request);
+        let description = words_of(&request);
         let wanted = WantedStatus {
-            state: gate,
+            state: gate_of(&request),
             description: crate::domain::text::shortened(&description, 255),
             request: Some(request.id),
             source: Some(change.source),
@@ -578,7 +578,7 @@ pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLo
     };
     let gate = match &request {
         Some(it) if it.head.as_ref() == Some(&change.head) && it.target.as_ref() == Some(&change.target) => {
-            gate_of(it).0
+            gate_of(it)
         }
         _ => GateState::Pending,
     };
@@ -607,40 +607,43 @@ fn severity(state: GateState) -> u8 {
     }
 }
 
-fn gate_of(request: &Request) -> (GateState, String) {
+fn gate_of(request: &Request) -> GateState {
+    match request.status {
+        _ if request.lapsed => GateState::Failed,
+        Status::Pending if request.blocked => GateState::Failed,
+        Status::Pending | Status::Cancelled | Status::Superseded => GateState::Pending,
+        Status::Approved | Status::Skipped => GateState::Success,
+        Status::Rejected | Status::Expired => GateState::Failed,
+    }
+}
+
+/// What a status says of a request, for people.
+fn words_of(request: &Request) -> String {
     if request.lapsed {
-        return (
-            GateState::Failed,
-            "The approval was not used in time: ask again by pushing or reopening".into(),
-        );
+        return "The approval was not used in time: ask again by pushing or reopening".into();
     }
     let by = || {
         let names: Vec<&str> = request.decisions.iter().map(|it| it.name.as_str()).collect();
         visible(&names.join(", "))
     };
     match request.status {
-        Status::Pending if request.blocked => (GateState::Failed, "Blocked by a rule of the policy".into()),
+        Status::Pending if request.blocked => "Blocked by a rule of the policy".into(),
         Status::Pending => {
-            let needed = request.obligations.iter().map(|it| it.quorum).max().unwrap_or(1);
-            let given = request.decisions.len();
-            (
-                GateState::Pending,
-                format!("Waits for people: {given} of {needed} approvals"),
-            )
+            // What is needed and not how far it is: GitLab refuses to go from pending to pending, and so keeps the first
+            // text until the state changes.
+            match request.obligations.as_slice() {
+                [one] if one.quorum == 1 => "Waits for people: 1 approval needed".into(),
+                [one] => format!("Waits for people: {} approvals needed", one.quorum),
+                several => format!("Waits for people: approvals needed for {} rules", several.len()),
+            }
         }
-        Status::Approved => (GateState::Success, format!("Approved by {}", by())),
+        Status::Approved => format!("Approved by {}", by()),
         Status::Skipped => {
             let why = request.ended_because.clone().unwrap_or_default();
-            (
-                GateState::Success,
-                format!("No approval needed. {}", visible(&why)),
-            )
+            format!("No approval needed. {}", visible(&why))
         }
-        Status::Rejected => (GateState::Failed, format!("Rejected by {}", by())),
-        Status::Expired => (
-            GateState::Failed,
-            "Nobody decided in time: ask again by pushing or reopening".into(),
-        ),
-        Status::Cancelled | Status::Superseded => (GateState::Pending, "No longer asked".into()),
+        Status::Rejected => format!("Rejected by {}", by()),
+        Status::Expired => "Nobody decided in time: ask again by pushing or reopening".into(),
+        Status::Cancelled | Status::Superseded => "No longer asked".into(),
     }
 }

@@ -9,19 +9,24 @@ use crate::domain::ids::PersonId;
 use crate::domain::people::{Person, Role};
 use crate::domain::policy::{
     Candidate, Filled, Obligation, Story, Unsatisfiable, WhyNot, all_met, fill, may_fill, stories,
-    unsatisfiable,
+    unsatisfiable, words,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
 use crate::domain::time::Time;
+use std::collections::BTreeSet;
 
 /// What a person may do about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eligibility {
     /// Rules the person's decision would count for.
     pub rules: Vec<String>,
-    /// Why it would count for none.
+    /// Those of them that lack somebody still.
+    pub open: Vec<String>,
+    /// Break-glass rules that would count the person's approval, if chosen.
+    pub emergency: Vec<String>,
+    /// Why it would count for none of either.
     pub why_not: Option<Refusal>,
 }
 
@@ -29,6 +34,8 @@ pub struct Eligibility {
 pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Time) -> Eligibility {
     let no = |why_not| Eligibility {
         rules: Vec::new(),
+        open: Vec::new(),
+        emergency: Vec::new(),
         why_not: Some(why_not),
     };
     if request.status != Status::Pending {
@@ -60,24 +67,89 @@ pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Tim
         return no(Refusal::NotEligible { why });
     };
     match counts_for(request, &roster.candidate(person, method, &request.involved, now)) {
-        Ok(rules) => Eligibility { rules, why_not: None },
+        Ok(counts) => Eligibility {
+            open: still_open(request, &counts.rules, roster, now),
+            rules: counts.rules,
+            emergency: counts.emergency,
+            why_not: None,
+        },
         Err(refusal) => no(refusal),
     }
 }
 
-fn counts_for(request: &Request, who: &Candidate) -> Result<Vec<String>, Refusal> {
-    let mut rules = Vec::new();
+/// Whether an eligible person may give this answer this way. Asked before the ceremony, and again when it is recorded:
+/// everybody decides once, so an approval that can count nowhere must not use that up.
+///
+/// # Errors
+/// When the answer could count nowhere, or break-glass is chosen without a reason or to reject.
+pub fn may_answer(
+    request: &Request,
+    it: &Eligibility,
+    answer: Answer,
+    break_glass: bool,
+    comment: &str,
+) -> Result<(), Refusal> {
+    if break_glass {
+        return emergency(&it.emergency, answer, comment);
+    }
+    if it.rules.is_empty() {
+        let named: Vec<String> = it.emergency.iter().map(|it| words::rule_name(it)).collect();
+        let named = named.join(" and ");
+        let why = match answer {
+            Answer::Approve => format!(
+                "Only the break-glass rule {named} counts your approval: choose the emergency way and say why, or leave \
+                 it to the people whom the other rules ask."
+            ),
+            Answer::Reject => format!(
+                "Only the break-glass rule {named} counts you, and nobody rejects by it. Whoever the other rules ask may \
+                 reject."
+            ),
+        };
+        return Err(Refusal::NotEligible { why });
+    }
+    if request.blocked && answer == Answer::Approve {
+        return Err(Refusal::Blocked);
+    }
+    Ok(())
+}
+
+/// What one decision would count for.
+struct Counts {
+    rules: Vec<String>,
+    emergency: Vec<String>,
+}
+
+/// Those of the rules that lack somebody still.
+fn still_open(request: &Request, rules: &[String], roster: &Roster, now: Time) -> Vec<String> {
+    let approvals: Vec<Candidate> = approvers(request, roster, now)
+        .into_iter()
+        .map(|(it, _)| it)
+        .collect();
+    let filled = fill(&request.obligations, &approvals);
+    let lacks = |rule: &&String| filled.iter().any(|it| it.rule == **rule && !it.met());
+    rules.iter().filter(lacks).cloned().collect()
+}
+
+fn counts_for(request: &Request, who: &Candidate) -> Result<Counts, Refusal> {
     let mut first: Option<WhyNot> = None;
-    for obligation in request.obligations.iter().chain(&request.break_glass) {
-        match may_fill(who, obligation) {
-            Ok(()) => rules.push(obligation.rule.clone()),
-            Err(why) => {
-                first.get_or_insert(why);
+    let mut among = |obligations: &[Obligation]| -> Vec<String> {
+        let mut rules = Vec::new();
+        for obligation in obligations {
+            match may_fill(who, obligation) {
+                Ok(()) => rules.push(obligation.rule.clone()),
+                Err(why) => {
+                    first.get_or_insert(why);
+                }
             }
         }
-    }
+        rules
+    };
+    let counts = Counts {
+        rules: among(&request.obligations),
+        emergency: among(&request.break_glass),
+    };
     match first {
-        Some(why) if rules.is_empty() => Err(match &why {
+        Some(why) if counts.rules.is_empty() && counts.emergency.is_empty() => Err(match &why {
             WhyNot::Author | WhyNot::Contributor => {
                 let told = request.involved.get(&who.person).map(|it| it.why.clone());
                 Refusal::SelfApproval {
@@ -87,7 +159,7 @@ fn counts_for(request: &Request, who: &Candidate) -> Result<Vec<String>, Refusal
             WhyNot::WeakMethod { .. } => Refusal::MethodNotAllowed { why: why.to_string() },
             WhyNot::Barred(_) | WhyNot::NotAnApprover { .. } => Refusal::NotEligible { why: why.to_string() },
         }),
-        _ => Ok(rules),
+        _ => Ok(counts),
     }
 }
 
@@ -122,10 +194,14 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     }
     let method = method_of(passkey);
     let own = roster.candidate(&person, method, &request.involved, now);
-    let rules = counts_for(&request, &own)?;
-    if it.break_glass {
-        emergency(&request, &rules, it.answer, &it.comment)?;
-    }
+    let counts = counts_for(&request, &own)?;
+    let eligible = Eligibility {
+        rules: counts.rules,
+        open: Vec::new(),
+        emergency: counts.emergency,
+        why_not: None,
+    };
+    may_answer(&request, &eligible, it.answer, it.break_glass, &it.comment)?;
 
     let opening: Opening = {
         let blob = state.blob(&request.opening)?;
@@ -175,12 +251,9 @@ fn rejected(request: &Request) -> OutcomeDraft {
     }
 }
 
-/// Whether a person may choose the emergency way for a request (policy rule 21).
-///
-/// # Errors
-/// When no break-glass rule names them, when they do not approve, or give no reason.
-pub fn emergency(request: &Request, rules: &[String], answer: Answer, comment: &str) -> Result<(), Refusal> {
-    if !request.break_glass.iter().any(|it| rules.contains(&it.rule)) {
+/// Whether a person may choose the emergency way (policy rule 21).
+fn emergency(rules: &[String], answer: Answer, comment: &str) -> Result<(), Refusal> {
+    if rules.is_empty() {
         let why = "No break-glass rule of this request counts your approval.".to_owned();
         return Err(Refusal::NotEligible { why });
     }
@@ -333,6 +406,28 @@ pub fn standing(request: &Request, roster: &Roster, now: Time) -> Standing {
         stories: stories(&request.obligations, &filled, &candidates),
         break_glass: each.collect(),
         filled,
+    }
+}
+
+/// How far a waiting request is, for one line: by approvals where one rule asks, by rules where several do. Counts only
+/// what counts.
+pub fn progress(request: &Request, roster: &Roster, now: Time) -> String {
+    let filled = standing(request, roster, now).filled;
+    match filled.as_slice() {
+        [only] => {
+            let plural = if only.quorum == 1 { "" } else { "s" };
+            format!("{} of {} approval{plural}", only.persons.len(), only.quorum)
+        }
+        several => {
+            let met = several.iter().filter(|it| it.met()).count();
+            let people: BTreeSet<&PersonId> = several.iter().flat_map(|it| &it.persons).collect();
+            let so_far = match people.len() {
+                0 => String::new(),
+                1 => ", 1 approval so far".to_owned(),
+                given => format!(", {given} approvals so far"),
+            };
+            format!("{met} of {} rules met{so_far}", several.len())
+        }
     }
 }
 

@@ -69,8 +69,11 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
     if quorum <= 1 {
         return Ok(Plan::done(steps));
     }
+    let mut may_confirm = ready_admins(now, state)?;
+    may_confirm.retain(|it| Some(it) != proposer.as_ref());
     let mut steps: Vec<Step> = it.document.into_iter().map(Step::Blob).collect();
     steps.push(Step::event(Event::ProposalMade {
+        may_confirm,
         proposal: it.fresh.clone(),
         change: it.change,
         base,
@@ -83,6 +86,16 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
         steps,
         reply: Ok(Reply::Proposed { id: it.fresh }),
     })
+}
+
+/// The admins whose passkeys may decide by now.
+///
+/// # Errors
+/// When the recorded state can't be read.
+pub(super) fn ready_admins(now: Time, state: &impl Read) -> Result<Vec<PersonId>, Fault> {
+    let mut ready = state.all::<Person>()?;
+    ready.retain(|it| it.has(Role::Admin) && it.live_passkeys().any(|it| it.decides_from <= now));
+    Ok(ready.into_iter().map(|it| it.id).collect())
 }
 
 /// Whether a person may confirm a proposal now; whoever asks before the ceremony is told the same as after it.
@@ -102,6 +115,13 @@ pub fn may_confirm(proposal: &Proposal, person: &Person, now: Time, state: &impl
     }
     if proposal.proposer.as_ref() == Some(&person.id) {
         return no("You proposed this change, so another admin has to confirm it.");
+    }
+    // One admin could make the others, and then be two.
+    if !proposal.may_confirm.contains(&person.id) {
+        return no(
+            "You were not yet an administrator with a passkey that may decide when this was proposed, so you can't confirm \
+             it. Whoever is one by now can confirm what is proposed from now on.",
+        );
     }
     if proposal.confirmations.iter().any(|it| it.person == person.id) {
         return no("You have confirmed this change already.");

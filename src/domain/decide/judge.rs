@@ -8,6 +8,7 @@ use crate::domain::decide::changes::judge_change;
 use crate::domain::decide::deployments::judge_deployment;
 use crate::domain::decide::provision::is_on_trial;
 use crate::domain::decide::requests::judge_action;
+use crate::domain::event::Event;
 use crate::domain::policy::{Evaluation, Outcome, combine};
 use crate::domain::request::{Opening, Request, Requester, Status};
 use crate::domain::state::{Fault, Read, Table, decode};
@@ -98,12 +99,40 @@ fn judged(request: Request, state: &impl Read) -> Result<Request, Stop> {
     for (person, involvement) in involved {
         everyone.entry(person).or_insert(involvement);
     }
+    // Counted from the opening, and the earlier of the two: rules give no time back (policy rule 9).
+    let by_rules = both.ttl.map(|it| request.created_at.plus_seconds(it));
     Ok(Request {
         blocked: both.outcome == Outcome::Block || undecidable,
         obligations: both.obligations,
         break_glass: both.break_glass,
         involved: everyone,
         policy,
+        ttl_seconds: both.ttl,
+        expires_at: request.expires_at.into_iter().chain(by_rules).min(),
         ..request
     })
+}
+
+/// The event that gives a waiting request the time it has by now, where that is less than what is recorded. Everything
+/// that asks `as_judged_now` goes by it at once; recorded, it also stands in the table of deadlines.
+///
+/// # Errors
+/// When the recorded state can't be read.
+pub fn shortened(request: Request, state: &impl Read) -> Result<Option<Event>, Fault> {
+    if request.status != Status::Pending {
+        return Ok(None);
+    }
+    let recorded = (request.ttl_seconds, request.expires_at);
+    let judged = as_judged_now(request, state)?;
+    let (Some(ttl_seconds), Some(expires_at)) = (judged.ttl_seconds, judged.expires_at) else {
+        return Ok(None);
+    };
+    Ok(
+        (recorded != (Some(ttl_seconds), Some(expires_at))).then_some(Event::RequestShortened {
+            request: judged.id,
+            policy_sha256: judged.policy.sha256,
+            ttl_seconds,
+            expires_at,
+        }),
+    )
 }

@@ -22,11 +22,11 @@ mod statuses;
 
 pub use branches::{Uncovered, uncovered};
 pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
-pub use decisions::{Eligibility, Standing, eligibility, emergency, hopeless, standing};
+pub use decisions::{Eligibility, Standing, eligibility, hopeless, may_answer, progress, standing};
 pub use deployments::{NextStep, action_text, gates_environment, may_ask_again, next_step};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
-pub use judge::as_judged_now;
+pub use judge::{as_judged_now, shortened};
 pub use questions::{lint_facts, simulate};
 pub use requests::may_see;
 pub use roster::Roster;
@@ -253,6 +253,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::Decide(decide) => decisions::decide(*decide, now, state),
         Command::CancelRequest { request, reason } => requests::cancel(request, reason, state),
         Command::ConsumeRequest { request } => requests::consume(request, now, state),
+        Command::Shorten { request } => requests::shorten(request, state),
         Command::Expire { request } => requests::expire(request, now, state),
         Command::RefuseCeremony {
             person,

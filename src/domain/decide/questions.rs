@@ -1,6 +1,7 @@
 //! What the appliance knows and a policy is tried against: its people, its projects, the files of late. Reads only.
 
 use crate::domain::decide::changes::{control_files, defaults};
+use crate::domain::decide::governance::ready_admins;
 use crate::domain::decide::roster::Roster;
 use crate::domain::ids::RequestId;
 use crate::domain::policy::{ControlFiles, Document, Evaluation, Hypothesis, LintFacts, ProjectDefaults};
@@ -41,6 +42,7 @@ pub fn lint_facts(now: Time, state: &impl Read) -> Result<LintFacts, Fault> {
     Ok(LintFacts {
         people: Some(roster.candidates(&BTreeMap::new(), now)),
         groups: Some(roster.groups().iter().map(|it| it.name.clone()).collect()),
+        admins: Some(ready_admins(now, state)?.len()),
         sample_paths: paths.into_iter().take(PATHS_MAX).collect(),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::domain::apply::waiting_row;
 use crate::domain::command::{OpenRequest, Reply};
+use crate::domain::decide::judge::{as_judged_now, shortened};
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
 use crate::domain::event::{Event, ObligationLine};
 use crate::domain::ids::{Digest, RequestId};
@@ -88,6 +89,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
             return Err(Refusal::IdempotencyConflict.into());
         }
         let request: Request = state.get(id.as_str())?.ok_or(Refusal::Unknown)?;
+        let request = as_judged_now(request, state)?;
         let reply = Reply::Request {
             id,
             status: request.status,
@@ -325,6 +327,14 @@ pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decid
         return refuse("This approval was not used in time; ask again.".into());
     }
     Ok(Plan::done(vec![Step::event(Event::RequestConsumed { request })]))
+}
+
+pub(super) fn shorten(request: RequestId, state: &impl Read) -> Decided {
+    let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
+    Ok(match shortened(record, state)? {
+        Some(event) => Plan::done(vec![Step::event(event)]),
+        None => Plan::nothing(),
+    })
 }
 
 pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decided {

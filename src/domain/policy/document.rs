@@ -24,8 +24,8 @@ pub const DEFAULT_RULE: &str = "default";
 
 /// The longest name of a rule, in bytes.
 const NAME_BYTES_MAX: usize = 200;
-/// As large as a number of people can be written.
-const UNBOUNDED: u64 = u32::MAX as u64;
+/// The largest quorum: more people than any approval list that was seen.
+pub const QUORUM_MAX: u64 = 100;
 /// More errors than this help nobody.
 const ERRORS_MAX: usize = 100;
 
@@ -285,7 +285,12 @@ impl Document {
             }),
             _ => {
                 errors.sort();
+                let more = errors.len().saturating_sub(ERRORS_MAX);
                 errors.truncate(ERRORS_MAX);
+                if let Some(last) = errors.last().filter(|_| more > 0) {
+                    let reason = format!("{more} more errors follow and are not listed");
+                    errors.push(ParseError::new(last.line, "", reason));
+                }
                 Err(errors)
             }
         }
@@ -648,7 +653,7 @@ impl Check {
             .unwrap_or_default();
         let quorum = fields
             .get("quorum")
-            .map_or(Some(1), |f| self.integer(&f, 1, UNBOUNDED));
+            .map_or(Some(1), |f| self.integer(&f, 1, QUORUM_MAX));
         let ttl_max = fields.get("ttl_max").and_then(|f| self.integer(&f, 1, TTL_MAX));
         let approvers = fields
             .get("approvers")
@@ -786,7 +791,7 @@ impl Check {
                 let fits = u64::try_from(number).ok().filter(|n| (min..=max).contains(n));
                 if fits.is_none() {
                     let reason = match max {
-                        UNBOUNDED => format!("must be {min} or more"),
+                        QUORUM_MAX => format!("must be {min} or more"),
                         _ => format!("must be from {min} to {max}"),
                     };
                     self.error(field.line, &field.at, reason);

@@ -469,7 +469,7 @@ impl<'j, 'a> Finder<'j, 'a> {
             folded: Vec::new(),
             folded_cut: Cut::default(),
             found: Vec::new(),
-            effort: Effort::default(),
+            effort: Effort::limited(EFFORT_MAX),
         }
     }
 
@@ -686,13 +686,8 @@ impl<'a> Judge<'a> {
         tally.trace.reserve(paths.len());
         for (path, modes) in paths {
             let mut doubts = finder.look(path);
-            if finder.effort.steps > EFFORT_MAX {
-                // Nobody can know any more what the rest matches: everything that can be asked is.
-                let list = FileList {
-                    files: Vec::new(),
-                    incomplete: Some("the policy’s globs take too many steps over this change".to_owned()),
-                };
-                return self.change(branch, project, &list);
+            if finder.effort.is_spent() {
+                return self.too_costly(&here, &demands);
             }
             doubts |= modes;
             if !complete {
@@ -747,6 +742,33 @@ impl<'a> Judge<'a> {
         }
         tally.break_glass = glass;
         tally.reasons.extend(explain::doubts_in(&tally.trace));
+        self.answer(None, tally)
+    }
+
+    /// Nobody can know what the paths match without holding everybody else up: everything that can be asked is.
+    fn too_costly(&self, here: &[usize], demands: &[usize]) -> Evaluation {
+        let mut entry = self.entry(String::new(), demands, demands, true);
+        entry.doubts = vec![Doubt::TooCostly];
+        entry.reason = Some(format!(
+            "{}: its many paths and the policy’s globs need more than {EFFORT_MAX} steps.",
+            Doubt::TooCostly.sentence()
+        ));
+        let reason = format!(
+            "{}, by the policy’s globs: every require rule of the branch and the default rule apply.",
+            Doubt::TooCostly.sentence()
+        );
+        let whole = |i: &usize| {
+            let match_ = &self.rules[*i].match_;
+            self.is_break_glass(*i) && match_.paths.is_none() && match_.exclude_paths.is_empty()
+        };
+        let tally = Tally {
+            required: demands.iter().copied().collect(),
+            default: true,
+            break_glass: here.iter().copied().filter(whole).collect(),
+            trace: vec![entry],
+            reasons: vec![reason],
+            ..Tally::default()
+        };
         self.answer(None, tally)
     }
 

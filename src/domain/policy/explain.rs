@@ -33,11 +33,12 @@ pub enum Doubt {
     SuspiciousPath,
     FileListIncomplete,
     EmptyChange,
+    TooCostly,
 }
 
 impl Doubt {
     /// All of them, in their order.
-    pub const ALL: [Doubt; 9] = [
+    pub const ALL: [Doubt; 10] = [
         Doubt::ControlFile,
         Doubt::Symlink,
         Doubt::Submodule,
@@ -47,6 +48,7 @@ impl Doubt {
         Doubt::SuspiciousPath,
         Doubt::FileListIncomplete,
         Doubt::EmptyChange,
+        Doubt::TooCostly,
     ];
 
     /// The beginning of a sentence for people.
@@ -61,6 +63,7 @@ impl Doubt {
             Doubt::SuspiciousPath => "Its path is suspicious",
             Doubt::FileListIncomplete => "The file list is incomplete",
             Doubt::EmptyChange => "The change is empty",
+            Doubt::TooCostly => "Judging this change path by path would take too long",
         }
     }
 }

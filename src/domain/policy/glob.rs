@@ -134,12 +134,30 @@ impl Form {
 pub struct Effort {
     /// Elementary steps so far: at most (units of the path) × (states of the glob) for each match.
     pub steps: u64,
+    /// Steps after which matching ends, with an answer that means nothing.
+    limit: Option<u64>,
     reached: Vec<bool>,
     now: Vec<usize>,
     next: Vec<usize>,
     seen: Vec<u64>,
     round: u64,
     stack: Vec<usize>,
+}
+
+impl Effort {
+    /// Ends matching after so many steps, also in the middle of a path: whoever asks then looks at `is_spent` before
+    /// believing an answer.
+    pub fn limited(steps: u64) -> Self {
+        Effort {
+            limit: Some(steps),
+            ..Effort::default()
+        }
+    }
+
+    /// The limit is reached.
+    pub fn is_spent(&self) -> bool {
+        self.limit.is_some_and(|it| self.steps > it)
+    }
 }
 
 /// A compiled glob over paths (policy rule 18).
@@ -649,6 +667,9 @@ impl Shape {
     /// `cover`: a directory above the file counts too.
     fn matches(&self, path: &Form, cover: bool, effort: &mut Effort) -> bool {
         effort.steps += 1;
+        if effort.is_spent() {
+            return false;
+        }
         let elements = &self.0;
         for element in elements {
             if let Element::Named(name) = element
@@ -676,6 +697,11 @@ impl Shape {
         let mut matched = false;
         for (from, to) in &path.segments {
             let segment = &path.units[*from..*to];
+            // Each segment looks at every element twice, however few of them are reached.
+            effort.steps += accept as u64 / 4;
+            if effort.is_spent() {
+                break;
+            }
             let mut alive = false;
             reached[accept] = false;
             for i in (0..accept).rev() {
@@ -830,7 +856,7 @@ fn in_order(stretches: &[Vec<Token>], units: &[u32], effort: &mut Effort) -> boo
     for stretch in between.iter().filter(|stretch| !stretch.is_empty()) {
         let Some(at) = rest
             .windows(stretch.len())
-            .position(|window| fits(stretch, window, effort))
+            .position(|window| effort.is_spent() || fits(stretch, window, effort))
         else {
             return false;
         };
@@ -879,6 +905,7 @@ impl Automaton {
     fn run(&self, units: &[u32], effort: &mut Effort) -> bool {
         let Effort {
             steps,
+            limit,
             now,
             next,
             seen,
@@ -891,9 +918,9 @@ impl Automaton {
         }
         now.clear();
         *round += 1;
-        let mut accepts = self.add(0, now, seen, *round, stack);
+        let mut accepts = self.add(0, now, seen, *round, stack, steps);
         for unit in units {
-            if now.is_empty() {
+            if now.is_empty() || limit.is_some_and(|it| *steps > it) {
                 return false;
             }
             next.clear();
@@ -909,7 +936,7 @@ impl Automaton {
                     Op::Split(_) | Op::Jump(_) | Op::Accept => false,
                 };
                 if goes_on {
-                    accepts |= self.add(state + 1, next, seen, *round, stack);
+                    accepts |= self.add(state + 1, next, seen, *round, stack, steps);
                 }
             }
             std::mem::swap(now, next);
@@ -925,11 +952,13 @@ impl Automaton {
         seen: &mut [u64],
         round: u64,
         stack: &mut Vec<usize>,
+        steps: &mut u64,
     ) -> bool {
         let mut accepts = false;
         stack.clear();
         stack.push(state);
         while let Some(state) = stack.pop() {
+            *steps += 1;
             if seen[state] == round {
                 continue;
             }

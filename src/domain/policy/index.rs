@@ -193,6 +193,9 @@ impl Map {
     }
 }
 
+/// Every segment is looked up once for each length of an ending; more lengths than this are asked one by one.
+const TAIL_LENGTHS_MAX: usize = 8;
+
 fn mix(hash: u64, word: u64) -> u64 {
     // Multiplication spreads upwards only; the rotation brings it back down for the table's low bits.
     (hash.rotate_left(26) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -245,6 +248,10 @@ pub(crate) struct Index {
     names: Map,
     /// By what follows the last dot of a segment at any depth; the literal is the whole ending.
     endings: Map,
+    /// By how a segment at any depth ends, where no dot is in that; the literal is the whole ending.
+    tails: Map,
+    /// The lengths of those endings, each once.
+    tail_lengths: Vec<usize>,
     /// By how a segment at any depth begins.
     beginnings: Vec<Entry>,
     /// All others: to be asked.
@@ -260,6 +267,8 @@ impl Index {
             deepest: 0,
             names: Map::new(),
             endings: Map::new(),
+            tails: Map::new(),
+            tail_lengths: Vec::new(),
             beginnings: Vec::new(),
             others: Vec::new(),
         }
@@ -292,7 +301,16 @@ impl Index {
                     let key = hash(&literal[dot + 1..]);
                     self.endings.add(key, entry(&literal, false, false));
                 }
-                None => self.others.push(place),
+                None => {
+                    let length = literal.len();
+                    if !self.tail_lengths.contains(&length) {
+                        if self.tail_lengths.len() == TAIL_LENGTHS_MAX {
+                            return self.others.push(place);
+                        }
+                        self.tail_lengths.push(length);
+                    }
+                    self.tails.add(hash(&literal), entry(&literal, false, false));
+                }
             },
             Plain::Beginning(literal) => self.beginnings.push(entry(&literal, false, false)),
             Plain::Other => self.others.push(place),
@@ -304,6 +322,7 @@ impl Index {
         self.leading.is_empty()
             && self.names.is_empty()
             && self.endings.is_empty()
+            && self.tails.is_empty()
             && self.beginnings.is_empty()
             && self.others.is_empty()
     }
@@ -343,6 +362,15 @@ impl Index {
             if ending && own.dot > 0 {
                 for it in self.endings.get(own.ending) {
                     if path[from..to].ends_with(&it.literal) {
+                        found(it.place, false);
+                    }
+                }
+            }
+            for length in self.tail_lengths.iter().filter(|it| **it <= to - from) {
+                effort.steps += 1 + *length as u64 / 8;
+                let tail = &path[to - length..to];
+                for it in self.tails.get(hash(tail)) {
+                    if *it.literal == *tail {
                         found(it.place, false);
                     }
                 }

@@ -20,6 +20,8 @@ pub struct LintFacts {
     pub people: Option<Vec<Candidate>>,
     /// The names of all groups.
     pub groups: Option<BTreeSet<String>>,
+    /// How many admins have a passkey that may decide.
+    pub admins: Option<usize>,
     /// Files of the repository, or some of them.
     pub sample_paths: Vec<RepoPath>,
 }
@@ -45,6 +47,7 @@ pub fn lint(document: &Document, facts: &LintFacts) -> Vec<Warning> {
     if let Some(DefaultRule::Require(require)) = document.default_rule() {
         lint.people_of(require);
     }
+    lint.admins(document.change_quorum());
     for (position, rule) in document.rules().iter().enumerate() {
         lint.line = rule.line;
         lint.rule.clone_from(&rule.name);
@@ -78,6 +81,21 @@ impl Lint<'_> {
             rule: self.rule.clone(),
             reason: reason.into(),
         });
+    }
+
+    /// Once it holds, nobody could change it any more.
+    fn admins(&mut self, quorum: u32) {
+        let Some(admins) = self.facts.admins else { return };
+        if quorum > 1 && admins < quorum as usize {
+            self.out.push(Warning {
+                line: self.line,
+                rule: "change_quorum".to_owned(),
+                reason: format!(
+                    "It asks for {quorum} admins, and {admins} have a passkey that may decide: once this holds, nothing \
+                     that it governs can be changed before there are enough."
+                ),
+            });
+        }
     }
 
     /// Groups that are unknown, methods that nobody holds, quorums that can't be reached.

@@ -18,7 +18,7 @@ mod tests;
 pub mod words;
 
 pub use crate::domain::policy::document::{
-    Approver, DefaultRule, Document, Match, Method, ParseError, Require, Rule, RuleEffect,
+    Approver, DOCUMENT_BYTES_MAX, DefaultRule, Document, Match, Method, ParseError, Require, Rule, RuleEffect,
 };
 pub use crate::domain::policy::evaluate::{
     Asked, BindBase, ControlFiles, Evaluation, Obligation, Outcome, ProjectDefaults, Question, Unattributed,

@@ -1,7 +1,7 @@
 //! A person's decision: the ceremony over exactly what was shown, then the answer.
 
 use crate::domain::command::{Command, Decide, Reply};
-use crate::domain::decide::{Roster, eligibility, emergency};
+use crate::domain::decide::{Roster, eligibility, may_answer};
 use crate::domain::event::Actor;
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
 use crate::domain::people::{Passkey, Person};
@@ -60,14 +60,16 @@ pub async fn start_decision(
     let now = app.now();
     let snapshot = app.snapshot()?;
     let record = visible_request(&snapshot, &Caller::Person(person.clone()), &id)?;
-    let counts_for = may_decide(&snapshot, &record, person, answer, body.break_glass, now)?;
+    let eligible = eligibility(&record, person, &Roster::load(&snapshot)?, now);
+    if let Some(refusal) = eligible.why_not {
+        return Err(refusal.into());
+    }
+    may_answer(&record, &eligible, answer, body.break_glass, &comment)?;
     let opening = opening_of(&snapshot, &record)?;
     let mut rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
     if body.break_glass {
-        emergency(&record, &counts_for, answer, &comment)?;
         // What is signed says that it is the emergency way.
-        let ways = record.break_glass.iter().map(|it| it.rule.clone());
-        rules.extend(ways.filter(|it| counts_for.contains(it)));
+        rules.extend(eligible.emergency);
     }
     let issued_at = now;
     let issued = issued_at.to_string();
@@ -116,24 +118,6 @@ pub async fn start_decision(
         "nonce": shown.1,
         "publicKey": public_key,
     })))
-}
-
-fn may_decide(
-    snapshot: &Snapshot,
-    request: &Request,
-    person: &Person,
-    answer: Answer,
-    break_glass: bool,
-    now: Time,
-) -> Result<Vec<String>, Problem> {
-    let eligibility = eligibility(request, person, &Roster::load(snapshot)?, now);
-    if let Some(refusal) = eligibility.why_not {
-        return Err(Problem::from(refusal));
-    }
-    if request.blocked && answer == Answer::Approve && !break_glass {
-        return Err(Refusal::Blocked.into());
-    }
-    Ok(eligibility.rules)
 }
 
 pub(super) fn deciding_passkeys(

@@ -92,6 +92,7 @@ fn shown(it: &Proposal) -> Value {
         "quorum": it.quorum,
         "admins": it.admins(),
         "proposed_by": { "id": it.proposer, "name": it.proposer_name },
+        "may_confirm": it.may_confirm,
         "confirmations": confirmations,
         "created_at": it.created_at,
         "closed_at": it.closed_at,

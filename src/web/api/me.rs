@@ -70,7 +70,7 @@ fn decidable(app: &App, person: &Person) -> Result<Vec<Request>, Problem> {
             continue;
         };
         let request = as_judged_now(request, &snapshot)?;
-        if eligibility(&request, person, &roster, now).why_not.is_none() {
+        if !eligibility(&request, person, &roster, now).open.is_empty() {
             requests.push(request);
         }
     }

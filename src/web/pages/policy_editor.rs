@@ -2,14 +2,14 @@
 //! engine as the gate explains what the document makes of a branch and paths.
 
 use crate::domain::decide::{lint_facts, simulate};
-use crate::domain::governance::Governed;
+use crate::domain::governance::{Governed, Proposal};
 use crate::domain::ids::Digest;
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Document, Evaluation, Hypothesis, ParseError, lint, words};
+use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint, words};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
 use crate::web::api::governance::{Change, govern};
-use crate::web::api::policy_versions::replayed;
+use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::body::read_bytes;
@@ -17,16 +17,21 @@ use crate::web::pages::diff::{Difference, difference};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::impact::ImpactView;
 use crate::web::pages::policies::{Warned, governs, in_path};
-use crate::web::pages::{PageError, error_page, html, only, shown};
+use crate::web::pages::{PageError, error_page, html, only, respond, shown};
 use crate::web::problem::Problem;
 use crate::web::session::{Caller, Reader, SignedIn};
+use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-/// Largest form, in bytes: a document at its limit, percent-encoded, and some paths.
+/// Largest form that is explained, in bytes: a document at its limit, percent-encoded, and some paths.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
+/// Largest form that comes back to whoever sent it, in bytes: a document beyond its limit is refused, not lost.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most digests of earlier texts by which a browser knows its draft as saved.
+const SAVED_MAX: usize = 50;
 /// Shortest reason for a change, in characters.
 const REASON_CHARS_MIN: usize = 3;
 /// Most lines of the trace beside the editor.
@@ -67,6 +72,12 @@ struct EditorPage {
     version: u64,
     governs: String,
     form: Form,
+    /// The text was sent and is not saved.
+    unsaved: bool,
+    /// Largest document, in bytes.
+    bytes_max: usize,
+    /// Digests of the texts that are versions or proposals already, with spaces between.
+    saved: String,
     found: Found,
     /// Something stopped the saving.
     refused: Option<String>,
@@ -98,6 +109,8 @@ struct Form {
 #[derive(Default)]
 struct Found {
     errors: Vec<Wrong>,
+    /// Errors that did not fit.
+    errors_more: usize,
     warnings: Vec<Warned>,
     explained: Option<Explained>,
     /// The question beside the editor makes no sense.
@@ -177,9 +190,10 @@ async fn found(app: &Data<App>, form: &Form) -> Result<(Found, Option<Document>)
             Ok(document) => document,
             Err(errors) => {
                 let text: Vec<&str> = form.document.lines().collect();
-                let errors = errors.iter().take(FOUND_MAX).map(|it| wrong(it, &text));
+                let told = errors.iter().take(FOUND_MAX).map(|it| wrong(it, &text));
                 let found = Found {
-                    errors: errors.collect(),
+                    errors: told.collect(),
+                    errors_more: errors.len().saturating_sub(FOUND_MAX),
                     ..Found::default()
                 };
                 return Ok((found, None));
@@ -267,7 +281,22 @@ fn page(
     form: Form,
     found: Found,
 ) -> Result<EditorPage, PageError> {
+    let state = app.snapshot()?;
+    let versions = versions(&state, name)?.into_iter().rev().map(|it| it.document);
+    let proposals = state.all::<Proposal>()?.into_iter().rev();
+    let proposed = proposals.filter_map(|it| match it.change {
+        Governed::Policy { name: of, document } if of == name => Some(document),
+        _ => None,
+    });
+    let saved: Vec<String> = versions
+        .take(SAVED_MAX)
+        .chain(proposed.take(SAVED_MAX))
+        .map(|it| it.to_string())
+        .collect();
     Ok(EditorPage {
+        unsaved: !form.action.is_empty(),
+        bytes_max: DOCUMENT_BYTES_MAX,
+        saved: saved.join(" "),
         frame: Frame::new(
             app,
             Some(person),
@@ -278,7 +307,7 @@ fn page(
         name: shown(name, 200),
         path: in_path(name),
         version: record.map_or(0, |it| it.version),
-        governs: governs(name, &app.snapshot()?)?,
+        governs: governs(name, &state)?,
         form,
         found,
         refused: None,
@@ -327,8 +356,21 @@ pub async fn edit_policy(
     };
     only_admin(&who.0)?;
     checked_name(&name)?;
-    let form = Form::read(&read_bytes(&request, payload, FORM_BYTES_MAX).await?);
+    let sent = match read_bytes(&request, payload, KEPT_BYTES_MAX).await {
+        Ok(sent) => sent,
+        Err(problem) if problem.status_code() == StatusCode::PAYLOAD_TOO_LARGE => return Ok(too_large()),
+        Err(problem) => return Err(problem.into()),
+    };
+    let form = Form::read(&sent);
     let record: Option<PolicyRecord> = app.snapshot()?.get(&name)?;
+    if form.document.len() > DOCUMENT_BYTES_MAX {
+        let length = form.document.len();
+        let mut shown = page(&app, &who.0, &name, record.as_ref(), form, Found::default())?;
+        shown.refused = Some(format!(
+            "The document has {length} bytes, and a policy may have {DOCUMENT_BYTES_MAX}. Your text is below, as it was."
+        ));
+        return Ok(respond(StatusCode::PAYLOAD_TOO_LARGE, &shown));
+    }
     let (mut found, document) = found(&app, &form).await?;
     let mut refused = None;
     let mut outdated = None;
@@ -393,6 +435,19 @@ fn see_other(place: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header(("Location", place))
         .finish()
+}
+
+/// Even the text can't come back: the browser has it still.
+fn too_large() -> HttpResponse {
+    let detail = format!(
+        "Nothing was saved: a policy may have {DOCUMENT_BYTES_MAX} bytes, and this was more than {KEPT_BYTES_MAX}. Go \
+         back: your text is still there."
+    );
+    error_page(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "This text is too large for a policy",
+        &detail,
+    )
 }
 
 /// The session ended while somebody was writing: nothing is lost that a script could keep.

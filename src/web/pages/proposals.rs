@@ -56,6 +56,10 @@ struct ProposalPage {
     diff: Option<Difference>,
     impact: Option<ImpactView>,
     confirmations: Vec<(String, Moment)>,
+    /// Who may confirm it still, while it is open.
+    may_confirm: Vec<String>,
+    /// Even all of them are too few.
+    hopeless: bool,
     change_sha256: String,
     /// Why this reader can't confirm it; `None`: they can.
     why_not: Option<String>,
@@ -158,6 +162,15 @@ pub async fn show_proposal(
         }
     }
     let line = line(&proposal, &state, &people)?;
+    let mut may_confirm = Vec::new();
+    for id in &proposal.may_confirm {
+        if let Some(person) = state.get::<Person>(id.as_str())?
+            && why_not(&proposal, &person, app.now(), &state)?.is_none()
+        {
+            may_confirm.push(people.name(id));
+        }
+    }
+    let lacking = (proposal.quorum as usize).saturating_sub(proposal.admins());
     Ok(html(&ProposalPage {
         frame: Frame::new(&app, Some(&person), Place::Policies, &line.what),
         line,
@@ -171,6 +184,8 @@ pub async fn show_proposal(
             .iter()
             .map(|it| (shown(&it.name, TEXT_MAX), Moment::of(it.at)))
             .collect(),
+        hopeless: open && may_confirm.len() < lacking,
+        may_confirm,
         change_sha256: ChangeIntent::change_sha256(&proposal.change).to_string(),
         why_not: why_not(&proposal, &person, app.now(), &state)?,
         may_withdraw: open && person.has(Role::Admin),

@@ -57,7 +57,7 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
     waiting.sort_by_key(|it| (it.expires_at.map_or(i64::MAX, |at| at.0), it.created_at));
     let (mine, others): (Vec<Request>, Vec<Request>) = waiting
         .into_iter()
-        .partition(|it| people.chance(it, &person, now).why_not.is_none());
+        .partition(|it| !people.chance(it, &person, now).open.is_empty());
 
     let cards = |list: &[Request]| -> Vec<Card> {
         list.iter()

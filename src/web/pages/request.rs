@@ -66,6 +66,8 @@ struct RequestPage {
     policy: String,
     may_not: Vec<(String, &'static str)>,
     may: Vec<String>,
+    /// Who can only break glass.
+    may_break: Vec<String>,
     /// It waits, and nobody at all may decide it.
     nobody: bool,
     blocked: bool,
@@ -167,11 +169,13 @@ struct TraceLine {
 
 /// What this reader may do now.
 enum Turn {
-    /// Decide: for these rules, and by these emergency ways if chosen.
+    /// Decide: what an ordinary approval would do, in a sentence, and by which emergency ways it may go if chosen.
     Decide {
-        names: String,
+        counts: String,
         emergency: Option<String>,
     },
+    /// Only break glass, by these rules.
+    BreakGlass { rules: String },
     /// Nothing, for this reason.
     Cannot(String),
     /// Nothing more: it is over.
@@ -228,25 +232,35 @@ fn page(
     let pending = request.status == Status::Pending;
     let turn = match chance.why_not {
         _ if !pending => Turn::Over,
-        Some(why) => Turn::Cannot(why),
+        Some(ref why) => Turn::Cannot(why.clone()),
         None => {
-            let emergency = |rule: &String| request.break_glass.iter().any(|it| it.rule == *rule);
-            let (glass, plain): (Vec<&String>, Vec<&String>) =
-                chance.rules.iter().partition(|it| emergency(it));
-            let words = |rules: Vec<&String>| {
-                let names: Vec<String> = rules.into_iter().map(|it| words::rule_name(it)).collect();
+            let words = |rules: &[String]| {
+                let names: Vec<String> = rules.iter().map(|it| words::rule_name(it)).collect();
                 names.join(" and ")
             };
-            Turn::Decide {
-                names: words(plain),
-                emergency: (!glass.is_empty()).then(|| words(glass)),
+            match (chance.rules.is_empty(), chance.emergency.is_empty()) {
+                (true, _) => Turn::BreakGlass {
+                    rules: words(&chance.emergency),
+                },
+                (false, no_glass) => Turn::Decide {
+                    counts: if chance.open.is_empty() {
+                        format!(
+                            "It would bring this no further: {} has all its approvals already. It would be recorded all \
+                             the same.",
+                            words(&chance.rules)
+                        )
+                    } else {
+                        format!("It counts for {}.", words(&chance.open))
+                    },
+                    emergency: (!no_glass).then(|| words(&chance.emergency)),
+                },
             }
         }
     };
-    let may = if pending {
+    let (may, may_break) = if pending {
         people.who_may_decide(request, &person.id, now)
     } else {
-        Vec::new()
+        (Vec::new(), Vec::new())
     };
     let standing = people.standing(request, now);
     let kind = places.forge(request).map_or(ForgeKind::Gitlab, |it| it.kind);
@@ -283,12 +297,22 @@ fn page(
             .chain(people.hopeless(request, now))
             .collect(),
         rules: rules(&request.obligations, &standing.stories, request, &people),
-        break_glass: rules(&request.break_glass, &standing.break_glass, request, &people),
+        break_glass: if request.status == Status::Skipped {
+            // Nothing was asked, so there was nothing to go around.
+            Vec::new()
+        } else {
+            rules(&request.break_glass, &standing.break_glass, request, &people)
+        },
         policy: policy_words(request),
-        may_not: may_not(request, &people),
-        nobody: pending && may.is_empty() && !matches!(turn, Turn::Decide { .. }),
+        may_not: if request.status == Status::Skipped {
+            Vec::new()
+        } else {
+            may_not(request, &people)
+        },
+        nobody: pending && may.is_empty() && chance.open.is_empty(),
         blocked: request.blocked,
         may,
+        may_break,
         claims: claimed.map(claims).unwrap_or_default(),
         claimed: claimed.map(|it| shown(it, ACTION_MAX)),
         trace: trace(&opening),

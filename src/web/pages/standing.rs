@@ -1,7 +1,7 @@
 //! How a request stands with the people: who may decide it, whose approvals count so far. Reads the same rules as the
 //! gate; decides nothing.
 
-use crate::domain::decide::{Roster, Standing, eligibility, hopeless, standing};
+use crate::domain::decide::{Roster, Standing, eligibility, hopeless, progress, standing};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
 use crate::domain::policy::{Approver, Method, Obligation};
@@ -22,6 +22,10 @@ pub struct People {
 pub struct Chance {
     /// For which rules.
     pub rules: Vec<String>,
+    /// For which of them somebody is missing still.
+    pub open: Vec<String>,
+    /// For which break-glass rules, if chosen.
+    pub emergency: Vec<String>,
     /// Why for none.
     pub why_not: Option<String>,
 }
@@ -72,20 +76,27 @@ impl People {
         let told = eligibility(request, person, &self.roster, now);
         Chance {
             rules: told.rules,
+            open: told.open,
+            emergency: told.emergency,
             why_not: told.why_not.map(|it| it.to_string()),
         }
     }
 
-    /// Names of all whose decision would count now, `but` one.
-    pub fn who_may_decide(&self, request: &Request, but: &PersonId, now: Time) -> Vec<String> {
-        let others = self
-            .sorted()
-            .into_iter()
-            .filter(|it| it.id != *but && it.has(Role::Approver));
-        others
-            .filter(|it| self.chance(request, it, now).why_not.is_none())
-            .map(|it| shown(&it.name, NAME_MAX))
-            .collect()
+    /// Names of everybody but one whose approval would still bring a rule further, and of those who can only break glass.
+    pub fn who_may_decide(&self, request: &Request, but: &PersonId, now: Time) -> (Vec<String>, Vec<String>) {
+        let (mut ordinary, mut emergency) = (Vec::new(), Vec::new());
+        for other in self.sorted() {
+            if other.id == *but || !other.has(Role::Approver) {
+                continue;
+            }
+            let chance = self.chance(request, other, now);
+            if !chance.open.is_empty() {
+                ordinary.push(shown(&other.name, NAME_MAX));
+            } else if !chance.emergency.is_empty() {
+                emergency.push(shown(&other.name, NAME_MAX));
+            }
+        }
+        (ordinary, emergency)
     }
 
     /// Whose approvals fill which obligation so far, and why the others do not.
@@ -105,21 +116,9 @@ impl People {
         absent.map(|it| shown(&it.name, NAME_MAX)).collect()
     }
 
-    /// How far a waiting request is, as `1 of 2 approvals`; the rule that lacks most speaks for all.
+    /// How far a waiting request is, as `1 of 2 approvals`.
     pub fn progress(&self, request: &Request, now: Time) -> Option<String> {
-        if request.status != Status::Pending {
-            return None;
-        }
-        let filled = self.standing(request, now).filled;
-        let slowest = filled
-            .iter()
-            .max_by_key(|it| (it.quorum as usize).saturating_sub(it.persons.len()))?;
-        let plural = if slowest.quorum == 1 { "" } else { "s" };
-        Some(format!(
-            "{} of {} approval{plural}",
-            slowest.persons.len(),
-            slowest.quorum
-        ))
+        (request.status == Status::Pending).then(|| progress(request, &self.roster, now))
     }
 }
 

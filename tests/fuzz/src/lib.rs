@@ -184,13 +184,34 @@ pub fn glob(data: &[u8]) {
     shows_plainly(&answer.trace[0].path);
 }
 
-/// A question to the simulator is refused with its field, or answered.
+/// Rules of each kind that the words in the seeds' questions meet.
+const POLICY: &str = r#"{ "rules": [
+  { "name": "code", "match": { "branch": "main", "paths": ["src/**", "*.yml"], "exclude_paths": ["src/gen/"] },
+    "require": { "method": ["passkey"], "quorum": 2, "ttl_max": 600, "approvers": ["group:release"] } },
+  { "name": "docs", "match": { "branch": ["main", "release/*"], "paths": ["docs/", "*.md", "{a,b}*/?[!c]/**"] }, "action": "skip" },
+  { "name": "fire", "match": { "branch": "*" }, "require": { "method": ["passkey"], "quorum": 2, "break_glass": true } },
+  { "name": "production", "match": { "environment": "prod*", "project": "pay/*" },
+    "require": { "method": ["biometric"], "ttl_max": 60, "independent": true } },
+  { "name": "staging", "match": { "environment": "staging" }, "action": "skip" } ],
+  "default": { "method": ["passkey"], "quorum": 1 } }"#;
+
+/// A question to the simulator is refused with its field, or answered: without a policy, and by one with rules of each kind.
 pub fn question(data: &[u8]) {
     match Hypothesis::parse(data) {
         Ok(asked) => {
-            let answer = asked.judged_by(None, &ProjectDefaults::default(), &ControlFiles::default());
-            for it in &answer.trace {
-                shows_plainly(&it.path);
+            let document = Document::parse(POLICY.as_bytes()).expect("the policy is valid");
+            for policy in [None, Some(&document)] {
+                let answer =
+                    asked.judged_by(policy, &ProjectDefaults::default(), &ControlFiles::default());
+                for it in &answer.trace {
+                    shows_plainly(&it.path);
+                }
+                shows_plainly(&words::judged(&answer));
+                match answer.outcome {
+                    Outcome::Skip => assert!(policy.is_some() && answer.obligations.is_empty()),
+                    Outcome::Require => assert!(!answer.obligations.is_empty()),
+                    Outcome::Block | Outcome::NotGated => {}
+                }
             }
         }
         Err(e) => {

@@ -8,13 +8,17 @@ const POLICY: &str = r#"{"rules":[
  {"name":"Fire","match":{"branch":"main"},"require":{"method":["passkey"],"quorum":2,"break_glass":true,"approvers":["person:p2@corp.example","person:p3@corp.example"]}}]}"#;
 
 fn burning() -> (World, RequestId) {
+    burning_by(POLICY)
+}
+
+fn burning_by(policy: &str) -> (World, RequestId) {
     let (mut world, project) = world_with(1, 4, true);
     world.person(5, &[Role::Admin]);
     let change = Governed::Policy {
         name: "default".into(),
-        document: Digest::of(POLICY.as_bytes()),
+        document: Digest::of(policy.as_bytes()),
     };
-    world.give_by(5, govern(change, Some(POLICY))).unwrap();
+    world.give_by(5, govern(change, Some(policy))).unwrap();
     world.observe(facts(&project, &"1".repeat(40), MAIN));
     let id = world.current(&project).unwrap();
     (world, id)
@@ -88,6 +92,82 @@ fn an_ordinary_approval_with_a_comment_is_no_break_glass() {
     );
     assert_eq!(world.request(&id).status, Status::Approved, "the ordinary way");
     assert!(world.exceptions().is_empty());
+}
+
+/// Person 4 is asked by the ordinary rule; 2 and 3 by break-glass alone.
+const APART: &str = r#"{"rules":[
+ {"name":"Code","match":{"branch":"main"},"require":{"method":["passkey"],"quorum":1,"approvers":["person:p4@corp.example"]}},
+ {"name":"Fire","match":{"branch":"main"},"require":{"method":["passkey"],"quorum":2,"break_glass":true,"approvers":["person:p2@corp.example","person:p3@corp.example"]}}]}"#;
+
+#[test]
+fn whom_only_break_glass_names_can_neither_approve_the_ordinary_way_nor_reject() {
+    let (mut world, id) = burning_by(APART);
+    for answer in [Answer::Approve, Answer::Reject] {
+        let told = world.decision_with(&id, 2, answer, "down", false);
+        let Err(Refusal::NotEligible { why }) = told else {
+            panic!("{answer:?}: {told:?}")
+        };
+        assert!(
+            why.contains("Only the break-glass rule “Fire” counts you"),
+            "{why}"
+        );
+    }
+    assert!(world.request(&id).decisions.is_empty(), "nothing is used up");
+    for person in [2, 3] {
+        world
+            .decision_with(&id, person, Answer::Approve, "the shop is down", true)
+            .unwrap();
+    }
+    assert_eq!(world.request(&id).status, Status::Approved);
+    let (mut world, id) = burning_by(APART);
+    world.decision(&id, 4, Answer::Reject).unwrap();
+    assert_eq!(world.request(&id).status, Status::Rejected);
+}
+
+#[test]
+fn eligibility_tells_the_ways_apart_and_which_rules_lack_somebody_still() {
+    let two = r#"{"rules":[
+     {"name":"A","match":{"branch":"main"},"require":{"method":["passkey"],"approvers":["person:p2@corp.example","person:p4@corp.example"]}},
+     {"name":"B","match":{"branch":"main"},"require":{"method":["passkey"],"approvers":["person:p3@corp.example"]}},
+     {"name":"Fire","match":{"branch":"main"},"require":{"method":["passkey"],"quorum":2,"break_glass":true,"approvers":["person:p3@corp.example","person:p5@corp.example"]}}]}"#;
+    let (mut world, id) = burning_by(two);
+    let ask = |world: &World, person: u8| {
+        let roster = crate::domain::decide::Roster::load(world).unwrap();
+        let id_of = PersonId::from_random([person; 16]);
+        let request = world.request(&id);
+        let told = crate::domain::decide::eligibility(
+            &request,
+            roster.person(&id_of).unwrap(),
+            &roster,
+            Time(world.now),
+        );
+        (told.rules, told.open, told.emergency)
+    };
+    let a = vec!["A".to_owned()];
+    assert_eq!(ask(&world, 4), (a.clone(), a.clone(), Vec::new()));
+    assert_eq!(
+        ask(&world, 3),
+        (vec!["B".into()], vec!["B".into()], vec!["Fire".into()])
+    );
+    let so_far = |world: &World| {
+        let roster = crate::domain::decide::Roster::load(world).unwrap();
+        crate::domain::decide::progress(&world.request(&id), &roster, Time(world.now))
+    };
+    assert_eq!(so_far(&world), "0 of 2 rules met");
+    let status = |world: &World| {
+        let request = world.request(&id);
+        let key = StatusKey {
+            project: request.change.unwrap().project,
+            head: request.head.unwrap(),
+            target: request.target.unwrap(),
+        };
+        let wanted = crate::domain::decide::wanted_status(&key, false, world);
+        wanted.unwrap().unwrap().description
+    };
+    assert_eq!(status(&world), "Waits for people: approvals needed for 2 rules");
+    world.decision(&id, 2, Answer::Approve).unwrap();
+    assert_eq!(ask(&world, 4), (a, Vec::new(), Vec::new()), "A has what it asks");
+    assert_eq!(so_far(&world), "1 of 2 rules met, 1 approval so far");
 }
 
 #[test]

@@ -234,6 +234,54 @@ fn a_proposal_is_void_once_what_it_replaces_has_changed() {
 }
 
 #[test]
+fn only_the_admins_of_the_time_a_proposal_was_made_confirm_it() {
+    let mut world = World::default();
+    world.person(1, &[Role::Admin]);
+    world.person(2, &[Role::Approver]);
+    assert_eq!(
+        world.give_by(
+            1,
+            policy(
+                "default",
+                &TOGETHER.replace("\"group:release\"", "\"person:p2@corp.example\"")
+            )
+        ),
+        Ok(Reply::Done)
+    );
+    assert!(matches!(
+        world.give_by(1, policy("default", LOOSE)),
+        Ok(Reply::Proposed { .. })
+    ));
+    assert!(world.proposal().may_confirm.is_empty());
+    // The proposer makes the second admin, of somebody new and of somebody who was there.
+    world.person(3, &[Role::Admin]);
+    let promotion = Command::ChangePerson {
+        person: PersonId::from_random([2; 16]),
+        name: None,
+        roles: Some(BTreeSet::from([Role::Admin, Role::Approver])),
+        active: None,
+    };
+    world.give_by(1, promotion).unwrap();
+    for person in [2, 3] {
+        let told = world.give_by(person, confirmation(person));
+        let Err(Refusal::NotEligible { why }) = told else {
+            panic!("{person}: {told:?}")
+        };
+        assert!(why.contains("when this was proposed"), "{why}");
+    }
+    assert_eq!(world.policy("default").version, 1);
+    // What is proposed from now on, they may.
+    let proposal = ProposalId::from_random([5; 16]);
+    let reason = String::new();
+    world
+        .give_by(1, Command::WithdrawProposal { proposal, reason })
+        .unwrap();
+    world.give_by(1, policy("default", LOOSE)).unwrap();
+    assert_eq!(world.give_by(3, confirmation(3)), Ok(Reply::Done));
+    assert_eq!(world.policy("default").version, 2);
+}
+
+#[test]
 fn a_withdrawn_proposal_is_never_carried_out() {
     let (mut world, _) = guarded();
     world.give_by(1, policy("default", LOOSE)).unwrap();

@@ -119,6 +119,108 @@ fn rule_09_what_waits_too_long_expires_and_an_unused_approval_lapses() {
     assert_eq!(status.state, GateState::Failed, "the status turns back");
 }
 
+const QUICK: &str =
+    r#"{"rules":[{"name":"Quick","match":{"branch":"main"},"require":{"method":["passkey"],"ttl_max":60}}]}"#;
+const QUICK_PROD: &str = r#"{"rules":[{"name":"Quick","match":{"environment":"prod*"},"require":{"method":["passkey"],"ttl_max":60}}]}"#;
+
+fn deployment(world: &mut World, ttl_seconds: u64) -> RequestId {
+    let id = RequestId::from_random([3; 16]);
+    world
+        .give(Command::OpenRequest(Box::new(OpenRequest {
+            id: id.clone(),
+            action: "Deploy".into(),
+            environment: Some("production".into()),
+            project: None,
+            digest: None,
+            claimed: None,
+            ttl_seconds: Some(ttl_seconds),
+            requester: Requester::Key {
+                id: crate::domain::ids::ApiKeyId::from_random([5; 16]),
+                name: "CI".into(),
+            },
+            owner: None,
+            trial: false,
+            subject: "{}".into(),
+            idempotency: None,
+            callback_url: None,
+        })))
+        .unwrap();
+    id
+}
+
+/// An approval by somebody who was shown the request as the rules judge it now.
+fn decision_as_judged(world: &mut World, id: &RequestId, person: u8) -> Result<Reply, Refusal> {
+    let judged = crate::domain::decide::as_judged_now(world.request(id), world).unwrap();
+    world.give(Command::Decide(Box::new(Decide {
+        request: id.clone(),
+        person: PersonId::from_random([person; 16]),
+        answer: Answer::Approve,
+        method: Method::Passkey,
+        comment: String::new(),
+        break_glass: false,
+        intent: Vec::new(),
+        challenge_issued_at: Time(world.now),
+        subject_sha256: judged.subject_sha256,
+        policy_sha256: judged.policy.sha256,
+        proof: proof(person),
+    })))
+}
+
+#[test]
+fn rule_13_a_tightened_ttl_max_holds_for_what_waits_and_never_lengthens() {
+    let judged = |world: &World, id: &RequestId| {
+        crate::domain::decide::as_judged_now(world.request(id), world).unwrap()
+    };
+    let shorten = |id: &RequestId| Command::Shorten { request: id.clone() };
+    let mut world = World::default();
+    world.person(2, &[Role::Approver]);
+    let id = deployment(&mut world, 86_400);
+    let opened = world.request(&id).created_at;
+    default_policy(&mut world, QUICK_PROD);
+    let minute = opened.plus_seconds(60);
+    assert_eq!(judged(&world, &id).expires_at, Some(minute), "at once");
+    assert_eq!(world.give(shorten(&id)), Ok(Reply::Done));
+    assert_eq!(world.give(shorten(&id)), Ok(Reply::Nothing), "once is enough");
+    let record = world.request(&id);
+    assert_eq!((record.ttl_seconds, record.expires_at), (Some(60), Some(minute)));
+    let rows = world
+        .scan_raw(Table::Deadlines, &[], &[0xff; 9], 9, false)
+        .unwrap();
+    assert_eq!(rows.len(), 1, "the old deadline is gone");
+    // A looser rule gives no time back.
+    default_policy(&mut world, &QUICK_PROD.replace("60", "6000"));
+    assert_eq!(judged(&world, &id).expires_at, Some(minute));
+    assert_eq!(world.give(shorten(&id)), Ok(Reply::Nothing));
+    world.now = minute.0;
+    assert!(matches!(
+        decision_as_judged(&mut world, &id, 2),
+        Err(Refusal::AlreadyEnded { .. })
+    ));
+    world.give(Command::Expire { request: id.clone() }).unwrap();
+    assert_eq!(world.request(&id).status, Status::Expired);
+}
+
+#[test]
+fn rule_13_a_change_without_limit_gets_the_new_one_and_so_does_its_approval() {
+    let (mut world, project) = world_with(1, 3, true);
+    world.observe(facts(&project, &"1".repeat(40), MAIN));
+    let id = world.current(&project).unwrap();
+    assert_eq!(world.request(&id).expires_at, None);
+    default_policy(&mut world, QUICK);
+    let judged = crate::domain::decide::as_judged_now(world.request(&id), &world).unwrap();
+    assert_eq!(judged.expires_at, Some(judged.created_at.plus_seconds(60)));
+    let told = decision_as_judged(&mut world, &id, 2);
+    assert!(told.is_ok(), "{told:?}");
+    let record = world.request(&id);
+    assert_eq!(record.status, Status::Approved);
+    let used_until = record.decided_at.unwrap().plus_seconds(60);
+    assert_eq!(
+        record.expires_at,
+        Some(used_until),
+        "the approval's use has a limit"
+    );
+}
+
 #[test]
 fn rule_10_one_rejection_sticks_to_the_head() {
     let (mut world, project) = world_with(1, 3, true);

@@ -19,6 +19,7 @@ fn lint_tells_of_quorums_methods_and_groups_that_nobody_can_serve() {
     let facts = LintFacts {
         people: Some(vec![candidate(1), candidate(2)]),
         groups: Some(["there".to_owned()].into()),
+        admins: None,
         sample_paths: Vec::new(),
     };
     let told = warnings(&value, &facts);
@@ -91,4 +92,20 @@ fn lint_has_little_to_say_about_the_original() {
         told.iter().map(|w| (w.line, w.rule.as_str())).collect::<Vec<_>>(),
         [(9, "Docs skip approval")]
     );
+}
+
+#[test]
+fn lint_tells_of_a_change_quorum_that_the_admins_there_cannot_reach() {
+    let value = json!({"change_quorum": 3, "rules": []});
+    let with = |admins| LintFacts {
+        admins: Some(admins),
+        ..LintFacts::default()
+    };
+    let told = warnings(&value, &with(1));
+    assert!(
+        told[0].starts_with("change_quorum: It asks for 3 admins, and 1 have"),
+        "{told:?}"
+    );
+    assert!(warnings(&value, &with(3)).is_empty());
+    assert!(warnings(&value, &LintFacts::default()).is_empty());
 }

@@ -13,41 +13,64 @@ fn steps_allowed(glob: &str, path: &str) -> u64 {
     16 * (glob as u64 + 2) * (path as u64 + 2)
 }
 
+/// Each glob with a segment that nearly matches: it begins and ends as the glob asks, so that only the whole of it tells.
 #[test]
 fn globs_take_linear_time_whatever_they_hold() {
-    let long = "a/".repeat(2047) + "ab";
-    let flat = "a".repeat(4096);
     let bombs = [
-        "**/**/**/*x".to_owned(),
-        "*a".repeat(500) + "x",
-        "**/".repeat(300) + "x",
-        "**/*/".repeat(200) + "x",
-        "a/**/".repeat(200) + "x",
-        "{a,a*}".repeat(170) + "x",
-        "[!b]*".repeat(200) + "x",
-        "?*".repeat(500) + "x",
+        ("**/**/**/*bx".to_owned(), "ax"),
+        ("*a".repeat(500) + "*b*x", "aaaaaaaax"),
+        ("**/".repeat(300) + "abx", "abbx"),
+        ("**/*/".repeat(200) + "bx", "abx"),
+        ("a*/**/".repeat(150) + "bx", "abx"),
+        ("{a,a*}".repeat(160) + "bx", "aaabbx"),
+        ("[!b]*".repeat(200) + "bx", "aaabbbx"),
+        ("?*".repeat(500) + "bx", "aaaabx"),
+        ("{aa,a}*{aa,a}*b*b*{x,xx}".to_owned(), "aaaaaaabx"),
     ];
-    for glob in &bombs {
+    for (glob, near) in &bombs {
         let compiled = PathGlob::new(glob).unwrap();
-        for path in [&long, &flat] {
-            let mut effort = Effort::default();
-            let view = PathView::new(&path.as_str().into());
-            assert!(!compiled.demands(&view, &mut effort) && !compiled.grants(&view, &mut effort));
-            assert!(
-                effort.steps <= steps_allowed(glob, path),
-                "{glob:.40}: {} steps",
-                effort.steps
-            );
-        }
+        // Until a path has as many segments as the glob has `**`, each segment reaches more of them than the one before.
+        let deep = glob.matches("**").count() as u64;
         let mut twice = [0, 0];
-        for (i, n) in [2048, 4096].into_iter().enumerate() {
-            let mut effort = Effort::default();
-            compiled.demands(&PathView::new(&"a".repeat(n).as_str().into()), &mut effort);
-            twice[i] = effort.steps;
+        for (i, kib) in [2, 4].into_iter().enumerate() {
+            let deep = format!("{near}/").repeat(kib * 1024 / (near.len() + 1)) + "y";
+            let flat = "a".repeat(kib * 1024 - 2) + "bx";
+            for path in [&deep, &flat] {
+                let mut effort = Effort::default();
+                let view = PathView::new(&path.as_str().into());
+                compiled.demands(&view, &mut effort);
+                compiled.grants(&view, &mut effort);
+                assert!(
+                    effort.steps <= steps_allowed(glob, path),
+                    "{glob:.40}: {} steps",
+                    effort.steps
+                );
+                twice[i] += effort.steps;
+            }
         }
         assert!(
-            twice[1] <= 2 * twice[0] + 2 * glob.len() as u64 + 16,
+            twice[1] <= 2 * twice[0] + 4 * deep * deep + 8 * glob.len() as u64 + 64,
             "{glob:.40}: {twice:?}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_ends_matching_in_the_middle_of_a_path() {
+    let braces = format!("{}x", "{a,a*,aa}".repeat(100));
+    let path = "a".repeat(4_094) + "bx";
+    let view = PathView::new(&path.as_str().into());
+    for glob in [braces, "*a".repeat(500) + "c*x", "?*".repeat(500) + "bbx"] {
+        let compiled = PathGlob::new(&glob).unwrap();
+        let mut free = Effort::default();
+        compiled.demands(&view, &mut free);
+        let mut held = Effort::limited(2_000);
+        compiled.demands(&view, &mut held);
+        assert!(free.steps > 8_000, "{glob:.20}: {} steps", free.steps);
+        assert!(
+            held.is_spent() && held.steps < 6_000,
+            "{glob:.20}: {} steps",
+            held.steps
         );
     }
 }

@@ -625,3 +625,31 @@ fn a_refused_question_repeats_nothing_that_hides() {
         "{told}"
     );
 }
+
+#[test]
+fn a_change_too_costly_to_judge_meets_every_rule_and_is_told_so() {
+    let braces = |n: usize| format!("{}{{x,y}}{n}", "{a,a*,aa}".repeat(30));
+    let globs: Vec<String> = (0..200).map(braces).collect();
+    let document = policy(&json!({"rules": [
+        {"name": "costly", "match": {"branch": "main", "paths": globs}, "require": {"method": ["passkey"], "quorum": 2}},
+        {"name": "other", "match": {"branch": "main", "paths": ["b"]}, "require": {"method": ["passkey"]}},
+        {"name": "docs", "match": {"branch": "main", "paths": ["a*"]}, "action": "skip"},
+        {"name": "fire", "match": {"branch": "main"}, "require": {"method": ["passkey"], "quorum": 2, "break_glass": true}},
+    ]}));
+    let paths: Vec<String> = (0..40).map(|n| format!("{}x{n}", "a".repeat(4_000))).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let answer = on_main(&document, &paths);
+    let names: Vec<&str> = answer.obligations.iter().map(|it| it.rule.as_str()).collect();
+    assert_eq!(names, ["costly", "other", "default"]);
+    assert_eq!(answer.break_glass.len(), 1);
+    assert_eq!(
+        (answer.trace.len(), &answer.trace[0].doubts[..]),
+        (1, &[Doubt::TooCostly][..])
+    );
+    assert!(
+        answer.reasons[0].contains("would take too long"),
+        "{:?}",
+        answer.reasons
+    );
+    assert!(!answer.reasons[0].contains("incomplete"));
+}
