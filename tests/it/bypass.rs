@@ -294,6 +294,58 @@ async fn a_branch_that_appears_under_a_gated_pattern_is_judged_by_what_is_new_in
     );
 }
 
+/// A8 and A23: what is approved is the fork's head; nothing is ever written to the fork, and its owner's status there
+/// counts nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_from_a_fork_is_gated_and_merged_at_its_approved_head() {
+    const FORK: u64 = 43;
+    let (it, _) = Gated::with_mia(json!({"auto_merge": true})).await;
+    it.gitlab.fork(PROJECT, FORK, "carl/app");
+    it.gitlab.add_member(FORK, it.carl_account, MAINTAINER);
+    it.gitlab.branch(FORK, "topic", "main");
+    let head = it
+        .gitlab
+        .commit(FORK, "topic", &Gated::commit_of_carl("forked.rs"));
+    let iid =
+        it.gitlab
+            .open_fork_merge_request(PROJECT, FORK, "topic", "main", "From a fork", it.carl_account);
+    let change = Change {
+        iid,
+        branch: "topic".to_owned(),
+        head,
+    };
+    let request = it.request(&change, "main", "pending").await;
+    let id = request["id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        request["subject"]["source_project_id"],
+        FORK.to_string(),
+        "{request:#}"
+    );
+    it.gitlab.post_status(
+        FORK,
+        &change.head,
+        it.carl_account,
+        "signedapproval/main",
+        "topic",
+        "success",
+    );
+    // Who pushed to the fork can't be read, so it may be anybody: one more approver.
+    it.bea.approve(&id).await;
+    it.ada.approve(&id).await;
+    it.gitlab.expect("the merge", FOUND_MAX, |gitlab| {
+        gitlab.merge_request(PROJECT, change.iid).state == "merged"
+    });
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
+    let written = it
+        .gitlab
+        .calls()
+        .into_iter()
+        .filter(|call| call.method != "GET" && call.path.starts_with(&format!("/projects/{FORK}/")));
+    assert_eq!(written.count(), 0, "nothing is written to the fork");
+    it.gitlab.assert_no_violations();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_named_like_the_branch_changes_nothing() {
     let (it, mia) = Gated::with_mia(json!({})).await;
