@@ -6,7 +6,7 @@ use crate::domain::event::{EnrolledPasskey, Event};
 use crate::domain::facts::Account;
 use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
-use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
+use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{
     Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
@@ -93,12 +93,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::ExceptionUnapprovedChange {
             project,
             by,
+            change,
             commit,
-            commits,
             ..
         } => {
-            for commit in commit.iter().chain(commits) {
-                let row = bypass_row(project, commit);
+            if let (Some(change), Some(commit)) = (change, commit) {
+                let row = bypass_row(change, commit);
                 state.put_raw(Table::Bypasses, row.as_bytes(), &at.seq.to_be_bytes())?;
             }
             let took_part = people_of(project, by.as_ref(), state)?;
@@ -119,13 +119,17 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             commit,
             ..
         } => match commit.as_ref().or(before.as_ref()) {
-            Some(last) => state.put(&Tip {
-                project: project.clone(),
-                branch: branch.clone(),
-                commit: last.clone(),
-                gone: commit.is_none(),
-                observed_at: at.time,
-            }),
+            Some(last) => {
+                let known: Option<Tip> = state.get(&Tip::row(project, branch))?;
+                state.put(&Tip {
+                    project: project.clone(),
+                    branch: branch.clone(),
+                    commit: last.clone(),
+                    gone: commit.is_none(),
+                    since: known.map_or(at.time, |it| it.since),
+                    observed_at: at.time,
+                })
+            }
             None => Ok(()),
         },
         Event::BranchesWatched { project, patterns } => state.put(&Watched {
@@ -311,6 +315,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             let row = forge_project_row(integration, &settings.forge_project_id);
             state.put_raw(Table::ForgeProjects, row.as_bytes(), project.as_str().as_bytes())?;
             state.delete_raw(Table::Strangers, row.as_bytes())?;
+            take_over_branches(project, integration, &settings.forge_project_id, state)?;
             state.put(&Project {
                 id: project.clone(),
                 integration: integration.clone(),
@@ -893,9 +898,49 @@ fn except(
     })
 }
 
-/// Key of a commit that an exception has told of.
-pub fn bypass_row(project: &ProjectId, commit: &str) -> String {
-    format!("{project}\0{commit}")
+/// Key of a merged change that an exception has told of, and the commit it landed as.
+pub fn bypass_row(change: &ChangeKey, commit: &str) -> String {
+    format!("{}\0{commit}", change_row(change))
+}
+
+/// Where the branches of a repository stood when it was gated before: what came in since then is judged, too.
+fn take_over_branches(
+    project: &ProjectId,
+    integration: &IntegrationId,
+    forge_project_id: &str,
+    state: &mut impl Write,
+) -> Result<(), Fault> {
+    let Some(forge) = state.get::<Integration>(integration.as_str())? else {
+        return Ok(());
+    };
+    let mut before: Option<Project> = None;
+    for old in state.all::<Project>()? {
+        let same = old.removed && old.settings.forge_project_id == forge_project_id;
+        if !same || before.as_ref().is_some_and(|it| it.created_at > old.created_at) {
+            continue;
+        }
+        let its: Option<Integration> = state.get(old.integration.as_str())?;
+        if its.is_some_and(|it| it.kind == forge.kind && it.base_url == forge.base_url) {
+            before = Some(old);
+        }
+    }
+    let Some(before) = before else {
+        return Ok(());
+    };
+    for (_, row) in state.with_prefix(Table::Tips, Tip::prefix(&before.id).as_bytes())? {
+        let tip: Tip = decode(&row)?;
+        state.put(&Tip {
+            project: project.clone(),
+            ..tip
+        })?;
+    }
+    match state.get::<Watched>(before.id.as_str())? {
+        Some(watched) => state.put(&Watched {
+            project: project.clone(),
+            ..watched
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The people an account of a project's forge is linked to.

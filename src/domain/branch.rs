@@ -16,7 +16,14 @@ pub struct Tip {
     /// The last commit it was seen on, also after it was deleted.
     pub commit: String,
     pub gone: bool,
+    /// When it was seen first.
+    #[serde(default = "never")]
+    pub since: Time,
     pub observed_at: Time,
+}
+
+fn never() -> Time {
+    Time(i64::MAX)
 }
 
 impl Tip {

@@ -34,7 +34,7 @@ pub enum Table {
     Tips,
     /// Project → the branch patterns whose branches have been looked at once.
     Watched,
-    /// `project NUL commit` → the exception (u64 big-endian) that told of it.
+    /// `project NUL number NUL commit` → the exception (u64 big-endian) that told of that merged change.
     Bypasses,
     /// `project NUL number` → what the forge's own lock of a change was last told.
     Locks,

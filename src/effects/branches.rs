@@ -1,7 +1,7 @@
 //! Watches where the gated branches stand. What comes into one is matched to approvals; what none covers is reported,
 //! however it got there.
 
-use crate::domain::branch::{Moved, Tip, Watched};
+use crate::domain::branch::{Landing, Moved, Tip, Watched};
 use crate::domain::command::{Command, ObserveBranch};
 use crate::domain::decide::uncovered;
 use crate::domain::event::Actor;
@@ -52,41 +52,49 @@ async fn watch(at: &Surroundings, project: Project) -> Result<(), Trouble> {
         .branches(forge_project, patterns)
         .await
         .map_err(asked)?;
+    // One branch that can't be read costs the others nothing.
+    let mut failed = None;
     for (branch, commit) in &stand {
         let known = tips.get(branch);
         if known.is_some_and(|it| !it.gone && it.commit == *commit) {
             continue;
         }
         let is_new = known.is_none() && !matches_any(&watched, branch);
-        let (before, moved, since) = match known {
-            _ if is_new => (None, Moved::FirstSeen, None),
-            Some(tip) => (Some(tip.commit.clone()), Moved::Forward, Some(tip.observed_at)),
+        let (moved, against) = match known {
+            Some(tip) => (Moved::Forward, Some(tip.commit.clone())),
+            None if is_new => (Moved::FirstSeen, None),
             // It appeared under a pattern that is watched: judged by what it has and its elder sister has not.
-            None => (None, Moved::Created, None),
+            None => (Moved::Created, elder(&stand, &tips, branch)),
         };
-        let against = match (&before, moved) {
-            (Some(before), _) => Some(before.clone()),
-            (None, Moved::Created) => sister(&stand, &tips, branch),
-            (None, _) => None,
-        };
-        observe(
-            at,
-            &connected,
+        let step = Step {
             branch,
-            Some(commit),
-            before,
+            commit: Some(commit),
+            before: known.map(|it| it.commit.clone()),
             against,
             moved,
-            since,
-        )
-        .await?;
+            since: known.map(|it| it.observed_at),
+        };
+        if let Err(error) = observe(at, &connected, step).await {
+            tracing::warn!(%error, project = %project.id, %branch, "what came into a branch can't be read now");
+            failed = Some(error);
+        }
     }
     for (branch, tip) in &tips {
         let gated = matches_any(&patterns.iter().cloned().collect(), branch);
         if !tip.gone && gated && !stand.contains_key(branch) {
-            let before = Some(tip.commit.clone());
-            observe(at, &connected, branch, None, before, None, Moved::Deleted, None).await?;
+            let step = Step {
+                branch,
+                commit: None,
+                before: Some(tip.commit.clone()),
+                against: None,
+                moved: Moved::Deleted,
+                since: None,
+            };
+            observe(at, &connected, step).await?;
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let patterns: BTreeSet<String> = patterns.iter().cloned().collect();
     if watched != patterns {
@@ -106,29 +114,34 @@ fn matches_any(patterns: &BTreeSet<String>, branch: &str) -> bool {
         .any(|it| it.matches_branch(branch))
 }
 
-/// Another gated branch, the one seen first by name, that a new one is compared with.
-fn sister(stand: &BTreeMap<String, String>, tips: &BTreeMap<String, Tip>, branch: &str) -> Option<String> {
-    let others = stand.iter().filter(|(name, _)| *name != branch);
-    others
-        .filter(|(name, _)| tips.contains_key(*name))
-        .map(|(_, commit)| commit.clone())
-        .next()
+/// The gated branch that has been known longest, which a new one is compared with.
+fn elder(stand: &BTreeMap<String, String>, tips: &BTreeMap<String, Tip>, branch: &str) -> Option<String> {
+    let others = tips.values().filter(|it| it.branch != branch && !it.gone);
+    let elder = others.min_by_key(|it| (it.since, it.branch.clone()))?;
+    stand.get(&elder.branch).cloned()
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what is known of one move of one branch"
-)]
-async fn observe(
-    at: &Surroundings,
-    connected: &Connected,
-    branch: &str,
-    commit: Option<&String>,
+/// One move of one branch.
+struct Step<'a> {
+    branch: &'a str,
+    /// `None`: it is gone.
+    commit: Option<&'a String>,
     before: Option<String>,
+    /// What it is compared with.
     against: Option<String>,
     moved: Moved,
     since: Option<Time>,
-) -> Result<(), Trouble> {
+}
+
+async fn observe(at: &Surroundings, connected: &Connected, step: Step<'_>) -> Result<(), Trouble> {
+    let Step {
+        branch,
+        commit,
+        before,
+        against,
+        moved,
+        since,
+    } = step;
     let project = &connected.project;
     let forge_project = &project.settings.forge_project_id;
     let mut it = ObserveBranch {
@@ -170,6 +183,13 @@ async fn observe(
             it.by = connected.forge.pusher(forge_project, branch, commit).await;
         }
         it.landing = Some(landing);
+    }
+    if moved == Moved::Created && against.is_none() {
+        it.landing = Some(Landing {
+            commits: Vec::new(),
+            incomplete: Some("there is no other gated branch to compare it with".to_owned()),
+            changes: Vec::new(),
+        });
     }
     let actor = Actor::Forge {
         integration: connected.integration.id.clone(),

@@ -445,7 +445,8 @@ async fn notice(
         },
         (None, Phase::Started) => {
             let since = project.environments_since.unwrap_or(Time(i64::MAX));
-            if !head.ran || head.created_at < since {
+            // A job of an old pipeline may be started long after that was made.
+            if !head.ran || head.started_at.unwrap_or(head.created_at) < since {
                 return Ok(());
             }
             match read(connected, head, superseded_by).await? {

@@ -143,7 +143,7 @@ async fn merge(at: &Surroundings, id: &RequestId, cursor: u64) -> Result<Merged,
     }
     let (merged, commit, refused) = match connected
         .forge
-        .merge(forge_project, change.key.number, &change.head)
+        .merge(forge_project, change.key.number, &change.head, &change.target)
         .await
     {
         MergeOutcome::Merged { commit } => (true, commit, None),

@@ -16,17 +16,19 @@ use crate::store::Snapshot;
 use futures_util::StreamExt;
 use futures_util::stream;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The forge's clock may be behind ours, and its list a little late.
-const MARGIN_SECONDS: i64 = 120;
+const MARGIN_SECONDS: i64 = 600;
 /// After a start, so far back: as long as the appliance can have been away unnoticed.
 const FIRST_SECONDS: i64 = 24 * 3600;
 /// A status that was just written is read back after this long: forges take a moment.
 const SETTLES: Duration = Duration::from_secs(3);
 /// A state that is not the one confirmed is believed to be wrong only after this long: another write may be under way.
 const MOVING_MS: i64 = 10_000;
+/// Somebody who writes our status over and over is told of once in so long.
+const TOLD_AGAIN_MS: i64 = 600_000;
 /// Statuses read back at once.
 const AT_ONCE: usize = 8;
 /// Entries read in one go.
@@ -40,10 +42,36 @@ pub async fn run_read_back(at: Surroundings) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The forge's statuses that were reported already: status key and the forge's number.
+/// What was reported already.
 #[derive(Default)]
 struct Seen {
-    forged: RefCell<HashSet<(StatusKey, String)>>,
+    /// Of each status, the forge's number of the newest one that was not ours.
+    newest: RefCell<HashMap<StatusKey, String>>,
+    /// By whom, and when it was told last.
+    told: RefCell<HashMap<(StatusKey, String), Time>>,
+}
+
+impl Seen {
+    /// Whether this one was not seen before.
+    fn is_new(&self, key: &StatusKey, forge_status: &str) -> bool {
+        let before = self
+            .newest
+            .borrow_mut()
+            .insert(key.clone(), forge_status.to_owned());
+        before.as_deref() != Some(forge_status)
+    }
+
+    /// Whether it is to be told: once in a while for each account.
+    fn tells(&self, key: &StatusKey, by: &str, now: Time) -> bool {
+        let mut told = self.told.borrow_mut();
+        told.retain(|_, at| now.0 - at.0 < TOLD_AGAIN_MS);
+        let row = (key.clone(), by.to_owned());
+        if told.contains_key(&row) {
+            return false;
+        }
+        told.insert(row, now);
+        true
+    }
 }
 
 async fn watch(at: &Surroundings, seen: &Seen) -> Result<(), Trouble> {
@@ -169,18 +197,9 @@ async fn read_back_of(at: &Surroundings, seen: &Seen, key: &StatusKey) -> Result
             .map(Connected::in_background)
     };
     match connected {
-        // Where only we can merge, a status is a display: the green ones are looked at, since they are what people act on.
-        Some(connected) if is_worth_it(at, &connected, key)? => read_back(at, seen, &connected, key).await,
-        Some(_) | None => Ok(false),
+        Some(connected) => read_back(at, seen, &connected, key).await,
+        None => Ok(false),
     }
-}
-
-fn is_worth_it(at: &Surroundings, connected: &Connected, key: &StatusKey) -> Result<bool, Trouble> {
-    if connected.project.settings.enforcement != Enforcement::MergeBroker {
-        return Ok(true);
-    }
-    let confirmed: Option<ConfirmedStatus> = at.store.read()?.get(&key.row())?;
-    Ok(confirmed.is_some_and(|it| it.state == GateState::Success))
 }
 
 /// Reads one status back and has recorded what is odd about it; answers whether it is not there as it should be.
@@ -205,12 +224,18 @@ async fn read_back(
     let (mut forged, mut lost, mut not_in_force) = (None, None, confirmed.not_in_force.clone());
     match &shown {
         Some(it) if it.author.as_ref().is_some_and(|by| by.id != ours.id) => {
-            if seen.forged.borrow_mut().insert((key.clone(), it.id.clone())) {
+            let by = it.author.as_ref().map(|by| by.id.clone()).unwrap_or_default();
+            if !seen.is_new(key, &it.id) {
+                // Reported, and not replaced yet.
+            } else if seen.tells(key, &by, at.clock.now()) {
                 forged = Some(ForgedStatus {
                     shown: it.word.clone(),
                     by: it.author.clone(),
                     forge_status: it.id.clone(),
                 });
+            } else {
+                // Again and again by the same account: set back each time, and not told each time.
+                lost = Some("The same account set it once more.".to_owned());
             }
         }
         Some(it) if it.state == Some(confirmed.state) => {
@@ -218,7 +243,7 @@ async fn read_back(
             // Where only we can merge, the status decides nothing and is not meant to.
             let counts = settings.enforcement != Enforcement::MergeBroker;
             not_in_force = match open {
-                Some(change) if counts && confirmed.state == GateState::Success => connected
+                Some(change) if counts => connected
                     .forge
                     .not_in_force(&settings.forge_project_id, change.key.number, it)
                     .await

@@ -1,13 +1,13 @@
 //! Looks at every gated project in turn: each after its time, or at once when a webhook says that something happened.
 
 use crate::domain::event::Event;
-use crate::domain::ids::ProjectId;
+use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::project::Project;
 use crate::domain::state::Read;
 use crate::effects::{Surroundings, Trouble};
 use crate::store::Snapshot;
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(500);
 const TOGETHER: Duration = Duration::from_millis(200);
 /// Entries read in one go.
 const ENTRIES_MAX: usize = 1024;
-/// Projects at once.
+/// Projects of one forge at once.
 const AT_ONCE: usize = 8;
 /// Longest time one project may take.
 const ONE_MAX: Duration = Duration::from_secs(45);
@@ -47,38 +47,47 @@ where
     let mut grown = at.engine.watch_size();
     let mut next_looks: HashMap<ProjectId, Instant> = HashMap::new();
     let mut read_to = *grown.borrow_and_update();
+    let mut woken: HashSet<ProjectId> = HashSet::new();
+    let mut on_the_way = FuturesUnordered::new();
+    let mut busy: HashMap<ProjectId, IntegrationId> = HashMap::new();
     loop {
-        let woken = woken(at, &mut read_to, wakes)?;
+        woken.extend(woken_since(at, &mut read_to, wakes)?);
         let now = Instant::now();
-        let due: Vec<Project> = at
+        let mut due: Vec<Project> = at
             .store
             .read()?
             .all::<Project>()?
             .into_iter()
-            .filter(|it| !it.removed)
+            .filter(|it| !it.removed && !busy.contains_key(&it.id))
             .filter(|it| woken.contains(&it.id) || next_looks.get(&it.id).is_none_or(|at| *at <= now))
             .collect();
-        let looks: Vec<_> = due
-            .into_iter()
-            .map(|project| (project.id.clone(), look(project)))
-            .collect();
-        let done: Vec<ProjectId> = stream::iter(looks)
-            .map(|(id, look)| async move {
+        due.sort_by_key(|it| (!woken.contains(&it.id), next_looks.get(&it.id).copied()));
+        for project in due {
+            // A forge that hangs holds up its own projects alone.
+            let of_its_forge = busy.values().filter(|it| **it == project.integration).count();
+            if of_its_forge >= AT_ONCE {
+                continue;
+            }
+            let id = project.id.clone();
+            busy.insert(id.clone(), project.integration.clone());
+            woken.remove(&id);
+            let look = look(project);
+            on_the_way.push(async move {
                 let result = tokio::time::timeout(ONE_MAX, look).await;
                 let result =
                     result.unwrap_or_else(|_| Err(Trouble::Forge("the forge takes too long".into())));
                 if let Err(error) = result {
                     tracing::warn!(%error, project = %id, what, "a project can't be looked at now");
                 }
-                id
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        for id in done {
-            next_looks.insert(id, now + every);
+                (id, now)
+            });
         }
         tokio::select! {
+            Some((id, began)) = on_the_way.next() => {
+                busy.remove(&id);
+                next_looks.insert(id, began + every);
+                continue;
+            }
             changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(TICK) => {}
         }
@@ -88,7 +97,7 @@ where
 }
 
 /// The projects that webhooks since the last time were about.
-fn woken(
+fn woken_since(
     at: &Surroundings,
     read_to: &mut u64,
     wakes: fn(&str) -> bool,

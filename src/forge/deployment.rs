@@ -34,8 +34,9 @@ pub struct DeploymentHead {
     /// Page of the job; empty if what the forge told is not an http(s) URL.
     pub web_url: String,
     pub commit_title: String,
-    /// By the forge's clock.
+    /// By the forge's clock. `started_at`: when a runner took it.
     pub created_at: Time,
+    pub started_at: Option<Time>,
     pub updated_at: Time,
 }
 

@@ -355,10 +355,10 @@ impl Forge {
         }
     }
 
-    /// Merges a change if its head is still `sha`.
-    pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str) -> MergeOutcome {
+    /// Merges a change if its head is still `sha` and it still goes into `target`, a full ref.
+    pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str, target: &str) -> MergeOutcome {
         match self {
-            Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
+            Forge::GitLab(it) => it.merge(forge_project_id, number, sha, target).await,
         }
     }
 

@@ -64,6 +64,20 @@ impl Gated {
         all
     }
 
+    /// Waits until so many bypasses have been reported.
+    async fn reported(&self, count: usize) -> Vec<Value> {
+        let started = Instant::now();
+        loop {
+            let found = self.exceptions("unapproved_change").await;
+            if found.len() >= count {
+                assert_eq!(found.len(), count, "{found:#?}");
+                return found;
+            }
+            assert!(started.elapsed() < FOUND_MAX, "not {count}: {found:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Opened, approved by Bea and green.
     async fn approved(&self, branch: &str, target: &str) -> Change {
         let change = self.open(branch, target);
@@ -292,6 +306,71 @@ async fn a_branch_that_appears_under_a_gated_pattern_is_judged_by_what_is_new_in
         (&json!("created"), &json!([loose])),
         "{data:#}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_commit_around_the_gate_once_more_is_reported_once_more() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let before = it.gitlab.head(PROJECT, "main");
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "hotfix.rs"));
+    it.reported(1).await;
+    // Taken away by force, and pushed again.
+    it.gitlab.force_push_anyway(PROJECT, "main", mia, &before);
+    it.reported(2).await;
+    it.gitlab.force_push_anyway(PROJECT, "main", mia, &pushed);
+    it.reported(3).await;
+    // And into another gated branch.
+    it.gitlab.force_push_anyway(PROJECT, "production", mia, &pushed);
+    let found = it.reported(4).await;
+    let last = &found[3]["data"];
+    assert_eq!(
+        (&last["target"], &last["commits"]),
+        (&json!("refs/heads/production"), &json!([pushed])),
+        "{last:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_made_merge_that_takes_others_work_away_is_not_the_approved_change() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let (fix, change) = (
+        it.approved("fix", "main").await,
+        it.approved("feature", "main").await,
+    );
+    it.gitlab.merge_as(PROJECT, fix.iid, mia);
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
+    // A merge whose tree is the approved head's: the fix that came in meanwhile is gone.
+    let undone = vec![Edit::delete("fix.rs")];
+    let pushed = it
+        .gitlab
+        .push_evil_merge(PROJECT, "main", mia, &change.head, undone);
+    it.seen("main", &pushed).await;
+    let found = it.reported(1).await;
+    assert_eq!(found[0]["data"]["commit"], json!(pushed), "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pushed_while_a_project_was_taken_away_and_added_again_is_reported() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let path = format!("/api/v1/integrations/{}/projects", it.integration.id);
+    let gone = it.ada.delete(&format!("{path}/{}", it.project)).await;
+    assert_eq!(gone.status, 204, "{gone:?}");
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "meanwhile.rs"));
+    let body =
+        json!({"project_id": PROJECT, "branch_patterns": ["refs/heads/main"], "required_approval_count": 1});
+    let again = it.ada.post(&path, &body).await.expect(201);
+    assert_eq!(
+        again["branch_patterns"],
+        json!(["main"]),
+        "a full ref means the branch"
+    );
+    let found = it.reported(1).await;
+    assert_eq!(found[0]["data"]["commits"], json!([pushed]), "{found:#?}");
 }
 
 /// A8 and A23: what is approved is the fork's head; nothing is ever written to the fork, and its owner's status there

@@ -376,6 +376,21 @@ async fn a_project_says_which_lock_it_has_and_a_broker_always_merges() {
     assert_eq!(listed[0]["enforcement"], "commit_status");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_does_not_outlive_the_closing_of_its_merge_request() {
+    let it = Gated::with_approval_rule(json!({})).await;
+    let change = it.open("feature", "main");
+    it.bea.approve(&it.pending(&change, "main").await).await;
+    it.gitlab.expect("our approval", SOON, |gitlab| {
+        gitlab.read(|state| !state.change(PROJECT, change.iid).approvals.is_empty())
+    });
+    it.gitlab.close(PROJECT, change.iid, it.carl_account);
+    it.gitlab.expect("no approval of ours", SOON, |gitlab| {
+        gitlab.read(|state| state.change(PROJECT, change.iid).approvals.is_empty())
+    });
+    it.gitlab.assert_no_violations();
+}
+
 /// A23: the status of a fork's commit may not be shown in the target project; the broker is the lock, not the status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_status_gitlab_will_not_show_is_merged_by_the_broker_and_by_nobody_else() {

@@ -11,7 +11,6 @@ use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::Event;
 use crate::domain::facts::Account;
 use crate::domain::ids::ProjectId;
-use crate::domain::project::Project;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Change, ChangeKey, MergeRecord, Request, Status, change_row};
 use crate::domain::state::{Fault, Read, Table};
@@ -91,7 +90,8 @@ fn exception(it: &ObserveBranch, found: Uncovered) -> Step {
     })
 }
 
-/// Everything in a landing that no approval covers and no exception has told of, merged changes first.
+/// Everything in a landing that no approval covers, merged changes first; of those, what an exception has told of already
+/// is left out.
 ///
 /// # Errors
 /// When the recorded state can't be read.
@@ -129,19 +129,22 @@ pub fn uncovered(
             .collect();
         let landed = change.landed.last().map(|it| it.commit.clone());
         let commit = landed.or_else(|| own.contains(change.head.as_str()).then(|| change.head.clone()));
-        told.extend(&own);
-        let known = match &commit {
-            Some(commit) => is_known(project, commit, state)?,
-            // Nothing of it is new here: it came with something else.
-            None => true,
+        // Without a commit of its own it came with something else, and what is new beneath it is nobody's.
+        let Some(commit) = commit.filter(|_| !own.is_empty()) else {
+            continue;
         };
-        if !known && !own.is_empty() {
+        told.extend(&own);
+        let key = ChangeKey {
+            project: project.clone(),
+            number: change.number,
+        };
+        if !is_known(&key, &commit, state)? {
             found.push(Uncovered {
                 way: Way::Merged,
                 change: Some(change.number),
                 head: change.head.clone(),
                 by: change.by.clone(),
-                commit,
+                commit: Some(commit),
                 commits: own.into_iter().map(str::to_owned).collect(),
                 reason,
             });
@@ -149,7 +152,7 @@ pub fn uncovered(
     }
     let mut left: BTreeSet<String> = BTreeSet::new();
     for id in parents.keys() {
-        if !covered.contains(id) && !told.contains(id) && !is_known(project, id, state)? {
+        if !covered.contains(id) && !told.contains(id) {
             left.insert((*id).to_owned());
         }
     }
@@ -261,8 +264,8 @@ fn with_ancestors<'a>(head: &str, parents: &BTreeMap<&'a str, &'a [String]>) -> 
     seen
 }
 
-fn is_known(project: &ProjectId, commit: &str, state: &impl Read) -> Result<bool, Fault> {
-    let row = bypass_row(project, commit);
+fn is_known(change: &ChangeKey, commit: &str, state: &impl Read) -> Result<bool, Fault> {
+    let row = bypass_row(change, commit);
     Ok(state.get_raw(Table::Bypasses, row.as_bytes())?.is_some())
 }
 
@@ -278,7 +281,7 @@ pub(super) fn watch(project: ProjectId, patterns: BTreeSet<String>, state: &impl
     })]))
 }
 
-/// Whether an exception has told of the commit by which a change landed.
-pub(super) fn is_told(project: &Project, commit: Option<&String>, state: &impl Read) -> Result<bool, Fault> {
-    commit.map_or(Ok(false), |it| is_known(&project.id, it, state))
+/// Whether an exception has told of a merged change and the commit by which it landed.
+pub(super) fn is_told(change: &ChangeKey, commit: Option<&String>, state: &impl Read) -> Result<bool, Fault> {
+    commit.map_or(Ok(false), |it| is_known(change, it, state))
 }

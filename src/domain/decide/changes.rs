@@ -181,7 +181,7 @@ fn unapproved(
 ) -> Result<Option<Step>, Fault> {
     let merged = facts.merged.clone();
     let commit = merged.as_ref().and_then(|it| it.commit.clone());
-    if is_told(project, commit.as_ref(), state)? {
+    if is_told(key, commit.as_ref(), state)? {
         return Ok(None);
     }
     Ok(Some(Step::event(Event::ExceptionUnapprovedChange {
@@ -568,7 +568,8 @@ pub fn wanted_status(
 
 /// What the forge's own lock of a change should say of its head now. `None`: there is nothing to tell of it.
 pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLock>, Fault> {
-    let Some(change) = state.get::<Change>(&change_row(key))?.filter(|it| it.open) else {
+    // A closed one can be reopened as it was: what we opened is closed with it.
+    let Some(change) = state.get::<Change>(&change_row(key))?.filter(|it| !it.merged) else {
         return Ok(None);
     };
     let request = match &change.request {
@@ -577,7 +578,11 @@ pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLo
         None => None,
     };
     let gate = match &request {
-        Some(it) if it.head.as_ref() == Some(&change.head) && it.target.as_ref() == Some(&change.target) => {
+        Some(it)
+            if change.open
+                && it.head.as_ref() == Some(&change.head)
+                && it.target.as_ref() == Some(&change.target) =>
+        {
             gate_of(it)
         }
         _ => GateState::Pending,

@@ -200,7 +200,9 @@ pub(super) fn is_on_trial(request: &Request, state: &impl Read) -> Result<bool, 
     let Some(key) = &request.change else {
         return Ok(false);
     };
-    let Some(trial) = state.get::<Trial>(key.project.as_str())? else {
+    let trial = state.get::<Trial>(key.project.as_str())?;
+    // Only while it runs, or is still to be cleared away: afterwards the name is anybody's.
+    let Some(trial) = trial.filter(|it| it.ended_at.is_none() || it.to_clear) else {
         return Ok(false);
     };
     let change: Option<Change> = state.get(&change_row(key))?;

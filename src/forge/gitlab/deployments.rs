@@ -383,6 +383,7 @@ fn head(it: Deployment) -> Result<Option<DeploymentHead>, Error> {
             TITLE_MAX,
         ),
         created_at: time(&it.created_at)?,
+        started_at: job.started_at.as_deref().and_then(|it| time(it).ok()),
         updated_at: time(it.updated_at.as_deref().unwrap_or(&it.created_at))?,
     }))
 }

@@ -27,6 +27,8 @@ const PUSH_LIMITS: Limits = Limits {
 const LANDING_CALLS: u32 = 4;
 /// Bytes of one comparison of two commits.
 const COMPARE_BYTES: u64 = 48 * 1024 * 1024;
+/// Files from which on GitLab may have cut a list (its default limit).
+const DIFFS_MAX: usize = 1000;
 /// Paths kept of a difference.
 const PATHS_MAX: usize = 50;
 
@@ -111,7 +113,8 @@ impl GitLab {
     pub(crate) async fn landing(&self, asked: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
         let project = project_number(asked.forge_project_id)?;
         self.begin(LANDING_CALLS)?;
-        let forward = self.is_forward(project, asked).await?;
+        // Nothing was taken away: the old commit is an ancestor of the new one.
+        let forward = self.is_ancestor(project, asked.before, asked.after).await?;
         let mut incomplete: Option<String> = None;
         let commits = match self.compare(project, asked.before, asked.after, false).await {
             Ok(found) => found.commits,
@@ -143,13 +146,12 @@ impl GitLab {
         Ok((forward, landing))
     }
 
-    /// Nothing was taken away: the old commit is an ancestor of the new one.
-    async fn is_forward(&self, project: &str, asked: &LandingAsked<'_>) -> Result<bool, Error> {
+    /// Whether one commit is another's ancestor, or the same. Without a common history, or where one of them is gone: no.
+    async fn is_ancestor(&self, project: &str, older: &str, newer: &str) -> Result<bool, Error> {
         let path = ["projects", project, "repository", "merge_base"];
-        let refs = [("refs[]", asked.before), ("refs[]", asked.after)];
+        let refs = [("refs[]", older), ("refs[]", newer)];
         match self.get::<Commit>(&path, &refs).await {
-            Ok(base) => Ok(base.id == asked.before),
-            // No common history, or the old commit is gone.
+            Ok(base) => Ok(base.id == older),
             Err(error) if matches!(error.status(), Some(400 | 404)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -208,7 +210,10 @@ impl GitLab {
             for commit in landed {
                 let content = match ours.as_ref() == Some(commit) {
                     true => Content::Same,
-                    false => self.content(project, it.iid, &head, commit).await?,
+                    false => {
+                        let parent = new.get(commit).and_then(|it| it.parents.first());
+                        self.content(project, it.iid, &head, commit, parent).await?
+                    }
                 };
                 landed_as.push(LandedAs {
                     commit: commit.clone(),
@@ -227,17 +232,35 @@ impl GitLab {
 
     /// Whether a merge or squashed commit holds what its merge request held: the same tree as the head, or, where the
     /// branch had moved on, the same lines in the same files.
-    async fn content(&self, project: &str, number: u64, head: &str, commit: &str) -> Result<Content, Error> {
+    async fn content(
+        &self,
+        project: &str,
+        number: u64,
+        head: &str,
+        commit: &str,
+        parent: Option<&String>,
+    ) -> Result<Content, Error> {
         let unless_passing = |error: Error| match error.status() {
             Some(404) => Ok(Content::Unknown(
                 "GitLab does not show the commits any more".to_owned(),
             )),
             _ => Err(error),
         };
-        match self.compare(project, head, commit, true).await {
-            Ok(it) if it.diffs.is_empty() && !it.compare_timeout => return Ok(Content::Same),
-            Ok(_) => {}
+        let straight = match self.compare(project, head, commit, true).await {
+            Ok(it) => it,
             Err(error) => return unless_passing(error),
+        };
+        let cut = |list: &[Diff]| list.len() >= DIFFS_MAX;
+        if straight.compare_timeout || cut(&straight.diffs) {
+            return Ok(Content::Unknown("GitLab does not compare that much".to_owned()));
+        }
+        // The same tree as the head is the same content only where the branch had nothing else: beside what had come in
+        // since, it takes that away.
+        if straight.diffs.is_empty()
+            && let Some(parent) = parent
+            && self.is_ancestor(project, parent, head).await?
+        {
+            return Ok(Content::Same);
         }
         let number = number.to_string();
         let proposed = ["projects", project, "merge_requests", &number, "diffs"];
@@ -251,10 +274,11 @@ impl GitLab {
             (Err(bad), _) | (_, Err(bad)) if is_limit(&bad.error) => return Err(bad.error),
             (Err(bad), _) | (_, Err(bad)) => return unless_passing(bad.error),
         };
-        if !proposed.whole || !landed.whole {
+        // GitLab cuts these lists at its own limits and does not say so.
+        if !proposed.whole || !landed.whole || cut(&proposed.items) || cut(&landed.items) {
             return Ok(Content::Unknown("it has more files than GitLab lists".to_owned()));
         }
-        Ok(compared(&proposed.items, &landed.items))
+        Ok(compared(&proposed.items, &landed.items, &straight.diffs))
     }
 
     /// See [`crate::forge::Forge::pusher`].
@@ -302,24 +326,46 @@ impl GitLab {
     }
 }
 
-/// What a merge request changes beside what landed for it, file by file.
-fn compared(proposed: &[Diff], landed: &[Diff]) -> Content {
+/// What a merge request changes beside what landed for it, file by file; `straight` is what differs between its head and
+/// what landed.
+///
+/// A file that landed must be in the merge request with the same lines around the same lines. One that is in the merge
+/// request and did not land was there already, or was left out.
+fn compared(proposed: &[Diff], landed: &[Diff], straight: &[Diff]) -> Content {
     let by_sides = |list: &'_ [Diff]| -> BTreeMap<_, Option<String>> {
         list.iter().map(|it| (it.sides(), it.patch())).collect()
     };
     let (proposed, landed) = (by_sides(proposed), by_sides(landed));
+    let other_than_head: BTreeSet<&str> = straight
+        .iter()
+        .flat_map(|it| [it.old_path.as_str(), it.new_path.as_str()])
+        .collect();
+    let is_of_head = |sides: &(String, String, _, _)| {
+        !other_than_head.contains(sides.0.as_str()) && !other_than_head.contains(sides.1.as_str())
+    };
     let mut other = BTreeSet::new();
     let mut silent = None;
     for (sides, patch) in &landed {
-        match (proposed.get(sides), patch) {
-            (Some(Some(expected)), Some(patch)) if expected == patch => {}
-            (Some(Some(_)), Some(_)) | (None, _) => {
-                other.insert(sides.1.clone());
+        let same = match (proposed.get(sides), patch) {
+            // No text at all says nothing about what is in the file.
+            (Some(Some(expected)), Some(patch)) => {
+                expected == patch && (!patch.is_empty() || is_of_head(sides))
             }
-            (Some(_), _) => silent = Some(sides.1.clone()),
+            (Some(_), _) => {
+                silent = Some(sides.1.clone());
+                continue;
+            }
+            (None, _) => false,
+        };
+        if !same {
+            other.insert(sides.1.clone());
         }
     }
-    // What the branch had already is no difference: a file less than proposed changes nothing that was not approved.
+    for sides in proposed.keys().filter(|it| !landed.contains_key(*it)) {
+        if !is_of_head(sides) {
+            other.insert(sides.1.clone());
+        }
+    }
     if !other.is_empty() {
         return Content::Differs(other.into_iter().take(PATHS_MAX).collect());
     }
@@ -342,25 +388,67 @@ mod tests {
     }
 
     #[test]
-    fn the_same_lines_elsewhere_in_a_file_are_the_same_content() {
-        let proposed = [diff("a", "@@ -1,2 +1,2 @@\n x\n-old\n+new\n")];
-        let landed = [diff("a", "@@ -7,2 +9,2 @@\n y\n-old\n+new\n")];
-        assert_eq!(compared(&proposed, &landed), Content::Same);
+    fn the_same_lines_around_the_same_lines_are_the_same_content_wherever_they_stand() {
+        let proposed = [diff("a", "@@ -1,2 +1,2 @@ one()\n x\n-old\n+new\n")];
+        let landed = [diff("a", "@@ -7,2 +9,2 @@ two()\n x\n-old\n+new\n")];
+        let moved = [diff("a", "@@ -1,2 +1,4 @@\n+other\n+lines\n x\n new\n")];
+        assert_eq!(compared(&proposed, &landed, &moved), Content::Same);
+        // The same line into another function.
+        let elsewhere = [diff("a", "@@ -7,2 +9,2 @@ one()\n y\n-old\n+new\n")];
+        assert_eq!(
+            compared(&proposed, &elsewhere, &moved),
+            Content::Differs(vec!["a".into()])
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_left_out_is_missed_unless_it_was_there_already() {
+        let a = diff("a", "@@ -1 +1 @@\n-old\n+new\n");
+        let auth = diff("auth", "@@ -1 +1 @@\n-off\n+on\n");
+        let proposed = [a.clone(), auth.clone()];
+        assert_eq!(compared(&proposed, std::slice::from_ref(&a), &[]), Content::Same);
+        assert_eq!(
+            compared(&proposed, std::slice::from_ref(&a), &[auth]),
+            Content::Differs(vec!["auth".into()])
+        );
+    }
+
+    #[test]
+    fn a_file_without_text_is_the_same_only_with_the_heads_own_content() {
+        let empty = |path: &str| -> Diff {
+            serde_json::from_value(json!({
+                "old_path": path, "new_path": path, "a_mode": "0", "b_mode": "100644", "new_file": true, "diff": "",
+            }))
+            .expect("a diff")
+        };
+        let both = [empty("big")];
+        assert_eq!(compared(&both, &both, &[]), Content::Same);
+        let other = [diff("big", "@@ -1 +1 @@\n-approved\n+evil\n")];
+        assert_eq!(
+            compared(&both, &both, &other),
+            Content::Differs(vec!["big".into()])
+        );
     }
 
     #[test]
     fn another_line_another_file_and_another_mode_are_not() {
         let proposed = [diff("a", "@@ -1 +1 @@\n-old\n+new\n")];
         let evil = [diff("a", "@@ -1 +1,2 @@\n-old\n+new\n+evil\n")];
-        assert_eq!(compared(&proposed, &evil), Content::Differs(vec!["a".into()]));
+        assert_eq!(
+            compared(&proposed, &evil, &[]),
+            Content::Differs(vec!["a".into()])
+        );
         let more = [proposed[0].clone(), diff("b", "@@ -0,0 +1 @@\n+evil\n")];
-        assert_eq!(compared(&proposed, &more), Content::Differs(vec!["b".into()]));
+        assert_eq!(
+            compared(&proposed, &more, &[]),
+            Content::Differs(vec!["b".into()])
+        );
         let mut mode = serde_json::json!({
             "old_path": "a", "new_path": "a", "a_mode": "100644", "b_mode": "100755", "diff": proposed[0].diff,
         });
         let executable: Diff = serde_json::from_value(mode.take()).expect("a diff");
         assert_eq!(
-            compared(&proposed, &[executable]),
+            compared(&proposed, &[executable], &[]),
             Content::Differs(vec!["a".into()])
         );
     }
@@ -373,7 +461,7 @@ mod tests {
             }))
             .expect("a diff")
         };
-        let Content::Unknown(why) = compared(&[large("a")], &[large("a")]) else {
+        let Content::Unknown(why) = compared(&[large("a")], &[large("a")], &[]) else {
             panic!("it can't be known");
         };
         assert!(why.contains('a'), "{why}");

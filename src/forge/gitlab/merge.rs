@@ -2,7 +2,9 @@
 
 use crate::forge::MergeOutcome;
 use crate::forge::gitlab::GitLab;
+use crate::forge::gitlab::User;
 use crate::forge::gitlab::commit_id;
+use crate::forge::gitlab::full_ref;
 use crate::forge::gitlab::project_number;
 use crate::forge::gitlab::read::MergeRequest;
 use crate::forge::gitlab::with_words;
@@ -20,7 +22,20 @@ const CHECK_WAIT: Duration = Duration::from_secs(2);
 
 impl GitLab {
     /// Merges if the head is still `sha`; GitLab compares it itself.
-    pub(crate) async fn merge(&self, forge_project_id: &str, number: u64, sha: &str) -> MergeOutcome {
+    ///
+    /// GitLab compares the head alone. The target is looked at right before, and in the answer.
+    pub(crate) async fn merge(
+        &self,
+        forge_project_id: &str,
+        number: u64,
+        sha: &str,
+        target: &str,
+    ) -> MergeOutcome {
+        match self.merge_request(forge_project_id, number).await {
+            Ok(now) if full_ref(&now.target_branch) == target => {}
+            Ok(_) => return MergeOutcome::HeadMoved,
+            Err(error) => return not_merged(error, None, sha),
+        }
         match self.ask_to_merge(forge_project_id, number, sha).await {
             Ok(reply) => match reply.json::<MergeRequest>() {
                 Ok(now) if now.is_merged() => MergeOutcome::Merged { commit: now.landed() },
@@ -39,7 +54,16 @@ impl GitLab {
                 if matches!(error.status(), Some(405 | 406 | 422))
                     && let Ok(now) = self.merge_request(forge_project_id, number).await
                 {
-                    return not_merged(error, Some(&now), sha);
+                    let outcome = not_merged(error, Some(&now), sha);
+                    let ours = match self.get::<User>(&["user"], &[]).await {
+                        Ok(me) => now.merger().is_some_and(|it| it.id == me.id),
+                        Err(_) => false,
+                    };
+                    return match outcome {
+                        // Somebody else was quicker: what landed is theirs to answer for, and is compared like any merge.
+                        MergeOutcome::Merged { .. } if !ours => MergeOutcome::Merged { commit: None },
+                        outcome => outcome,
+                    };
                 }
                 not_merged(error, None, sha)
             }

@@ -77,7 +77,7 @@ pub(super) struct MergeRequest {
     web_url: String,
     author: User,
     source_branch: String,
-    target_branch: String,
+    pub(super) target_branch: String,
     /// Absent once a fork has been removed.
     source_project_id: Option<u64>,
     target_project_id: Option<u64>,
@@ -260,12 +260,14 @@ pub(super) struct Diff {
 }
 
 impl Diff {
-    /// The lines of the file that are removed and added, in order and with nothing of where they stand; `None` where the
-    /// list leaves the text out, or it is not text.
+    /// The lines of the file that are removed and added and those around them, without the numbers of where they stand (as
+    /// `git patch-id` reads a patch); `None` where the list leaves the text out, or it is not text.
     pub(super) fn patch(&self) -> Option<String> {
         self.is_told().then(|| {
-            let changed = |it: &&str| it.starts_with(['+', '-']);
-            let lines: Vec<&str> = self.diff.split_terminator('\n').filter(changed).collect();
+            let lines = self.diff.split_terminator('\n');
+            let lines: Vec<&str> = lines
+                .map(|it| if it.starts_with("@@ ") { "@@" } else { it })
+                .collect();
             lines.join("\n")
         })
     }
@@ -611,6 +613,8 @@ impl GitLab {
                     return Err(bad.error.clone());
                 }
             }
+            // Before the last look, since a long list of pushes takes its time.
+            let pushed = self.pushers(&before).await?;
             let after = self.merge_request(forge_project_id, number).await?;
             let stood_still = before.still() == after.still();
             if !stood_still && attempt < TRIES {
@@ -630,7 +634,7 @@ impl GitLab {
                 let moved = "the change moved each time it was being read";
                 files.incomplete.get_or_insert_with(|| moved.to_owned());
             }
-            let (pushers, pushers_unread) = self.pushers(&after).await?;
+            let (pushers, pushers_unread) = pushed;
             return facts(project, after, files, listed_commits, pushers, pushers_unread);
         }
     }

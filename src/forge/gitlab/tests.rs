@@ -811,16 +811,26 @@ async fn a_status_that_was_not_taken_is_not_delivered() {
 
 #[tokio::test]
 async fn a_merge_is_pinned_and_never_asked_again() {
-    let (moved, asked) = forge(|_, _| no(409, "SHA does not match HEAD of source branch")).await;
-    assert_eq!(moved.merge("7", 3, HEAD).await, MergeOutcome::HeadMoved);
+    let open = || ok(merge_request(HEAD, "1"));
+    let (moved, asked) = forge(move |asked, _| match asked.method.as_str() {
+        "PUT" => no(409, "SHA does not match HEAD of source branch"),
+        _ => open(),
+    })
+    .await;
+    assert_eq!(
+        moved.merge("7", 3, HEAD, "refs/heads/main").await,
+        MergeOutcome::HeadMoved
+    );
     {
         let asked = asked.lock().expect("not poisoned");
-        assert_eq!(asked.len(), 1);
+        // The target is looked at right before: GitLab compares the head alone.
+        assert_eq!(asked.len(), 2);
+        assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("GET", MR));
         assert_eq!(
-            (asked[0].method.as_str(), &asked[0].body),
+            (asked[1].method.as_str(), &asked[1].body),
             ("PUT", &json!({ "sha": HEAD }))
         );
-        assert_eq!(asked[0].path, format!("{MR}/merge"));
+        assert_eq!(asked[1].path, format!("{MR}/merge"));
     }
     let merged = || {
         let mut all = merge_request(HEAD, "1");
@@ -830,19 +840,47 @@ async fn a_merge_is_pinned_and_never_asked_again() {
     };
     let (done, _) = forge(move |_, _| ok(merged())).await;
     assert_eq!(
-        done.merge("7", 3, HEAD).await,
+        done.merge("7", 3, HEAD, "refs/heads/main").await,
         MergeOutcome::Merged {
             commit: Some(BASE.to_owned())
         }
     );
-    // An answer was lost, the merge was not: the second attempt finds it done.
-    let (already, _) = forge(move |asked, _| match asked.method.as_str() {
-        "PUT" => no(405, "405 Method Not Allowed"),
-        _ => ok(merged()),
-    })
-    .await;
+    // Pointed at another branch at the last moment: not asked for at all.
+    let (elsewhere, asked) = forge(move |_, _| ok(merged())).await;
     assert_eq!(
-        already.merge("7", 3, HEAD).await,
+        elsewhere.merge("7", 3, HEAD, "refs/heads/dev").await,
+        MergeOutcome::HeadMoved
+    );
+    assert!(
+        asked
+            .lock()
+            .expect("not poisoned")
+            .iter()
+            .all(|it| it.method == "GET")
+    );
+    // An answer was lost, the merge was not: the second attempt finds it done.
+    let by = move |user: u64| {
+        forge(
+            move |asked, _| match (asked.method.as_str(), asked.path.ends_with("/user")) {
+                ("PUT", _) => no(405, "405 Method Not Allowed"),
+                (_, true) => ok(json!({"id": 9, "username": "gate"})),
+                _ => {
+                    let mut all = merged();
+                    all["merge_user"] = json!({"id": user, "username": "u"});
+                    ok(all)
+                }
+            },
+        )
+    };
+    // Somebody else was quicker: their merge is not booked as ours.
+    let (theirs, _) = by(8).await;
+    assert_eq!(
+        theirs.merge("7", 3, HEAD, "refs/heads/main").await,
+        MergeOutcome::Merged { commit: None }
+    );
+    let (already, _) = by(9).await;
+    assert_eq!(
+        already.merge("7", 3, HEAD, "refs/heads/main").await,
         MergeOutcome::Merged {
             commit: Some(BASE.to_owned())
         }
@@ -857,16 +895,16 @@ async fn a_merge_is_pinned_and_never_asked_again() {
     })
     .await;
     assert!(matches!(
-        waits.merge("7", 3, HEAD).await,
+        waits.merge("7", 3, HEAD, "refs/heads/main").await,
         MergeOutcome::NotReady { .. }
     ));
     let (down, _) = forge(|_, _| no(503, "no")).await;
     assert!(matches!(
-        down.merge("7", 3, HEAD).await,
+        down.merge("7", 3, HEAD, "refs/heads/main").await,
         MergeOutcome::Retry { .. }
     ));
     assert!(matches!(
-        down.merge("7", 3, "main").await,
+        down.merge("7", 3, "main", "refs/heads/main").await,
         MergeOutcome::Denied { .. }
     ));
 }

@@ -217,7 +217,12 @@ impl ProjectBody {
             .transpose()?;
         Ok(ProjectSettings {
             forge_project_id,
-            branch_patterns: self.branch_patterns,
+            // A full ref means the branch; forges name it short.
+            branch_patterns: self
+                .branch_patterns
+                .into_iter()
+                .map(|it| it.strip_prefix("refs/heads/").map_or(it.clone(), str::to_owned))
+                .collect(),
             quorum,
             auto_merge,
             enforcement,

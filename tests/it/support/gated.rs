@@ -168,44 +168,34 @@ impl Gated {
                 }
             })
         };
-        self.gitlab.on_success(Box::new(move |_, sha, name| {
+        self.gitlab.on_success(Box::new(move |sha, name, open| {
             let target = name
                 .strip_prefix("signedapproval/")
                 .ok_or_else(|| format!("a status named {name}"))?
                 .to_owned();
             let page = ask()?;
-            let mut seen: Vec<&Value> = Vec::new();
-            let mut asked = false;
             let all = page["items"]
                 .as_array()
                 .ok_or_else(|| format!("no list: {page}"))?;
-            // Newest first: what a merge request asked before it was pushed to or retargeted is over.
-            for it in all {
-                let change = &it["subject"]["change"];
-                if let Some(newest) = seen
-                    .iter()
-                    .find(|newest: &&&Value| newest["subject"]["change"] == *change)
-                {
-                    // What it asked before counts as long as the call may have been on its way when it was asked anew.
-                    let was_true =
-                        is_of(it, sha, &target) && (it["status"] == "approved" || it["status"] == "skipped");
-                    asked |= was_true && is_fresh(&newest["created_at"]);
-                    continue;
-                }
-                seen.push(it);
-                // Cancelled is closed: it asks for nothing any more.
-                if is_of(it, sha, &target) && it["status"] != "cancelled" {
-                    asked = true;
-                    if it["status"] != "approved" && it["status"] != "skipped" {
-                        return Err(format!("{change} is {}", it["status"]));
-                    }
+            let granted = |it: &Value| it["status"] == "approved" || it["status"] == "skipped";
+            for iid in open {
+                let change = json!(format!("!{iid}"));
+                // Newest first: what a merge request asked before it was pushed to or retargeted is over, but for a call
+                // that was on its way just then.
+                let mut own = all.iter().filter(|it| it["subject"]["change"] == change);
+                let Some(newest) = own.next() else {
+                    return Err(format!("nobody asked for {change}"));
+                };
+                let was_true = own.any(|it| is_of(it, sha, &target) && granted(it));
+                let is_true = is_of(newest, sha, &target) && granted(newest);
+                if !is_true && !(was_true && is_fresh(&newest["created_at"])) {
+                    return Err(format!(
+                        "{change} is {} for {}",
+                        newest["status"], newest["subject"]["head"]
+                    ));
                 }
             }
-            if !asked {
-                Err("nobody asked for it".to_owned())
-            } else {
-                Ok(())
-            }
+            Ok(())
         }));
     }
 

@@ -225,6 +225,17 @@ fn a_push_beneath_an_approved_change_is_not_covered_by_it() {
 }
 
 #[test]
+fn what_another_merged_change_with_the_same_head_has_beneath_it_is_not_lost() {
+    // Approved and fast-forwarded; a second, unapproved merge request had the same head, and somebody pushed x1 beneath.
+    let commits = [commit("x1", &["m0"]), commit("t2", &["x1"])];
+    let (mut world, project) = gated();
+    world.change(&project, "t2", "x1", true);
+    let changes = [merged(1, "t2", &[]), merged(2, "t2", &[])];
+    let found = world.lands(&project, Moved::Forward, "t2", landing(&commits, &changes));
+    assert_eq!(found, [(Way::Pushed, None, names(&["x1"]))]);
+}
+
+#[test]
 fn a_list_that_is_not_whole_is_told() {
     let (mut world, project) = gated();
     let cut = Landing {

@@ -68,8 +68,9 @@ use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
 use crate::support::forge::gitlab::state::User;
 
-/// Asked about each success the appliance posts: project, sha, status name. An error is a violation.
-pub type SuccessCheck = Box<dyn Fn(u64, &str, &str) -> Result<(), String> + Send + Sync>;
+/// Asked about each success the appliance posts: sha, status name, and the numbers of the merge requests of the project
+/// that are open with that head. An error is a violation.
+pub type SuccessCheck = Box<dyn Fn(&str, &str, &[u64]) -> Result<(), String> + Send + Sync>;
 
 /// A running fake GitLab. Clones are handles of the same one; the last one to go stops it.
 ///
@@ -970,7 +971,14 @@ impl Shared {
         }
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (project, sha, name) in successes {
-            if let Some(Err(why)) = check.as_ref().map(|check| check(project, &sha, &name)) {
+            let open: Vec<u64> = self.read(|state| {
+                let all = state.project(project).merge_requests.values();
+                let target = name.strip_prefix("signedapproval/").unwrap_or_default();
+                all.filter(|it| it.state == "opened" && it.head == sha && it.target_branch == target)
+                    .map(|it| it.iid)
+                    .collect()
+            });
+            if let Some(Err(why)) = check.as_ref().map(|check| check(&sha, &name, &open)) {
                 let line = format!("success for project {project}, {sha}, {name}: {why}");
                 self.change(|state| state.violations.push(line));
             }
