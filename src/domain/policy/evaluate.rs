@@ -61,6 +61,11 @@ impl ControlFiles {
         Ok(ControlFiles { globs, index })
     }
 
+    /// All that a glob matches is control files.
+    pub(crate) fn cover(&self, glob: &PathGlob) -> bool {
+        self.globs.iter().any(|it| it.covers(glob))
+    }
+
     /// A control file, or a file below a directory of that name; by exact bytes or in the folded form.
     pub(crate) fn hold(&self, path: &PathView, effort: &mut Effort) -> bool {
         self.globs.iter().any(|glob| glob.demands(path, effort))
