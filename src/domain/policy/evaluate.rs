@@ -352,7 +352,11 @@ impl Evaluation {
                 self.reasons
                     .push("A commit maps to nobody: one more approver is needed.".to_owned());
             }
-            Unattributed::OneMore => {}
+            Unattributed::OneMore => self.reasons.push(
+                "A commit maps to nobody. Rules that ask for nobody skip the change all the same; the project can block such \
+                 changes instead."
+                    .to_owned(),
+            ),
         }
         self
     }
