@@ -53,6 +53,7 @@ const USAGE: &str = "\
 Measures the appliance over loopback: cargo bench --bench appliance -- [--json]
 
   --json   JSON on stdout instead of tables
+  --hooks RATE[,RATE…]  only webhooks, so many a second
   --quick  about a tenth of everything; also without --bench, which cargo bench adds
 
 SIGNEDAPPROVAL_TEST_BINARY names another binary than cargo's own, TMPDIR where its data lies.
@@ -72,8 +73,8 @@ const OPENERS: usize = 8;
 const APPROVERS: usize = 32;
 /// Connections that webhooks come on.
 const HOOK_CONNECTIONS: usize = 32;
-/// Webhooks a second.
-const HOOKS_PER_SECOND: u32 = 500;
+/// Webhooks a second, one rate after the other.
+const HOOKS_PER_SECOND: &[u32] = &[500, 2_000];
 /// Merge requests that the webhooks are about.
 const CHANGES: usize = 10;
 /// Flushed writes by which the disk is described.
@@ -108,8 +109,21 @@ const QUICK: Counts = Counts {
 
 fn main() -> ExitCode {
     let (mut json, mut quick, mut by_cargo_bench) = (false, false, false);
-    for argument in std::env::args().skip(1) {
+    let mut only_hooks: Option<Vec<u32>> = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--hooks" => {
+                let rates = arguments.next().unwrap_or_default();
+                let rates: Result<Vec<u32>, _> = rates.split(',').map(str::parse).collect();
+                match rates {
+                    Ok(rates) if rates.iter().all(|it| *it > 0) => only_hooks = Some(rates),
+                    _ => {
+                        eprint!("--hooks takes numbers above 0\n\n{USAGE}");
+                        return ExitCode::from(2);
+                    }
+                }
+            }
             "--json" => json = true,
             "--quick" => quick = true,
             "--bench" => by_cargo_bench = true,
@@ -132,7 +146,13 @@ fn main() -> ExitCode {
     };
     let measured = runtime.block_on(async {
         // What is cut off is dropped, and with it every process that was started.
-        tokio::time::timeout(TOTAL_MAX, measure(counts, &mut report)).await
+        tokio::time::timeout(TOTAL_MAX, async {
+            match &only_hooks {
+                Some(rates) => measure_hooks(counts, rates, &mut report).await,
+                None => measure(counts, &mut report).await,
+            }
+        })
+        .await
     });
     if measured.is_err() {
         report
@@ -158,7 +178,7 @@ async fn measure(counts: &Counts, report: &mut Report) {
     report.figure("binary_size", "size of the binary", mib(size), "MiB");
     measure_starts(counts, report);
     measure_memory_and_decisions(counts, report).await;
-    measure_hooks(counts, report).await;
+    measure_hooks(counts, HOOKS_PER_SECOND, report).await;
 }
 
 // ---- starts ----
@@ -389,8 +409,7 @@ struct Sent {
 }
 
 /// Webhooks at a steady pace, then the journal, then starts on the data directory that came of it.
-async fn measure_hooks(counts: &Counts, report: &mut Report) {
-    progress("webhooks");
+async fn measure_hooks(counts: &Counts, rates: &[u32], report: &mut Report) {
     let mut gated = Gated::start().await;
     let changes: Vec<_> = (0..CHANGES)
         .map(|n| gated.open(&format!("feature-{n}"), "main"))
@@ -407,37 +426,10 @@ async fn measure_hooks(counts: &Counts, report: &mut Report) {
         .collect();
     assert_eq!(genuine.len(), CHANGES, "one webhook for each merge request");
 
-    let count = counts.hook_seconds * HOOKS_PER_SECOND;
-    let started = Instant::now();
-    let sent = send_hooks(genuine, count).await;
-    let lasted = started.elapsed();
-
-    let mut by_answer: BTreeMap<String, usize> = BTreeMap::new();
-    for it in &sent {
-        let word = match &it.answer {
-            Ok(status) => status.to_string(),
-            Err(_) => "none".to_owned(),
-        };
-        *by_answer.entry(word).or_default() += 1;
-    }
-    let what = format!(
-        "webhook, {HOOKS_PER_SECOND} a second for {} s",
-        counts.hook_seconds
-    );
-    report.durations("webhook", &what, sent.iter().map(|it| it.took).collect());
-    let rate = f64::from(count) / lasted.as_secs_f64();
-    report.figure("webhook_rate", "webhooks answered a second", rate, "1/s");
-    for (word, times) in &by_answer {
-        let key = format!("webhook_answer_{word}");
-        report.figure(&key, &format!("webhooks answered {word}"), real(*times), "");
-    }
-    let refused: Vec<&Sent> = sent.iter().filter(|it| !it.is_acknowledged()).collect();
-    if let Some(first) = refused.first() {
-        report.failures.push(format!(
-            "{} webhooks not acknowledged, the first: {:?}",
-            refused.len(),
-            first.answer
-        ));
+    let mut sent = Vec::new();
+    for rate in rates {
+        progress(&format!("{rate} webhooks a second"));
+        sent.extend(measure_rate(&genuine, counts.hook_seconds, *rate, report).await);
     }
 
     // The journal's list is the judge: an answer of success means that the delivery is in it, once.
@@ -496,6 +488,47 @@ async fn measure_hooks(counts: &Counts, report: &mut Report) {
     report.starts("start_journal", &what, starts);
 }
 
+/// Webhooks at one pace; what became of them.
+async fn measure_rate(
+    genuine: &[HookRequest],
+    seconds: u32,
+    per_second: u32,
+    report: &mut Report,
+) -> Vec<Sent> {
+    let count = seconds * per_second;
+    let started = Instant::now();
+    let sent = send_hooks(genuine.to_vec(), count, per_second).await;
+    let lasted = started.elapsed();
+
+    let mut by_answer: BTreeMap<String, usize> = BTreeMap::new();
+    for it in &sent {
+        let word = match &it.answer {
+            Ok(status) => status.to_string(),
+            Err(_) => "none".to_owned(),
+        };
+        *by_answer.entry(word).or_default() += 1;
+    }
+    let what = format!("webhook, {per_second} a second for {seconds} s");
+    let key = format!("webhook_{per_second}");
+    report.durations(&key, &what, sent.iter().map(|it| it.took).collect());
+    let rate = f64::from(count) / lasted.as_secs_f64();
+    let what = format!("webhooks answered a second, of {per_second} due");
+    report.figure(&format!("{key}_rate"), &what, rate, "1/s");
+    for (word, times) in &by_answer {
+        let what = format!("webhooks answered {word}, at {per_second} a second");
+        report.figure(&format!("{key}_answer_{word}"), &what, real(*times), "");
+    }
+    let refused: Vec<&Sent> = sent.iter().filter(|it| !it.is_acknowledged()).collect();
+    if let Some(first) = refused.first() {
+        report.failures.push(format!(
+            "{} webhooks not acknowledged, the first: {:?}",
+            refused.len(),
+            first.answer
+        ));
+    }
+    sent
+}
+
 impl Sent {
     fn is_acknowledged(&self) -> bool {
         self.answer.as_ref().is_ok_and(|it| (200..300).contains(it))
@@ -504,13 +537,13 @@ impl Sent {
 
 /// Sends `count` webhooks, each under an id of its own, when they are due: nothing waits for the answer of another but
 /// for the lack of a free connection, and that wait counts.
-async fn send_hooks(genuine: Vec<HookRequest>, count: u32) -> Vec<Sent> {
+async fn send_hooks(genuine: Vec<HookRequest>, count: u32, per_second: u32) -> Vec<Sent> {
     let (queue, due) = unbounded_channel();
     // A thread of its own: the runtime's clock ticks in milliseconds.
     let pacer = std::thread::spawn(move || {
         let begun = Instant::now();
         for n in 0..count {
-            let at = begun + n * Duration::from_secs(1) / HOOKS_PER_SECOND;
+            let at = begun + n * Duration::from_secs(1) / per_second;
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
             if queue.send((n, at)).is_err() {
                 return;

@@ -7,8 +7,8 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-    Surroundings, run_branches, run_inspector, run_intake, run_locks, run_merges, run_read_back,
-    run_reconciler, run_statuses,
+    Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks,
+    run_merges, run_read_back, run_reconciler, run_statuses,
 };
 use crate::engine::{Engine, run_timers};
 use crate::evidence::dsse::PublicKey;
@@ -217,8 +217,10 @@ async fn serve(
         actix_web::rt::spawn(run_intake(surroundings.clone())),
         actix_web::rt::spawn(run_statuses(surroundings.clone())),
         actix_web::rt::spawn(run_merges(surroundings.clone())),
+        actix_web::rt::spawn(run_deployments(surroundings.clone())),
         actix_web::rt::spawn(run_inspector(surroundings.clone())),
         actix_web::rt::spawn(run_locks(surroundings.clone())),
+        actix_web::rt::spawn(run_lock_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_branches(surroundings.clone())),
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),

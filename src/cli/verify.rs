@@ -45,6 +45,14 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "SHA")]
     pub commit: Option<String>,
 
+    /// The environment that every document must be about.
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+
+    /// The project, by its path, that every document must be about.
+    #[arg(long, value_name = "PATH")]
+    pub project: Option<String>,
+
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -136,6 +144,8 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
     };
     let expect = Expect {
         commit: args.commit.as_deref(),
+        environment: args.environment.as_deref(),
+        project: args.project.as_deref(),
         ..Expect::default()
     };
     let mut files = Vec::new();

@@ -1,6 +1,7 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
 use crate::domain::branch::{Tip, Watched};
+use crate::domain::deployment::{Deployment, DeploymentAnswer, DeploymentFacts, DeploymentState};
 use crate::domain::event::{EnrolledPasskey, Event};
 use crate::domain::facts::Account;
 use crate::domain::gate::Gate;
@@ -84,7 +85,10 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&record),
             )
         }
-        Event::InstanceCreated { .. } | Event::CeremonyRefused { .. } | Event::StatusLost { .. } => Ok(()),
+        Event::InstanceCreated { .. }
+        | Event::CeremonyRefused { .. }
+        | Event::StatusLost { .. }
+        | Event::LockLost { .. } => Ok(()),
         Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
         Event::ExceptionUnapprovedChange {
             project,
@@ -102,6 +106,10 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         }
         Event::ExceptionStatusForged { status, by, .. } => {
             let took_part = people_of(&status.project, by.as_ref(), state)?;
+            except(event, took_part, at, state)
+        }
+        Event::ExceptionUnapprovedDeployment { deployment, by, .. } => {
+            let took_part = people_of(&deployment.project, by.as_ref(), state)?;
             except(event, took_part, at, state)
         }
         Event::BranchObserved {
@@ -311,10 +319,14 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 settings: settings.clone(),
                 created_at: at.time,
                 removed: false,
+                environments_since: Some(at.time),
             })
         }
         Event::ProjectChanged { project, settings } => {
             let mut record: Project = must(state, project.as_str())?;
+            if record.settings.environments != settings.environments {
+                record.environments_since = Some(at.time);
+            }
             record.settings = settings.clone();
             // Other branches, another way to merge: what was found before is about something else.
             state.delete_raw(Table::Gates, project.as_str().as_bytes())?;
@@ -632,8 +644,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             end(state, request, Status::Approved, *outcome_sha256, None, at)?;
             let mut record: Request = must(state, request.as_str())?;
             record.expires_at = *expires_at;
-            // An approved change that is never merged loses its approval when its time is up.
-            if let (Some(deadline), Some(_)) = (record.expires_at, &record.change) {
+            // An approved change that is never merged loses its approval when its time is up; so does a deployment on a forge
+            // that is never started.
+            if let (Some(deadline), Some(_)) = (record.expires_at, record.gated_project()) {
                 state.put_raw(Table::Deadlines, &deadline_row(deadline, request), &[])?;
             }
             state.put(&record)
@@ -720,6 +733,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         }
         Event::RequestConsumed { request } => {
             let mut record: Request = must(state, request.as_str())?;
+            if let Some(deadline) = record.expires_at {
+                state.delete_raw(Table::Deadlines, &deadline_row(deadline, request))?;
+            }
             record.consumed_at = Some(at.time);
             record.changed_seq = at.seq;
             state.put(&record)
@@ -771,7 +787,83 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             refused: refused.clone(),
             at: at.time,
         }),
+
+        Event::DeploymentObserved {
+            facts,
+            state: became,
+            request,
+        } => observe_deployment(facts, *became, request.as_ref(), at, state),
+        Event::DeploymentAnswered {
+            deployment, answer, ..
+        } => {
+            let mut record: Deployment = must(state, &deployment.row())?;
+            match answer {
+                DeploymentAnswer::Starting => {
+                    record.state = DeploymentState::Starting;
+                    record.refused = None;
+                }
+                DeploymentAnswer::Started { by } => {
+                    record.state = DeploymentState::Started;
+                    record.started_by = by.clone();
+                    record.refused = None;
+                }
+                DeploymentAnswer::Refused { reason } => record.refused = Some(reason.clone()),
+                DeploymentAnswer::OutOfTime { reason } => {
+                    record.state = DeploymentState::Waiting;
+                    record.refused = Some(reason.clone());
+                }
+                DeploymentAnswer::RejectionTold => {
+                    record.rejection_told = true;
+                    record.refused = None;
+                }
+            }
+            put_deployment(record, state)
+        }
+        Event::DeploymentAskedAgain { deployment, .. } => {
+            let mut record: Deployment = must(state, &deployment.row())?;
+            record.request = None;
+            record.refused = None;
+            put_deployment(record, state)
+        }
     }
+}
+
+fn observe_deployment(
+    facts: &DeploymentFacts,
+    became: DeploymentState,
+    request: Option<&RequestId>,
+    at: Place,
+    state: &mut impl Write,
+) -> Result<(), Fault> {
+    let before: Option<Deployment> = state.get(&facts.key.row())?;
+    let same_request = before.as_ref().is_some_and(|it| it.request.as_ref() == request);
+    let kept = before.filter(|_| same_request);
+    let started = became == DeploymentState::Started;
+    put_deployment(
+        Deployment {
+            key: facts.key.clone(),
+            facts: facts.clone(),
+            state: became,
+            request: request.cloned(),
+            refused: kept
+                .as_ref()
+                .filter(|_| became.is_open())
+                .and_then(|it| it.refused.clone()),
+            rejection_told: kept.is_some_and(|it| it.rejection_told),
+            started_by: facts.job_account.clone().filter(|_| started),
+            observed_at: at.time,
+        },
+        state,
+    )
+}
+
+fn put_deployment(record: Deployment, state: &mut impl Write) -> Result<(), Fault> {
+    let row = record.key.row();
+    match record.state.is_open() {
+        true => state.put_raw(Table::OpenDeployments, row.as_bytes(), &[])?,
+        false => state.delete_raw(Table::OpenDeployments, row.as_bytes())?,
+    }
+    state.put(&record)
 }
 
 /// Key of a row in the deadline table: earliest first.
@@ -963,6 +1055,7 @@ fn open(
         ttl_seconds: opening.ttl_seconds,
         blocked: opening.blocked,
         change: opening.change,
+        deployment: opening.deployment.map(|it| it.key),
         head,
         target,
         environment: opening.environment,

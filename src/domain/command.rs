@@ -1,6 +1,7 @@
 //! What somebody wants to happen. Imperative; carries every fact and every random number the decision needs.
 
 use crate::domain::branch::{Landing, Moved};
+use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey};
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
 use crate::domain::gate::Finding;
@@ -263,6 +264,11 @@ pub enum Command {
         /// Ours is there and decides nothing: why.
         not_in_force: Option<String>,
     },
+    /// The forge's own lock of a change, confirmed open for this head, was read and is not.
+    MissLock {
+        change: ChangeKey,
+        head: String,
+    },
     /// The forge's own lock of a change was told.
     ConfirmLock {
         change: ChangeKey,
@@ -314,6 +320,30 @@ pub enum Command {
     ClearTrial {
         project: ProjectId,
         branch: String,
+    },
+    /// A job that deploys, as the forge's API shows it now.
+    ObserveDeployment {
+        facts: Box<DeploymentFacts>,
+        /// The subject's own bytes for these facts.
+        subject: String,
+        fresh: RequestId,
+    },
+    /// The forge shows a deployment no more, or its environment is no longer gated.
+    ForgetDeployment {
+        deployment: DeploymentKey,
+        reason: String,
+    },
+    /// Spends the approval of a deployment, right before the forge is told to start exactly this job.
+    StartDeployment {
+        facts: Box<DeploymentFacts>,
+    },
+    RecordDeployment {
+        deployment: DeploymentKey,
+        answer: DeploymentAnswer,
+    },
+    /// A deployment whose request ended without a decision that holds is to be asked again.
+    AskDeploymentAgain {
+        request: RequestId,
     },
     /// Events of the appliance about itself, at start.
     Record {

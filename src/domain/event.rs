@@ -3,6 +3,7 @@
 //! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
 
 use crate::domain::branch::{Moved, Way};
+use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey, DeploymentState};
 use crate::domain::facts::Account;
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
@@ -499,6 +500,9 @@ pub enum Event {
         forge_status: String,
         request: Option<RequestId>,
     },
+    /// Read back, the forge's own lock of a change is not open as it was confirmed.
+    #[serde(rename = "lock.lost")]
+    LockLost { change: ChangeKey },
     /// A gated branch was seen on another commit than before.
     #[serde(rename = "branch.observed")]
     BranchObserved {
@@ -538,6 +542,39 @@ pub enum Event {
         state: GateState,
         request: Option<RequestId>,
         refused: Option<String>,
+    },
+    /// A job that deploys, as its forge shows it, and the request that gates it.
+    #[serde(rename = "deployment.observed")]
+    DeploymentObserved {
+        facts: Box<DeploymentFacts>,
+        state: DeploymentState,
+        request: Option<RequestId>,
+    },
+    /// What the forge answered to what was decided about a deployment.
+    #[serde(rename = "deployment.answered")]
+    DeploymentAnswered {
+        deployment: DeploymentKey,
+        request: Option<RequestId>,
+        #[serde(flatten)]
+        answer: DeploymentAnswer,
+    },
+    /// Somebody wants a deployment asked again whose request ended without a decision that holds.
+    #[serde(rename = "deployment.asked_again")]
+    DeploymentAskedAgain {
+        deployment: DeploymentKey,
+        request: RequestId,
+    },
+    /// A gated job was started without an approval of it.
+    #[serde(rename = "exception.unapproved_deployment")]
+    ExceptionUnapprovedDeployment {
+        deployment: DeploymentKey,
+        job_name: String,
+        environment: String,
+        ref_name: String,
+        sha: String,
+        pipeline: u64,
+        by: Option<Account>,
+        request: Option<RequestId>,
     },
 }
 
@@ -599,6 +636,7 @@ impl Event {
             Event::ExceptionReviewed { exception, .. } => ("exception", exception.to_string()),
             Event::ChangeObserved { change, .. }
             | Event::LockConfirmed { change, .. }
+            | Event::LockLost { change }
             | Event::ExceptionUnapprovedChange {
                 change: Some(change), ..
             } => ("change", format!("{}/{}", change.project, change.number)),
@@ -626,6 +664,12 @@ impl Event {
                 (None, Some(person)) => ("person", person.to_string()),
                 (None, None) => ("session", String::new()),
             },
+            Event::DeploymentObserved { facts, .. } => ("deployment", deployment_id(&facts.key)),
+            Event::DeploymentAnswered { deployment, .. }
+            | Event::DeploymentAskedAgain { deployment, .. }
+            | Event::ExceptionUnapprovedDeployment { deployment, .. } => {
+                ("deployment", deployment_id(deployment))
+            }
             Event::StatusConfirmed { status, .. }
             | Event::StatusReadBack { status, .. }
             | Event::StatusLost { status, .. }
@@ -653,4 +697,8 @@ impl Event {
             _ => None,
         }
     }
+}
+
+fn deployment_id(key: &DeploymentKey) -> String {
+    format!("{}/{}", key.project, key.job)
 }

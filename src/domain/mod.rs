@@ -11,6 +11,7 @@ pub mod apply;
 pub mod branch;
 pub mod command;
 pub mod decide;
+pub mod deployment;
 pub mod event;
 pub mod facts;
 pub mod gate;

@@ -125,6 +125,9 @@ pub struct ProjectSettings {
     /// Globs of files that are never skipped, besides the built-in ones (policy rule 4).
     #[serde(default)]
     pub control_files: Vec<String>,
+    /// Environments whose deployments are gated, as names or patterns. Empty: none are.
+    #[serde(default)]
+    pub environments: Vec<String>,
 }
 
 /// A gated repository.
@@ -138,6 +141,9 @@ pub struct Project {
     pub settings: ProjectSettings,
     pub created_at: Time,
     pub removed: bool,
+    /// Since when its environments are gated as they are now: a job that was started earlier is none of our business.
+    #[serde(default)]
+    pub environments_since: Option<Time>,
 }
 
 impl Record for Project {

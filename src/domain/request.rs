@@ -1,5 +1,6 @@
 //! An approval request: one change or action that waits for people, and what became of it.
 
+use crate::domain::deployment::{DeploymentFacts, DeploymentKey};
 use crate::domain::facts::{Account, ChangeFacts};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::policy::{Method, Obligation, TraceEntry};
@@ -186,6 +187,9 @@ pub struct Opening {
     /// A change's facts as they were read from the forge.
     pub facts: Option<ChangeFacts>,
     pub change: Option<ChangeKey>,
+    /// The facts of a deployment that waits on a forge, as they were read there.
+    #[serde(default)]
+    pub deployment: Option<Box<DeploymentFacts>>,
     pub environment: Option<String>,
     pub project_name: Option<String>,
     /// The caller's metadata, verbatim: claimed, decides nothing.
@@ -229,6 +233,9 @@ pub struct Request {
     pub ttl_seconds: Option<u64>,
     pub blocked: bool,
     pub change: Option<ChangeKey>,
+    /// The job on a forge that waits for it.
+    #[serde(default)]
+    pub deployment: Option<DeploymentKey>,
     /// Head commit and full target ref of a change.
     pub head: Option<String>,
     pub target: Option<String>,
@@ -256,6 +263,12 @@ impl Request {
     /// Whether `person` has decided it.
     pub fn decided_by(&self, person: &PersonId) -> bool {
         self.decisions.iter().any(|it| it.person == *person)
+    }
+
+    /// The gated project on a forge that it belongs to.
+    pub fn gated_project(&self) -> Option<&ProjectId> {
+        let change = self.change.as_ref().map(|it| &it.project);
+        change.or_else(|| self.deployment.as_ref().map(|it| &it.project))
     }
 
     /// Who asked, as a forge account or key or person name.

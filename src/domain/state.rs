@@ -72,6 +72,10 @@ pub enum Table {
     Merges,
     /// WebAuthn credential id → person id: one credential belongs to one person.
     PasskeyOwners,
+    /// `project NUL job` → a job on a forge that deploys, and the request that gates it.
+    Deployments,
+    /// `project NUL job` → nothing: the deployments of which something may still have to be done.
+    OpenDeployments,
 }
 
 impl Table {
@@ -113,6 +117,8 @@ impl Table {
         Table::Counters,
         Table::Merges,
         Table::PasskeyOwners,
+        Table::Deployments,
+        Table::OpenDeployments,
     ];
 
     /// The table's name on disk. Never changed once released.
@@ -154,6 +160,8 @@ impl Table {
             Table::Counters => "counters",
             Table::Merges => "merges",
             Table::PasskeyOwners => "passkey_owners",
+            Table::Deployments => "deployments",
+            Table::OpenDeployments => "open_deployments",
         }
     }
 }

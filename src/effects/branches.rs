@@ -30,7 +30,10 @@ pub async fn run_branches(at: Surroundings) -> Result<(), Trouble> {
 async fn watch(at: &Surroundings, project: Project) -> Result<(), Trouble> {
     let (connected, tips, watched) = {
         let snapshot = at.store.read()?;
-        let Some(connected) = at.connected(&project.id, &snapshot)? else {
+        let Some(connected) = at
+            .connected(&project.id, &snapshot)?
+            .map(Connected::in_background)
+        else {
             return Ok(());
         };
         let mut tips: BTreeMap<String, Tip> = BTreeMap::new();

@@ -3,17 +3,15 @@
 use crate::domain::command::Command;
 use crate::domain::event::Actor;
 use crate::domain::gate::{Finding, Gate, Strength};
-use crate::domain::ids::{IntegrationId, ProjectId};
+use crate::domain::ids::ProjectId;
 use crate::domain::project::Project;
 use crate::domain::state::Read;
 use crate::effects::unfinished::Unfinished;
 use crate::effects::{Connected, Surroundings, Trouble};
-use crate::forge::{Identity, Inspected, hook_url};
+use crate::forge::{Inspected, hook_url};
 use futures_util::StreamExt;
 use futures_util::stream;
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,36 +21,14 @@ const EVERY: Duration = Duration::from_secs(240);
 const AGAIN: Duration = Duration::from_secs(60);
 /// How often projects that are new or were changed are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// So long it is believed that a token is what it was.
-const FRESH: Duration = Duration::from_secs(20);
 /// Longest time one project may take.
 const ONE_MAX: Duration = Duration::from_secs(45);
 /// Projects at once.
 const AT_ONCE: usize = 8;
+/// All projects are looked at in no fewer rounds than this, so that their calls spread over some minutes.
+const ROUNDS_MIN: usize = 100;
 /// So many failures in a row are an outage worth recording, and no hiccup.
 const FAILURES_MAX: u32 = 3;
-
-/// Who the token of each integration is: the same for all its projects, and asked once for all that are looked at
-/// around the same time.
-#[derive(Default)]
-struct Identities {
-    known: RefCell<HashMap<IntegrationId, (Instant, Arc<Identity>)>>,
-}
-
-impl Identities {
-    fn known(&self, integration: &IntegrationId) -> Option<Arc<Identity>> {
-        let known = self.known.borrow();
-        let (at, identity) = known.get(integration)?;
-        (at.elapsed() < FRESH).then(|| identity.clone())
-    }
-
-    fn keep(&self, integration: &IntegrationId, identity: Identity) -> Arc<Identity> {
-        let identity = Arc::new(identity);
-        let row = (Instant::now(), identity.clone());
-        self.known.borrow_mut().insert(integration.clone(), row);
-        identity
-    }
-}
 
 /// When a project was looked at last, and how it went.
 #[derive(Clone, Copy)]
@@ -63,7 +39,6 @@ struct Looked {
 
 /// Looks at all projects, for ever; at once after a start, since anything may have happened meanwhile.
 pub async fn run_inspector(at: Surroundings) -> Result<(), Trouble> {
-    let identities = Identities::default();
     let mut looked: HashMap<ProjectId, Looked> = HashMap::new();
     let mut unfinished = Unfinished::from_before(&at).await;
     loop {
@@ -77,10 +52,10 @@ pub async fn run_inspector(at: Surroundings) -> Result<(), Trouble> {
         };
         let results: Vec<(ProjectId, Result<(), Trouble>)> = stream::iter(due)
             .map(|project| {
-                let (at, looked, identities) = (&at, &looked, &identities);
+                let (at, looked) = (&at, &looked);
                 async move {
                     let failures = looked.get(&project.id).map_or(0, |it| it.failures);
-                    let result = look(at, identities, &project, failures).await;
+                    let result = look(at, &project, failures).await;
                     (project.id, result)
                 }
             })
@@ -108,10 +83,12 @@ fn due(at: &Surroundings, looked: &HashMap<ProjectId, Looked>) -> Result<Vec<Pro
     let snapshot = at.store.read()?;
     let now = Instant::now();
     let mut due = Vec::new();
+    let mut all = 0;
     for project in snapshot.all::<Project>()? {
         if project.removed {
             continue;
         }
+        all += 1;
         let is_due = match looked.get(&project.id) {
             Some(it) if it.next > now => {
                 it.failures == 0 && snapshot.get::<Gate>(project.id.as_str())?.is_none()
@@ -122,16 +99,14 @@ fn due(at: &Surroundings, looked: &HashMap<ProjectId, Looked>) -> Result<Vec<Pro
             due.push(project);
         }
     }
+    // What was never looked at first, then what waits longest; never all of hundreds at once.
+    due.sort_by_key(|it| looked.get(&it.id).map(|it| it.next));
+    due.truncate(AT_ONCE.max(all / ROUNDS_MIN));
     Ok(due)
 }
 
-async fn look(
-    at: &Surroundings,
-    identities: &Identities,
-    project: &Project,
-    failures: u32,
-) -> Result<(), Trouble> {
-    let found = tokio::time::timeout(ONE_MAX, inspect(at, identities, project)).await;
+async fn look(at: &Surroundings, project: &Project, failures: u32) -> Result<(), Trouble> {
+    let found = tokio::time::timeout(ONE_MAX, inspect(at, project)).await;
     let found = found.unwrap_or_else(|_| Err(Trouble::Forge("the forge takes too long".into())));
     let findings = match found {
         Ok(Some(findings)) => findings,
@@ -146,11 +121,7 @@ async fn look(
 }
 
 /// What is found; `None` once the project was removed.
-async fn inspect(
-    at: &Surroundings,
-    identities: &Identities,
-    project: &Project,
-) -> Result<Option<Vec<Finding>>, Trouble> {
+async fn inspect(at: &Surroundings, project: &Project) -> Result<Option<Vec<Finding>>, Trouble> {
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&project.id, &snapshot)?
@@ -160,19 +131,9 @@ async fn inspect(
     };
     let hook_url = hook_url(&at.public_url, &connected.integration);
     let now = at.clock.now().to_the_second();
-    let explain = |e| Trouble::Forge(connected.forge.explain(&e));
-    let identity = match identities.known(&connected.integration.id) {
-        Some(identity) => identity,
-        None => {
-            let asked = connected.forge.identify().await.map_err(explain)?;
-            identities.keep(&connected.integration.id, asked)
-        }
-    };
-    let asked = Inspected {
-        identity: Some(&identity),
-        ..Inspected::of(&connected.project.settings, &hook_url, &now)
-    };
-    let found = connected.forge.inspect(&asked).await.map_err(explain)?;
+    let asked = Inspected::of(&connected.project.settings, &hook_url, &now);
+    let found = connected.forge.inspect(&asked).await;
+    let found = found.map_err(|e| Trouble::Forge(connected.forge.explain(&e)))?;
     Ok(Some(found))
 }
 

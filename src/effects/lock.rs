@@ -4,11 +4,12 @@
 use crate::domain::command::Command;
 use crate::domain::decide::{WantedLock, wanted_lock};
 use crate::domain::event::{Actor, Event};
-use crate::domain::project::Enforcement;
+use crate::domain::project::{Enforcement, Project};
 use crate::domain::request::{ChangeKey, ConfirmedLock, GateState, Request, change_row};
-use crate::domain::state::Read;
+use crate::domain::state::{Read, Table, decode};
 use crate::effects::latest::{Cursors, Latest, Settled, Touched, keep_right};
-use crate::effects::{Surroundings, Trouble};
+use crate::effects::rounds::{every, run_rounds};
+use crate::effects::{Connected, Surroundings, Trouble};
 use crate::engine::Submission;
 use crate::forge::{LockKind, LockWrite, hook_url};
 use crate::outbound::Outcome;
@@ -26,6 +27,12 @@ impl Latest for Locks {
     type Key = ChangeKey;
 
     fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<Touched<ChangeKey>>, Trouble> {
+        if let Event::LockLost { change } = event {
+            return Ok(Some(Touched {
+                key: change.clone(),
+                in_doubt: true,
+            }));
+        }
         let key = match event {
             Event::ChangeObserved { change, .. } => Some(change.clone()),
             _ => match event.request() {
@@ -43,6 +50,69 @@ impl Latest for Locks {
         cursors: Cursors,
     ) -> Result<Settled, Trouble> {
         settle(&at, &key, in_doubt, cursors).await
+    }
+}
+
+/// Reads back, for ever, whether the locks that were opened are open: a forge closes its own at a push, and people may.
+pub async fn run_lock_read_back(at: Surroundings) -> Result<(), Trouble> {
+    let wakes = |event: &str| event == "change";
+    run_rounds(&at, "locks", every(at.look_every), wakes, |project| {
+        read_back(&at, project)
+    })
+    .await
+}
+
+async fn read_back(at: &Surroundings, project: Project) -> Result<(), Trouble> {
+    let Some(kind) = lock_of(project.settings.enforcement) else {
+        return Ok(());
+    };
+    let (connected, opened) = {
+        let snapshot = at.store.read()?;
+        let Some(connected) = at
+            .connected(&project.id, &snapshot)?
+            .map(Connected::in_background)
+        else {
+            return Ok(());
+        };
+        let rows = snapshot.with_prefix(Table::Locks, format!("{}\0", project.id).as_bytes())?;
+        let mut opened = Vec::new();
+        for (_, row) in rows {
+            let lock: ConfirmedLock = decode(&row)?;
+            let is_open = lock.state == GateState::Success && lock.refused.is_none();
+            let wanted = wanted_lock(&lock.change, &snapshot)?;
+            if is_open && wanted.is_some_and(|it| it.state == GateState::Success && it.head == lock.head) {
+                opened.push(lock);
+            }
+        }
+        (connected, opened)
+    };
+    for lock in opened {
+        let asked = LockWrite {
+            forge_project_id: project.settings.forge_project_id.clone(),
+            number: lock.change.number,
+            sha: lock.head.clone(),
+            kind,
+            state: lock.state,
+            hook_url: hook_url(&at.public_url, &connected.integration),
+        };
+        let open = connected.forge.lock_is_open(&asked).await;
+        if !open.map_err(|e| Trouble::Forge(connected.forge.explain(&e)))? {
+            let command = Command::MissLock {
+                change: lock.change,
+                head: lock.head,
+            };
+            at.engine.submit(Actor::System, command).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The forge's own lock that a mode uses.
+fn lock_of(enforcement: Enforcement) -> Option<LockKind> {
+    match enforcement {
+        Enforcement::BotApproval => Some(LockKind::Approval),
+        Enforcement::ExternalStatusCheck => Some(LockKind::ExternalCheck),
+        Enforcement::MergeBroker | Enforcement::CommitStatus => None,
     }
 }
 
@@ -66,16 +136,10 @@ async fn settle(
             connected,
         )
     };
-    let kind = match connected.project.settings.enforcement {
-        Enforcement::BotApproval => LockKind::Approval,
-        Enforcement::ExternalStatusCheck => LockKind::ExternalCheck,
-        // Not, or no more, the forge's own lock: nothing of ours may be left open there.
-        Enforcement::MergeBroker | Enforcement::CommitStatus => LockKind::Approval,
-    };
-    let ours = matches!(
-        connected.project.settings.enforcement,
-        Enforcement::BotApproval | Enforcement::ExternalStatusCheck
-    );
+    let lock = lock_of(connected.project.settings.enforcement);
+    let ours = lock.is_some();
+    // Not, or no more, the forge's own lock: nothing of ours may be left open there.
+    let kind = lock.unwrap_or(LockKind::Approval);
     let opened = last.as_ref().is_some_and(|it| it.state == GateState::Success);
     if !ours && !opened {
         return Ok(Settled::Right);

@@ -5,6 +5,7 @@ use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::ChangeState;
 use crate::domain::ids::RequestId;
+use crate::domain::project::Enforcement;
 use crate::domain::provision::is_trial_branch;
 use crate::domain::request::{
     Change, ConfirmedStatus, GateState, MergeRecord, Request, Status, StatusKey, change_row,
@@ -79,7 +80,6 @@ fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>
                 Event::StatusConfirmed {
                     state: GateState::Success,
                     request: Some(request),
-                    refused: None,
                     ..
                 } => Some(request),
                 // A draft that was approved becomes ready: its status is green already.
@@ -203,12 +203,14 @@ fn due(at: &Surroundings, id: &RequestId) -> Result<Option<(Change, Option<Time>
         head: change.head.clone(),
         target: change.target.clone(),
     };
-    let green = snapshot
-        .get::<ConfirmedStatus>(&status.row())?
-        .is_some_and(|it| it.state == GateState::Success && it.refused.is_none());
     let Some(connected) = at.connected(&key.project, &snapshot)? else {
         return Ok(None);
     };
+    // Where only we merge, the status is a display: a forge that will not show it (a fork's commit) holds nothing up.
+    let shown = connected.project.settings.enforcement != Enforcement::MergeBroker;
+    let green = snapshot
+        .get::<ConfirmedStatus>(&status.row())?
+        .is_some_and(|it| it.state == GateState::Success && (it.refused.is_none() || !shown));
     let wanted = current && green && connected.project.settings.auto_merge;
     Ok(wanted.then_some((change, request.expires_at, connected)))
 }

@@ -2,6 +2,8 @@
 //! goes at its own pace; nothing is told that is not recorded.
 
 mod branches;
+mod compare;
+mod deploy;
 mod inspect;
 mod intake;
 mod latest;
@@ -15,9 +17,10 @@ mod status;
 mod unfinished;
 
 pub use branches::run_branches;
+pub use deploy::run_deployments;
 pub use inspect::run_inspector;
 pub use intake::run_intake;
-pub use lock::run_locks;
+pub use lock::{run_lock_read_back, run_locks};
 pub use merge::run_merges;
 pub use read_back::run_read_back;
 pub use reconcile::run_reconciler;

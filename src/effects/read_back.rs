@@ -75,6 +75,7 @@ async fn look(at: &Surroundings, seen: &Seen, project: &Project, from: Time) -> 
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&project.id, &snapshot)?
+            .map(Connected::in_background)
     };
     let Some(connected) = connected else { return Ok(()) };
     let commits = connected
@@ -165,6 +166,7 @@ async fn read_back_of(at: &Surroundings, seen: &Seen, key: &StatusKey) -> Result
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&key.project, &snapshot)?
+            .map(Connected::in_background)
     };
     match connected {
         // Where only we can merge, a status is a display: the green ones are looked at, since they are what people act on.

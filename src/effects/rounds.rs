@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// How often it is looked whose time has come, webhooks aside.
 const TICK: Duration = Duration::from_millis(500);
+/// What happens within this is looked at together.
+const TOGETHER: Duration = Duration::from_millis(200);
 /// Entries read in one go.
 const ENTRIES_MAX: usize = 1024;
 /// Projects at once.
@@ -80,6 +82,8 @@ where
             changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(TICK) => {}
         }
+        // A burst of webhooks is one reason to look.
+        tokio::time::sleep(TOGETHER).await;
     }
 }
 

@@ -106,7 +106,15 @@ async fn settle(
         },
         insist: in_doubt,
     };
-    match connected.forge.set_status(&write).await {
+    let still = || {
+        let now = at
+            .store
+            .read()
+            .ok()
+            .and_then(|it| wanted_status(key, in_doubt, &it).ok());
+        now.flatten().is_some_and(|it| it.state == write.state)
+    };
+    match connected.forge.set_status(&write, &still).await {
         Outcome::Delivered(()) => {
             confirm(at, key, wanted, None, cursors.done).await?;
             Ok(Settled::Right)

@@ -271,19 +271,25 @@ struct Gate {
 
 impl Gate {
     fn of(opening: &Opening, id: &str, public_url: &str, state: &impl Read) -> Result<Gate, Fault> {
-        let Some(change) = &opening.change else {
-            return Ok(Gate {
-                uri: format!("{public_url}/a/{id}"),
-                integration: None,
-            });
+        let (of, uri) = match (&opening.change, &opening.deployment) {
+            (Some(change), _) => {
+                let facts = opening.facts.as_ref();
+                (
+                    &change.project,
+                    facts.map_or_else(String::new, |it| it.web_url.clone()),
+                )
+            }
+            (None, Some(facts)) => (&facts.key.project, facts.web_url.clone()),
+            (None, None) => {
+                return Ok(Gate {
+                    uri: format!("{public_url}/a/{id}"),
+                    integration: None,
+                });
+            }
         };
         let project: Project = state
-            .get(change.project.as_str())?
-            .ok_or_else(|| Fault(format!("{} is not recorded", change.project)))?;
-        let uri = opening
-            .facts
-            .as_ref()
-            .map_or_else(String::new, |it| it.web_url.clone());
+            .get(of.as_str())?
+            .ok_or_else(|| Fault(format!("{of} is not recorded")))?;
         Ok(Gate {
             uri,
             integration: state.get(project.integration.as_str())?,

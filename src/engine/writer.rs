@@ -23,9 +23,6 @@ use std::sync::Arc;
 /// not wait long.
 pub(super) const GROUP_COMMANDS_MAX: usize = 256;
 
-/// A position with as many digits as any: 2^53 - 1, the largest integer the journal's readers take.
-const SEQ_LONGEST: u64 = (1 << 53) - 1;
-
 /// How far the host's clock may stand behind the journal before decisions are refused, in milliseconds.
 const CLOCK_BEHIND_MS_MAX: i64 = 2_000;
 
@@ -135,14 +132,21 @@ impl Writer {
             Err(error) => return Ok(Err(Error::Sealed(error.to_string()))),
         };
         // The same holds for what the journal can't take: found before the first byte, it costs one command, not the
-        // process. The position only has to be as long as any can get.
+        // process. Nobody else writes meanwhile, so the positions are known, and each entry is encoded once.
+        let mut leaves = std::collections::VecDeque::new();
+        let mut seq = transaction.size()?;
         for step in &prepared.steps {
-            if let Ready::Event(event) = step
-                && let Err(reason) = encode_leaf(event, &submission.actor, SEQ_LONGEST, now)
-            {
-                tracing::error!(%reason, "a command is too large for the journal");
-                let refusal = Refusal::invalid("body", "This is more than one journal entry can hold.");
-                return Ok(Err(Error::Refused(refusal)));
+            if let Ready::Event(event) = step {
+                match encode_leaf(event, &submission.actor, seq, now) {
+                    Ok(leaf) => leaves.push_back(leaf),
+                    Err(reason) => {
+                        tracing::error!(%reason, "a command is too large for the journal");
+                        let refusal =
+                            Refusal::invalid("body", "This is more than one journal entry can hold.");
+                        return Ok(Err(Error::Refused(refusal)));
+                    }
+                }
+                seq += 1;
             }
         }
         let reply = reply.map(|it| match (it, prepared.credential) {
@@ -155,7 +159,8 @@ impl Writer {
                     transaction.put_blob(&bytes)?;
                 }
                 Ready::Event(event) => {
-                    self.record(&event, &submission.actor, now, transaction)?;
+                    let leaf = leaves.pop_front().expect("every event was encoded");
+                    self.record(&event, &leaf, now, transaction)?;
                 }
                 Ready::Hint(change) => {
                     // Older than any webhook still to come: one that arrives while this hint is being worked off must
@@ -184,19 +189,17 @@ impl Writer {
     fn record(
         &self,
         event: &Event,
-        actor: &Actor,
+        leaf: &[u8],
         now: Time,
         transaction: &mut Transaction,
     ) -> Result<(), store::Error> {
-        let seq = transaction.size()?;
-        let leaf = encode_leaf(event, actor, seq, now).map_err(store::Error::Damaged)?;
-        transaction.append(&leaf)?;
+        let seq = transaction.append(leaf)?;
         apply(
             event,
             Place {
                 seq,
                 time: now,
-                leaf: Digest::of(&leaf),
+                leaf: Digest::of(leaf),
             },
             transaction,
         )?;

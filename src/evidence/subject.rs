@@ -123,6 +123,33 @@ pub struct ActionSubject<'a> {
     pub requester: &'a str,
     /// Digest of the metadata bytes as the caller sent them (of no bytes where there are none).
     pub claimed_sha256: Digest,
+    /// The job on a forge that waits for the approval, as the forge told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSubject<'a>>,
+}
+
+/// The job on a forge that an approval of a deployment starts. Members stand in the order of the bytes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct JobSubject<'a> {
+    /// As in [`ChangeSubject`].
+    pub forge: &'a str,
+    /// Web root of the forge.
+    pub instance: &'a str,
+    /// The forge's stable number of the project.
+    pub project_id: &'a str,
+    /// The forge's numbers, in decimal digits.
+    pub job: &'a str,
+    pub name: &'a str,
+    pub pipeline: &'a str,
+    pub deployment: &'a str,
+    /// Full ref.
+    #[serde(rename = "ref")]
+    pub ref_name: &'a str,
+    /// The environment's tier, where the forge tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<&'a str>,
+    /// User name of whoever started the pipeline.
+    pub triggered_by: &'a str,
 }
 
 impl ActionSubject<'_> {
@@ -229,6 +256,45 @@ impl Subject {
         })
     }
 
+    /// A job on a forge: a deployment to an environment, of a commit.
+    fn check_job(subject: &Object<'_, '_>, job: &Object<'_, '_>) -> Result<(), StrictError> {
+        job.exactly_with(
+            &[
+                "forge",
+                "instance",
+                "project_id",
+                "job",
+                "name",
+                "pipeline",
+                "deployment",
+                "ref",
+                "tier",
+                "triggered_by",
+            ],
+            &["tier"],
+        )?;
+        for name in ["forge", "instance", "name", "ref", "triggered_by"] {
+            job.text(name)?;
+        }
+        job.optional_text("tier")?;
+        for name in ["project_id", "job", "pipeline", "deployment"] {
+            let text = job.text(name)?;
+            if text.is_empty() || !text.bytes().all(|it| it.is_ascii_digit()) {
+                return Err(StrictError::Shape(format!("{} is not a number", job.path(name))));
+            }
+        }
+        let whole = subject.text("kind")? == "deployment"
+            && ["environment", "project", "digest"]
+                .iter()
+                .all(|it| subject.optional(it).is_some());
+        match whole {
+            true => Ok(()),
+            false => Err(StrictError::Shape(
+                "subject.job belongs to a deployment of a commit of a project to an environment".into(),
+            )),
+        }
+    }
+
     fn parse_action(subject: &Object<'_, '_>, kind: String, bytes: &[u8]) -> Result<Subject, StrictError> {
         subject.exactly_with(
             &[
@@ -239,10 +305,14 @@ impl Subject {
                 "digest",
                 "requester",
                 "claimed_sha256",
+                "job",
             ],
-            &["environment", "project", "digest"],
+            &["environment", "project", "digest", "job"],
         )?;
         subject.digest("claimed_sha256")?;
+        if let Some(job) = subject.optional("job") {
+            Subject::check_job(subject, &job.object("subject.job")?)?;
+        }
         let digest = match subject.optional("digest") {
             None => ("sha256".into(), Digest::of(bytes).to_string()),
             Some(value) => {

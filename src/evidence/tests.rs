@@ -16,7 +16,9 @@ use crate::evidence::leaf;
 use crate::evidence::outcome::{Obligation, Outcome, OutcomeInput};
 use crate::evidence::strict;
 use crate::evidence::strict::{Space, StrictError};
-use crate::evidence::subject::{ActionDigest, ActionKind, ActionSubject, ChangeSubject, files_digest};
+use crate::evidence::subject::{
+    ActionDigest, ActionKind, ActionSubject, ChangeSubject, JobSubject, Subject, files_digest,
+};
 use crate::evidence::verify;
 use crate::evidence::verify::{Expect, Journal, Report, Trust, Verified};
 use crate::evidence::webauthn;
@@ -194,6 +196,7 @@ impl Material {
             digest: Some(ActionDigest::GitCommit(HEAD)),
             requester: "forge_account:77",
             claimed_sha256: Digest::of(b"{}"),
+            job: None,
         }
         .to_bytes()
     }
@@ -1447,6 +1450,93 @@ fn the_signed_bytes_are_the_specified_ones() {
 }
 
 #[test]
+fn a_job_on_a_forge_is_part_of_what_is_signed_and_read_strictly() {
+    let it = Material::new();
+    let job = JobSubject {
+        forge: "gitlab",
+        instance: "https://git.corp.example",
+        project_id: "12",
+        job: "5",
+        name: "deploy \u{202e}x",
+        pipeline: "9",
+        deployment: "3",
+        ref_name: "refs/heads/main",
+        tier: Some("production"),
+        triggered_by: "carl",
+    };
+    let subject = |job: JobSubject<'_>, environment: Option<&str>| {
+        ActionSubject {
+            kind: ActionKind::Deployment,
+            action: "Deploy pay/api to production: start job deploy of pipeline 9",
+            environment,
+            project: Some("pay/api"),
+            digest: Some(ActionDigest::GitCommit(HEAD)),
+            requester: "forge_account:77",
+            claimed_sha256: Digest::of(b""),
+            job: Some(job),
+        }
+        .to_bytes()
+    };
+    let bytes = subject(job, Some("production"));
+    let read = Subject::parse(&bytes).unwrap();
+    assert_eq!(read.digest, ("gitCommit".to_owned(), HEAD.to_owned()));
+    assert_eq!(read.environment.as_deref(), Some("production"));
+    // Another job is another subject, though everything else agrees.
+    let other = subject(JobSubject { job: "6", ..job }, Some("production"));
+    assert_ne!(Digest::of(&bytes), Digest::of(&other));
+    for wrong in [
+        subject(JobSubject { job: "5a", ..job }, Some("production")),
+        subject(JobSubject { pipeline: "", ..job }, Some("production")),
+        subject(job, None),
+    ] {
+        assert!(
+            Subject::parse(&wrong).is_err(),
+            "{}",
+            String::from_utf8_lossy(&wrong)
+        );
+    }
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    for wrong in [
+        text.replace("\"tier\":\"production\",", "\"tier\":null,"),
+        text.replace("\"pipeline\":\"9\",", ""),
+        text.replace("\"pipeline\":\"9\"", "\"pipeline\":\"9\",\"more\":\"1\""),
+        text.replace("\"kind\":\"deployment\"", "\"kind\":\"action\""),
+    ] {
+        assert_ne!(wrong, text);
+        assert!(Subject::parse(wrong.as_bytes()).is_err(), "{wrong}");
+    }
+    let file = it.credential(Answer::Approve, 1, &bytes);
+    assert!(it.verify(&file).valid);
+    for (right, expect) in [
+        (
+            true,
+            Expect {
+                commit: Some(HEAD),
+                environment: Some("production"),
+                ..Expect::default()
+            },
+        ),
+        (
+            false,
+            Expect {
+                commit: Some(HEAD),
+                environment: Some("staging"),
+                ..Expect::default()
+            },
+        ),
+        (
+            false,
+            Expect {
+                project: Some("pay/web"),
+                ..Expect::default()
+            },
+        ),
+    ] {
+        assert_eq!(it.verify_with(&file, &expect, None).0.valid, right, "{expect:?}");
+    }
+}
+
+#[test]
 fn an_action_without_a_digest_is_named_by_its_subject() {
     let it = Material::new();
     let subject = ActionSubject {
@@ -1457,6 +1547,7 @@ fn an_action_without_a_digest_is_named_by_its_subject() {
         digest: None,
         requester: "forge_account:77",
         claimed_sha256: Digest::of(b""),
+        job: None,
     }
     .to_bytes();
     let file = it.credential(Answer::Approve, 1, &subject);

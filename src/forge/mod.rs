@@ -1,12 +1,14 @@
 //! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
+mod deployment;
 pub mod gitlab;
 mod hold;
 mod provision;
 mod registry;
 mod trial;
 
+pub use deployment::{DeploymentHead, StartOutcome};
 pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
@@ -14,11 +16,13 @@ pub use trial::{TrialWanted, Tried};
 use crate::domain::branch::Landing;
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
+use crate::domain::facts::ChangeState;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
 use crate::domain::provision::Alteration;
 use crate::domain::request::GateState;
+use crate::domain::time::Time;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
 use crate::outbound::Secret;
@@ -269,6 +273,16 @@ impl Forge {
         }
     }
 
+    /// Whether the forge's own lock of a change is still what it was told: open for this head.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn lock_is_open(&self, write: &LockWrite) -> Result<bool, Error> {
+        match self {
+            Forge::GitLab(it) => it.lock_is_open(write).await,
+        }
+    }
+
     /// All open changes of a repository, for reconciliation.
     ///
     /// # Errors
@@ -279,10 +293,49 @@ impl Forge {
         }
     }
 
-    /// Makes the forge show a state on a commit. Repeating it is harmless.
-    pub async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
+    /// All open changes of all repositories that the token sees, if that takes no more than so many calls.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read: never a part of the list.
+    pub async fn open_everywhere(&self, calls_max: u32) -> Result<Swept, Error> {
         match self {
-            Forge::GitLab(it) => it.set_status(write).await,
+            Forge::GitLab(it) => it.open_everywhere(calls_max).await,
+        }
+    }
+
+    /// The changes of one repository, or of all that the token sees, that were touched after `since` (unix seconds by the
+    /// forge's clock), closed and merged ones too.
+    ///
+    /// # Errors
+    /// As [`Forge::open_everywhere`].
+    pub async fn changed_since(
+        &self,
+        forge_project_id: Option<&str>,
+        since: i64,
+        calls_max: u32,
+    ) -> Result<Swept, Error> {
+        match self {
+            Forge::GitLab(it) => it.changed_since(forge_project_id, since, calls_max).await,
+        }
+    }
+
+    /// The changes of a repository about which a webhook to `hook_url` got lost, as far as the forge remembers.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn missed_hooks(&self, forge_project_id: &str, hook_url: &str) -> Result<Vec<u64>, Error> {
+        match self {
+            Forge::GitLab(it) => it.missed_hooks(forge_project_id, hook_url).await,
+        }
+    }
+
+    /// Makes the forge show a state on a commit. Repeating it is harmless.
+    ///
+    /// `still`: whether that is still what it should say. Asked right before the call that says it: what comes before may
+    /// have taken its time.
+    pub async fn set_status(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => it.set_status(write, still).await,
         }
     }
 
@@ -306,6 +359,105 @@ impl Forge {
     pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str) -> MergeOutcome {
         match self {
             Forge::GitLab(it) => it.merge(forge_project_id, number, sha).await,
+        }
+    }
+
+    /// Jobs that deploy and have not been started, the newest first: of one environment or of all; those that the forge
+    /// counts as waiting, or (`only_created`) those that it counts as not begun. `short`: a hundred are enough.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn waiting_deployments(
+        &self,
+        forge_project_id: &str,
+        environment: Option<&str>,
+        only_created: bool,
+        short: bool,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => {
+                it.waiting_deployments(forge_project_id, environment, only_created, short)
+                    .await
+            }
+        }
+    }
+
+    /// Jobs that deploy of which anything changed since then, by the forge's clock, the newest first.
+    ///
+    /// # Errors
+    /// Any [`Error`] if one page cannot be read.
+    pub async fn changed_deployments(
+        &self,
+        forge_project_id: &str,
+        since: Time,
+    ) -> Result<Vec<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
+        }
+    }
+
+    /// A deployment as it is now; `None` if there is none by that number, or no job makes it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+    ) -> Result<Option<DeploymentHead>, Error> {
+        match self {
+            Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
+        }
+    }
+
+    /// Who started the pipeline that a job belongs to.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `NotJson` if the pipeline is of another commit.
+    pub async fn pipeline_account(
+        &self,
+        forge_project_id: &str,
+        head: &DeploymentHead,
+    ) -> Result<Account, Error> {
+        match self {
+            Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
+        }
+    }
+
+    /// What the forge calls an environment's tier, where it tells.
+    ///
+    /// # Errors
+    /// Any [`Error`] but that our account may not see it.
+    pub async fn environment_tier(
+        &self,
+        forge_project_id: &str,
+        environment_id: u64,
+    ) -> Result<Option<String>, Error> {
+        match self {
+            Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
+        }
+    }
+
+    /// Approves or rejects a deployment that the forge holds. Repeating it is harmless.
+    pub async fn answer_deployment(
+        &self,
+        forge_project_id: &str,
+        deployment: u64,
+        approve: bool,
+        comment: &str,
+    ) -> Outcome<()> {
+        match self {
+            Forge::GitLab(it) => {
+                it.answer_deployment(forge_project_id, deployment, approve, comment)
+                    .await
+            }
+        }
+    }
+
+    /// Starts a job that waits. Repeating it may start it twice: read it first.
+    pub async fn start_job(&self, forge_project_id: &str, job: u64) -> StartOutcome {
+        match self {
+            Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
         }
     }
 }
@@ -352,11 +504,13 @@ pub struct Inspected<'a> {
     pub forge_project_id: &'a str,
     /// The branches that are gated, as the project's settings name them.
     pub branch_patterns: &'a [String],
+    /// The environments whose deployments are gated.
+    pub environments: &'a [String],
+    /// Files that no rule skips, besides the built-in ones.
+    pub control_files: &'a [String],
     /// Our account merges what is approved.
     pub auto_merge: bool,
     pub enforcement: Enforcement,
-    /// Who our token is, where that was asked a short while ago.
-    pub identity: Option<&'a Identity>,
     /// Where webhooks of this integration lead.
     pub hook_url: &'a str,
     /// The day, as `YYYY-MM-DD`.
@@ -369,9 +523,10 @@ impl<'a> Inspected<'a> {
         Inspected {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
+            environments: &settings.environments,
+            control_files: &settings.control_files,
             auto_merge: settings.auto_merge,
             enforcement: settings.enforcement,
-            identity: None,
             hook_url,
             today: now.get(..10).unwrap_or_default(),
         }
@@ -427,6 +582,8 @@ pub struct ForgeProject {
     pub merge_on_skipped_pipeline: bool,
     /// A change can only be merged once all external status checks have passed.
     pub merge_needs_checks: bool,
+    /// Where its pipelines are written, if not in the usual file.
+    pub ci_config: Option<String>,
 }
 
 /// An open change, as far as a list shows it.
@@ -444,6 +601,46 @@ pub struct ChangeHead {
     pub draft: bool,
     pub title: String,
 }
+
+/// A change in a list over several repositories. A hint only, as a webhook is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedChange {
+    /// The forge's stable number of the repository it is to be merged into, as text.
+    pub forge_project_id: String,
+    pub state: ChangeState,
+    /// When it was merged, unix seconds by the forge's clock.
+    pub merged_at: Option<i64>,
+    /// The head may be empty.
+    pub head: ChangeHead,
+}
+
+/// A list over several repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swept {
+    Whole {
+        /// Each change once.
+        items: Vec<ListedChange>,
+        /// The forge's clock when the list was begun, unix seconds.
+        at: Option<i64>,
+    },
+    /// It takes more calls than were allowed; nothing of it is told.
+    TooLong,
+}
+
+impl Swept {
+    pub(crate) fn filtered(self, keep: impl Fn(&ListedChange) -> bool) -> Self {
+        match self {
+            Swept::Whole { mut items, at } => {
+                items.retain(keep);
+                Swept::Whole { items, at }
+            }
+            Swept::TooLong => Swept::TooLong,
+        }
+    }
+}
+
+/// Whether something is still true, asked at the last moment.
+pub type Still<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 
 /// A status to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,6 +102,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/approvals/{id}/consume",
             vec![post(approvals::consume_approval)],
         ),
+        (
+            "/api/v1/approvals/{id}/ask-again",
+            vec![post(approvals::ask_again)],
+        ),
         // Proofs
         (
             "/api/v1/approvals/{id}/credentials",

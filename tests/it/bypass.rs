@@ -7,6 +7,10 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::browser::assert_clean;
+use crate::browser::can_run;
+use crate::browser::shoot;
+use crate::support::browser::Browser;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::repository::NewCommit;
@@ -115,7 +119,7 @@ async fn every_way_an_approved_change_lands_is_matched_to_its_approval() {
         it.gitlab.merge_as(PROJECT, change.iid, mia);
     }
     it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
-    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
     it.gitlab.assert_no_violations();
 }
 
@@ -170,7 +174,7 @@ async fn history_taken_away_by_force_is_reported_even_where_nothing_new_came() {
     let change = it.approved("feature", "main").await;
     it.gitlab.merge_as(PROJECT, change.iid, mia);
     it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
-    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
     it.gitlab.force_push_anyway(PROJECT, "main", mia, &first);
     it.gitlab.settle(SOON);
     let started = Instant::now();
@@ -243,7 +247,7 @@ async fn what_the_appliance_merged_itself_is_never_reported() {
         });
     }
     it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
-    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
     it.gitlab.assert_no_violations();
 }
 
@@ -275,7 +279,7 @@ async fn a_branch_that_appears_under_a_gated_pattern_is_judged_by_what_is_new_in
         .try_create_branch(PROJECT, "release/1", "main", mia)
         .expect("a Maintainer may");
     it.seen("release/1", &main).await;
-    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
     let loose = it.gitlab.loose_commit(PROJECT, &main, &commit("Mia", "own.rs"));
     it.gitlab
         .try_create_branch(PROJECT, "release/2", &loose, mia)
@@ -288,6 +292,58 @@ async fn a_branch_that_appears_under_a_gated_pattern_is_judged_by_what_is_new_in
         (&json!("created"), &json!([loose])),
         "{data:#}"
     );
+}
+
+/// A8 and A23: what is approved is the fork's head; nothing is ever written to the fork, and its owner's status there
+/// counts nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_from_a_fork_is_gated_and_merged_at_its_approved_head() {
+    const FORK: u64 = 43;
+    let (it, _) = Gated::with_mia(json!({"auto_merge": true})).await;
+    it.gitlab.fork(PROJECT, FORK, "carl/app");
+    it.gitlab.add_member(FORK, it.carl_account, MAINTAINER);
+    it.gitlab.branch(FORK, "topic", "main");
+    let head = it
+        .gitlab
+        .commit(FORK, "topic", &Gated::commit_of_carl("forked.rs"));
+    let iid =
+        it.gitlab
+            .open_fork_merge_request(PROJECT, FORK, "topic", "main", "From a fork", it.carl_account);
+    let change = Change {
+        iid,
+        branch: "topic".to_owned(),
+        head,
+    };
+    let request = it.request(&change, "main", "pending").await;
+    let id = request["id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        request["subject"]["source_project_id"],
+        FORK.to_string(),
+        "{request:#}"
+    );
+    it.gitlab.post_status(
+        FORK,
+        &change.head,
+        it.carl_account,
+        "signedapproval/main",
+        "topic",
+        "success",
+    );
+    // Who pushed to the fork can't be read, so it may be anybody: one more approver.
+    it.bea.approve(&id).await;
+    it.ada.approve(&id).await;
+    it.gitlab.expect("the merge", FOUND_MAX, |gitlab| {
+        gitlab.merge_request(PROJECT, change.iid).state == "merged"
+    });
+    it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
+    let written = it
+        .gitlab
+        .calls()
+        .into_iter()
+        .filter(|call| call.method != "GET" && call.path.starts_with(&format!("/projects/{FORK}/")));
+    assert_eq!(written.count(), 0, "nothing is written to the fork");
+    it.gitlab.assert_no_violations();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,7 +360,7 @@ async fn a_tag_named_like_the_branch_changes_nothing() {
     it.expect_status(&change.head, "main", "success");
     it.gitlab.merge_as(PROJECT, change.iid, mia);
     it.seen("main", &it.gitlab.head(PROJECT, "main")).await;
-    assert_eq!(it.exceptions("unapproved_change").await, [json!({}); 0]);
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -393,4 +449,73 @@ async fn a_green_status_that_decides_nothing_is_called_so() {
     }
     let told = it.ada.journal("status.read_back").await;
     assert_eq!(told.len(), 1, "{told:#?}");
+}
+
+/// Everything at once, for people: the gate's findings, a push, a forged status, a hand-made merge, and the look afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_around_the_gate_is_read_and_looked_over_in_the_browser() {
+    if !can_run("what_went_around_the_gate_is_read_and_looked_over_in_the_browser") {
+        return;
+    }
+    let (it, mia) = Gated::with_mia(json!({"auto_merge": false})).await;
+    let eve = it.gitlab.add_user("eve", "Eve", "eve@example.test");
+    it.gitlab.add_member(PROJECT, eve, DEVELOPER);
+    let change = it.open("feature", "main");
+    it.pending(&change, "main").await;
+    it.gitlab.post_status(
+        PROJECT,
+        &change.head,
+        eve,
+        "signedapproval/main",
+        "feature",
+        "success",
+    );
+    let started = Instant::now();
+    while it.exceptions("status_forged").await.is_empty() {
+        assert!(started.elapsed() < FOUND_MAX, "the forged status was never found");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let approved = it.approved("other", "main").await;
+    let evil = vec![Edit::write("backdoor.rs", "open\n")];
+    let merged = it
+        .gitlab
+        .push_evil_merge(PROJECT, "main", mia, &approved.head, evil);
+    it.seen("main", &merged).await;
+    let pushed = it
+        .gitlab
+        .push_anyway(PROJECT, "main", mia, &commit("Mia", "hotfix.rs"));
+    it.seen("main", &pushed).await;
+
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    browser.add_authenticator().await;
+    let invited = it.ada.invite("Dora", &["admin"]).await;
+    let url = invited["invite_url"].as_str().expect("a link");
+    browser.goto(url).await;
+    browser.click("[data-enrol] button").await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    let page = |path: &str| format!("{}{path}", it.appliance.public_url());
+    browser.goto(&page("/dashboard")).await;
+    browser.wait_for_text("Mia pushed to main directly").await;
+    shoot(&browser, "bypass-dashboard").await;
+    browser.goto(&page("/dashboard/integrations/gitlab")).await;
+    browser.wait_for_text("Gate:").await;
+    browser.click("details.gate summary").await;
+    shoot(&browser, "gate-findings").await;
+    browser.goto(&page("/dashboard/exceptions")).await;
+    browser.wait_for_text("Eve set our status").await;
+    browser.wait_for_text("differs in backdoor.rs").await;
+    shoot(&browser, "bypass-exceptions").await;
+    browser
+        .fill(
+            "li textarea",
+            "Talked to Mia: an urgent fix, read line by line and kept.",
+        )
+        .await;
+    browser.click("li form button").await;
+    browser.wait_for_text("Looked over by Dora").await;
+    shoot(&browser, "bypass-reviewed").await;
+    assert_clean(&browser, &it.appliance).await;
 }

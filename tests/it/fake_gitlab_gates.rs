@@ -456,7 +456,7 @@ fn a_protected_environment_blocks_until_it_is_approved_and_then_waits_for_play()
     let make = || s.gitlab.add_job_pipeline(P, "main", &head, mia, &[job()]).1[0];
     let open = make();
     let free = s.gitlab.deployment(P, open).unwrap();
-    assert_eq!(free.status, "created");
+    assert_eq!(free.status, "blocked");
     let approve = |who: &Asker, deployment: u64, body: Value| {
         who.post(&format!("deployments/{deployment}/approval"), body)
     };

@@ -737,7 +737,6 @@ async fn through(it: &Gated, name: &str, method: &str, path: &str, times: usize,
     let id = text(&it.request(&change, "main", "pending").await, "id");
     it.bea.approve(&id).await;
     it.expect_status_within(&change.head, "main", "success", LOST_MAX);
-    it.gitlab.assert_retry_after_respected();
     it.gitlab.assert_no_violations();
     let left: Vec<_> = it
         .gitlab

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::appliance::http_client;
+use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::merging::MergeWish;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::Tier;
@@ -17,6 +18,7 @@ use crate::support::gated::Hook;
 use crate::support::gated::PROJECT;
 use crate::support::gated::SOON;
 use crate::support::person::items;
+use crate::support::person::text;
 
 impl Gated {
     /// A call of GitLab's own API by the appliance's account, as its administrator would make it.
@@ -31,7 +33,7 @@ impl Gated {
         (status, answer.json().await.unwrap_or(Value::Null))
     }
 
-    async fn bot(&self) -> u64 {
+    fn own_account(&self) -> u64 {
         let found = self.gitlab.read(|state| {
             let mut users = state.users.values();
             users
@@ -46,21 +48,26 @@ impl Gated {
         let mut settings = settings;
         settings["enforcement"] = json!("bot_approval");
         let it = Gated::start_with(Hook::Token, settings).await;
-        it.gitlab.set_tier(Tier::Premium);
+        it.ask_for_our_approval().await;
+        it
+    }
+
+    /// Makes GitLab, as Premium, wait for the appliance's approval.
+    pub async fn ask_for_our_approval(&self) {
+        self.gitlab.set_tier(Tier::Premium);
         for branch in ["main", "production"] {
-            it.gitlab.protect(PROJECT, branch, 0, DEVELOPER, &[]);
+            self.gitlab.protect(PROJECT, branch, 0, DEVELOPER, &[]);
         }
         let rule = json!({
-            "name": "SignedApproval", "approvals_required": 1, "user_ids": [it.bot().await],
+            "name": "SignedApproval", "approvals_required": 1, "user_ids": [self.own_account()],
             "applies_to_all_protected_branches": true,
         });
-        assert_eq!(it.gitlab_api("POST", "approval_rules", rule).await.0, 201);
+        assert_eq!(self.gitlab_api("POST", "approval_rules", rule).await.0, 201);
         let sound = json!({
             "reset_approvals_on_push": true, "disable_overriding_approvers_per_merge_request": true,
             "merge_requests_author_approval": false,
         });
-        assert!(it.gitlab_api("POST", "approvals", sound).await.0 < 300);
-        it
+        assert!(self.gitlab_api("POST", "approvals", sound).await.0 < 300);
     }
 
     fn has_our_approval(&self, change: &Change) -> bool {
@@ -219,7 +226,7 @@ async fn what_is_missing_for_the_approval_to_lock_is_named() {
     assert_ne!(gate["strength"], "hard");
     // Somebody else may fill the rule as well.
     let (bot, mia) = (
-        it.bot().await,
+        it.own_account(),
         it.gitlab.add_user("mia", "Mia", "mia@example.test"),
     );
     it.gitlab.add_member(PROJECT, mia, DEVELOPER);
@@ -238,7 +245,7 @@ async fn what_is_missing_for_the_approval_to_lock_is_named() {
 async fn what_gitlab_refuses_is_told_to_the_approvers() {
     let it = Gated::with_approval_rule(json!({})).await;
     // Whoever opened it can't approve it, and that is the appliance's own account here.
-    let bot = it.bot().await;
+    let bot = it.own_account();
     it.gitlab.branch(PROJECT, "own", "main");
     let head = it.gitlab.commit(PROJECT, "own", &Gated::commit_of_carl("own.rs"));
     let iid = it
@@ -367,4 +374,54 @@ async fn a_project_says_which_lock_it_has_and_a_broker_always_merges() {
             .await,
     );
     assert_eq!(listed[0]["enforcement"], "commit_status");
+}
+
+/// A23: the status of a fork's commit may not be shown in the target project; the broker is the lock, not the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_status_gitlab_will_not_show_is_merged_by_the_broker_and_by_nobody_else() {
+    let it = Gated::start_with(
+        Hook::Token,
+        json!({"enforcement": "merge_broker", "auto_merge": true}),
+    )
+    .await;
+    it.gitlab.fail("POST", "/statuses/", 99, Trouble::Code(404));
+    it.gitlab
+        .set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = false);
+    let change = it.open("feature", "main");
+    let id = text(&it.request(&change, "main", "pending").await, "id");
+    it.bea.approve(&id).await;
+    it.gitlab.expect("the merge", SOON, |gitlab| {
+        gitlab.merge_request(PROJECT, change.iid).state == "merged"
+    });
+    let merges = it.gitlab.calls_to("PUT", "/merge");
+    assert_eq!(merges.len(), 1, "{merges:#?}");
+    assert_eq!(merges[0].body["sha"], json!(change.head));
+
+    // With another lock the status is what people act on: nothing is merged behind it.
+    let path = format!(
+        "/api/v1/integrations/{}/projects/{}",
+        it.integration.id, it.project
+    );
+    let body = json!({
+        "branch_patterns": ["main"], "required_approval_count": 1, "auto_merge": true, "enforcement": "commit_status",
+    });
+    it.ada.put(&path, &body).await.expect(200);
+    let other = it.open("other", "main");
+    let id = text(&it.request(&other, "main", "pending").await, "id");
+    it.bea.approve(&id).await;
+    let started = Instant::now();
+    let refused = |all: &[Value]| {
+        let of_other = |it: &Value| it["data"]["status"]["head"] == other.head.as_str();
+        all.iter()
+            .any(|it| of_other(it) && it["data"]["state"] == "success" && it["data"]["refused"].is_string())
+    };
+    while !refused(&it.ada.journal("status.confirmed").await) {
+        assert!(started.elapsed() < SOON, "the refusal was never recorded");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        it.gitlab.calls_to("PUT", "/merge").len(),
+        1,
+        "only the first was asked for"
+    );
 }

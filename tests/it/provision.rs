@@ -587,8 +587,12 @@ async fn premium_names_the_account_alone_and_asks_for_its_approval() {
         );
         assert_eq!(rules[0].users.len(), 1);
         let settings = &state.project(PROJECT).settings;
-        assert!(settings.reset_approvals_on_push && !settings.merge_requests_author_approval);
+        assert!(settings.reset_approvals_on_push && settings.merge_requests_author_approval);
+        assert!(!settings.merge_requests_disable_committers_approval);
     });
+    // What the doctor asks of this mode is what the plan has made.
+    let found = codes(&done["gate"]).join(" ");
+    assert!(!found.contains("approval"), "{done:#}");
     let plan = it.plan("bot_approval").await;
     assert_eq!(ids(&plan), [""; 0], "{plan:#}");
     let undone = it.try_undo().await.expect(200);
@@ -815,6 +819,12 @@ async fn a_trial_of_a_soft_gate_shows_what_a_forged_status_opens() {
         "{tried:#}"
     );
     it.assert_cleared().await;
+    // What the trial itself posted alarms nobody, and is set back.
+    let open = items(&it.auditor.get("/api/v1/exceptions").await);
+    assert!(
+        open.iter().all(|it| it["type"] != "exception.status_forged"),
+        "{open:#?}"
+    );
     // It counts until a setting changes, whatever looks say in between.
     assert!(codes(&it.gate_now().await).contains(&"trial_forged_status"));
     // A trial that does not ask does not answer.

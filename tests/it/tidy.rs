@@ -372,3 +372,23 @@ fn the_contract_of_the_original_workflow_is_served() {
         assert!(routes.iter().any(|it| it == path), "{path}");
     }
 }
+
+/// What the table of the ways around the gate promises is shown by tests that exist.
+#[test]
+fn every_way_around_the_gate_names_a_test_that_exists() {
+    let page = page("forges/gitlab.md");
+    let from = page.find("## Who can still go around it").expect("the section");
+    let section = page[from..].split("\n## ").next().unwrap_or_default();
+    let named: BTreeSet<&str> = section.split('`').filter(|it| it.contains("::")).collect();
+    assert!(named.len() >= 15, "the table is there: {named:?}");
+    let mut missing = Vec::new();
+    for name in named {
+        let (file, test) = name.split_once("::").expect("file and test");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{file}.rs"));
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if !text.contains(&format!("fn {test}()")) {
+            missing.push(format!("docs/forges/gitlab.md: there is no test {name}"));
+        }
+    }
+    assert_tidy(&missing);
+}

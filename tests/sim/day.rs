@@ -272,6 +272,7 @@ fn settings(number: &str) -> ProjectSettings {
         bind_base: BindBase::default(),
         unattributed: Unattributed::default(),
         control_files: Vec::new(),
+        environments: Vec::new(),
     }
 }
 
@@ -478,6 +479,7 @@ pub fn ask(sim: &mut Sim, action: &str) -> Result<(), Down> {
         digest: Some(ActionDigest::GitCommit(&sha)),
         requester: &format!("key:{key}"),
         claimed_sha256: Digest::of(b""),
+        job: None,
     };
     let open = OpenRequest {
         id: action_id(action),

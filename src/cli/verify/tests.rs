@@ -37,6 +37,8 @@ fn args(files: &[&Path], key: &Path) -> VerifyArgs {
         key: vec![key.to_path_buf()],
         log_key: Vec::new(),
         commit: None,
+        environment: None,
+        project: None,
         json: false,
     }
 }

@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 
 /// Most branch patterns of one project: far above any real need, low enough to stay cheap for every webhook.
 pub const BRANCH_PATTERNS_MAX: usize = 100;
+/// Most environments or patterns of one project.
+pub const ENVIRONMENTS_MAX: usize = 50;
 /// Most globs of control files that a project adds.
 pub const CONTROL_FILES_MAX: usize = 100;
 /// Largest quorum: more people than any approval list that was seen.
@@ -176,6 +178,14 @@ pub(super) fn checked_settings(settings: &ProjectSettings, state: &impl Read) ->
     for pattern in patterns {
         NamePattern::new(pattern)
             .map_err(|e| Refusal::invalid("branch_patterns", format!("{pattern:?}: {e}")))?;
+    }
+    if settings.environments.len() > ENVIRONMENTS_MAX {
+        let reason = format!("At most {ENVIRONMENTS_MAX} names or patterns, such as \"production\".");
+        return Err(Refusal::invalid("environments", reason).into());
+    }
+    for pattern in &settings.environments {
+        NamePattern::new(pattern)
+            .map_err(|e| Refusal::invalid("environments", format!("{pattern:?}: {e}")))?;
     }
     if settings.quorum == 0 || settings.quorum > QUORUM_MAX {
         let reason = format!("From 1 to {QUORUM_MAX} people.");

@@ -241,7 +241,7 @@ fn void(request: &Request, because: &str) -> Option<Step> {
 }
 
 /// Ends a request that still waits; takes a granted approval back.
-fn void_with(request: &Request, status: Status, because: &str) -> Option<Step> {
+pub(super) fn void_with(request: &Request, status: Status, because: &str) -> Option<Step> {
     match request.status {
         Status::Pending => Some(ended(request, status, because)),
         Status::Approved | Status::Skipped if !request.lapsed => Some(Step::event(Event::RequestLapsed {
@@ -309,6 +309,7 @@ fn opening(
         skipped_by: evaluation.skipped_by,
         change: Some(key.clone()),
         facts: Some(facts),
+        deployment: None,
     };
     Ok((opening, policy.bytes))
 }

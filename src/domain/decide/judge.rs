@@ -5,6 +5,7 @@ use crate::domain::apply::RULES;
 use crate::domain::decide::Stop;
 use crate::domain::decide::administration::live_project;
 use crate::domain::decide::changes::judge_change;
+use crate::domain::decide::deployments::judge_deployment;
 use crate::domain::decide::provision::is_on_trial;
 use crate::domain::decide::requests::judge_action;
 use crate::domain::event::Event;
@@ -52,17 +53,20 @@ fn judged(request: Request, state: &impl Read) -> Result<Request, Stop> {
     let blob = state.blob(&request.opening)?;
     let blob = blob.ok_or_else(|| Fault(format!("the opening of {} is missing", request.id)))?;
     let opening: Opening = decode(&blob)?;
-    let (current, policy, involved) = match (&opening.facts, &opening.change) {
-        (Some(facts), Some(change)) => {
+    let of_project = match (&opening.facts, &opening.change, &opening.deployment) {
+        (Some(facts), Some(change), _) => {
             let project = live_project(&change.project, state)?;
-            let judgement = judge_change(&project, facts, state)?;
-            (
-                judgement.evaluation,
-                judgement.policy.reference,
-                judgement.involved,
-            )
+            Some(judge_change(&project, facts, state)?)
         }
-        _ => {
+        (_, _, Some(facts)) => {
+            let project = live_project(&facts.key.project, state)?;
+            Some(judge_deployment(&project, facts, state)?)
+        }
+        _ => None,
+    };
+    let (current, policy, involved) = match of_project {
+        Some(it) => (it.evaluation, it.policy.reference, it.involved),
+        None => {
             let (evaluation, policy) = judge_action(
                 opening.environment.as_deref(),
                 opening.project_name.as_deref(),

@@ -7,6 +7,7 @@ mod administration;
 mod branches;
 mod changes;
 mod decisions;
+mod deployments;
 mod exceptions;
 mod gates;
 mod governance;
@@ -22,6 +23,7 @@ mod statuses;
 pub use branches::{Uncovered, uncovered};
 pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
 pub use decisions::{Eligibility, Standing, eligibility, hopeless, may_answer, progress, standing};
+pub use deployments::{NextStep, action_text, gates_environment, may_ask_again, next_step};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
 pub use judge::{as_judged_now, shortened};
@@ -295,6 +297,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             lost,
             not_in_force,
         } => statuses::read_back(status, forged, lost, not_in_force, state),
+        Command::MissLock { change, head } => statuses::miss_lock(change, &head, state),
         Command::ConfirmLock {
             change,
             head,
@@ -347,6 +350,15 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             cleared,
         } => provision::record_trial(project, branch, attempts, &seen, cleared, now, state),
         Command::ClearTrial { project, branch } => provision::clear_trial(project, branch, state),
+        Command::ObserveDeployment {
+            facts,
+            subject,
+            fresh,
+        } => deployments::observe(*facts, subject, fresh, now, state),
+        Command::ForgetDeployment { deployment, reason } => deployments::forget(deployment, reason, state),
+        Command::StartDeployment { facts } => deployments::start(*facts, now, state),
+        Command::RecordDeployment { deployment, answer } => deployments::record(deployment, answer, state),
+        Command::AskDeploymentAgain { request } => deployments::ask_again(request, now, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -151,6 +151,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         blocked: evaluation.outcome == Outcome::Block,
         facts: None,
         change: None,
+        deployment: None,
         environment: open.environment,
         project_name: open.project,
         claimed: open.claimed,
@@ -299,6 +300,11 @@ pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> D
         let why = "A merge request's approval ends with the merge request: close it there.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
+    if record.deployment.is_some() {
+        let why =
+            "A deployment's approval ends with its job: reject it here, or cancel the pipeline on the forge.";
+        return Err(Refusal::NotAllowed { why: why.into() }.into());
+    }
     Ok(Plan::done(vec![ended(&record, Status::Cancelled, &reason)]))
 }
 
@@ -310,6 +316,9 @@ pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decid
     }
     if record.change.is_some() {
         return refuse("A merge request's approval is used by its merge.".into());
+    }
+    if record.deployment.is_some() {
+        return refuse("This approval is used by starting its job on the forge.".into());
     }
     if record.consumed_at.is_some() {
         return refuse("This approval has been used; a deployment needs one of its own.".into());
@@ -337,6 +346,7 @@ pub(super) fn expire(request: RequestId, now: Time, state: &impl Read) -> Decide
             Status::Expired,
             "Its time ran out.",
         )])),
+        Status::Approved if record.consumed_at.is_some() => Ok(Plan::nothing()),
         Status::Approved if due && !record.lapsed && is_merged(&record, state)? => Ok(Plan::nothing()),
         Status::Approved if due && !record.lapsed => {
             let reason = "The approval was not used in time.".to_owned();

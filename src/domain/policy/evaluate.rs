@@ -66,6 +66,11 @@ impl ControlFiles {
         self.globs.iter().any(|it| it.covers(glob))
     }
 
+    /// Whether no rule skips that file.
+    pub fn name(&self, path: &str) -> bool {
+        self.hold(&PathView::new(&RepoPath::from(path)), &mut Effort::default())
+    }
+
     /// A control file, or a file below a directory of that name; by exact bytes or in the folded form.
     pub(crate) fn hold(&self, path: &PathView, effort: &mut Effort) -> bool {
         self.globs.iter().any(|glob| glob.demands(path, effort))

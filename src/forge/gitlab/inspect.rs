@@ -16,9 +16,9 @@ const DEVELOPER: u32 = 30;
 pub(super) const MAINTAINER: u32 = 40;
 const ADMINISTRATOR: u32 = 60;
 /// How much of a list is read; more is told as unreadable.
-/// Calls that looking at a project takes: itself, who we are (four), protected branches, members, hooks.
-const INSPECT_CALLS: u32 = 8;
-const LIMITS: Limits = Limits {
+/// Calls that looking at a project takes: itself, protected branches, members, hooks.
+const INSPECT_CALLS: u32 = 4;
+pub(super) const LIMITS: Limits = Limits {
     pages: 20,
     bytes: 4 * 1024 * 1024,
 };
@@ -29,7 +29,7 @@ const TOKEN_DAYS: i64 = 14;
 
 /// Whom a protected branch lets push or merge.
 #[derive(Debug, Deserialize)]
-struct Access {
+pub(super) struct Access {
     access_level: Option<u32>,
     user_id: Option<u64>,
     group_id: Option<u64>,
@@ -38,13 +38,13 @@ struct Access {
 }
 
 #[derive(Debug, Deserialize)]
-struct ProtectedBranch {
+pub(super) struct ProtectedBranch {
     /// A branch, or a pattern in which `*` stands for anything.
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    push_access_levels: Vec<Access>,
+    pub(super) push_access_levels: Vec<Access>,
     #[serde(default)]
-    merge_access_levels: Vec<Access>,
+    pub(super) merge_access_levels: Vec<Access>,
     #[serde(default)]
     allow_force_push: bool,
 }
@@ -68,6 +68,10 @@ struct Hook {
     push_events: bool,
     #[serde(default)]
     merge_requests_events: bool,
+    #[serde(default)]
+    pipeline_events: bool,
+    #[serde(default)]
+    job_events: bool,
     /// `executable`, `temporarily_disabled` or `disabled`; absent before GitLab 15.
     alert_status: Option<String>,
 }
@@ -125,7 +129,7 @@ struct ExternalCheck {
 
 /// Who besides our account gets through a list of accesses.
 #[derive(Debug, Default)]
-struct Others {
+pub(super) struct Others {
     developers: bool,
     maintainers: bool,
     /// Administrators of the installation, and whoever is named one by one.
@@ -133,7 +137,7 @@ struct Others {
 }
 
 impl Others {
-    fn add(&mut self, list: &[Access], own: &str) {
+    pub(super) fn add(&mut self, list: &[Access], own: &str) {
         for it in list {
             let described = || {
                 let words = it.access_level_description.as_deref().unwrap_or("somebody");
@@ -171,7 +175,7 @@ impl Others {
     }
 
     /// The people behind it, as far as anybody is; `None` for nobody.
-    fn words(&self, maintainers: &Maintainers) -> Option<String> {
+    pub(super) fn words(&self, maintainers: &Maintainers) -> Option<String> {
         if self.developers {
             return Some("every Developer".to_owned());
         }
@@ -197,11 +201,7 @@ impl GitLab {
     pub(crate) async fn inspect(&self, of: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         let id = project_number(of.forge_project_id)?;
         self.begin(INSPECT_CALLS)?;
-        let project = self.project(id).await?;
-        let me = match of.identity {
-            Some(known) => known.clone(),
-            None => self.identify().await?,
-        };
+        let (project, me) = (self.project(id).await?, self.me().await?);
         let mut found = Vec::new();
         account(&me, &project, of, &mut found);
         let rules = match self
@@ -238,6 +238,8 @@ impl GitLab {
                 held: &held,
             };
             branches(&asked, &rules, &maintainers, &mut found);
+            self.environments(of, &project, &me, &rules, &maintainers, &mut found)
+                .await;
         }
         if project.access_level.is_none_or(|it| it >= MAINTAINER) {
             self.hooks(id, of, &mut found).await;
@@ -419,7 +421,7 @@ impl GitLab {
             found.push(note(
                 "webhook_missing",
                 "No webhook of the project leads here: unless one of its group or of the installation does, changes are \
-                 seen within 25 seconds instead of at once.",
+                 seen within a minute instead of at once.",
             ));
         } else if own
             .iter()
@@ -427,13 +429,19 @@ impl GitLab {
         {
             found.push(note(
                 "webhook_disabled",
-                "GitLab has disabled the webhook after failures: changes are seen within 25 seconds instead of at once. \
+                "GitLab has disabled the webhook after failures: changes are seen within a minute instead of at once. \
                  Test it in GitLab under Settings → Webhooks, which enables it again.",
             ));
         } else if !own.iter().any(|it| it.push_events && it.merge_requests_events) {
             found.push(note(
                 "webhook_incomplete",
-                "The webhook does not tell of both merge requests and pushes: some changes are seen within 25 seconds \
+                "The webhook does not tell of both merge requests and pushes: some changes are seen within a minute \
+                 instead of at once.",
+            ));
+        } else if !of.environments.is_empty() && !own.iter().any(|it| it.pipeline_events || it.job_events) {
+            found.push(note(
+                "webhook_no_pipelines",
+                "The webhook tells neither of pipelines nor of jobs: deployments that wait are seen within 25 seconds \
                  instead of at once.",
             ));
         }
@@ -577,7 +585,7 @@ fn branches(
     }
 }
 
-fn unreadable(what: &str, why: &str) -> Finding {
+pub(super) fn unreadable(what: &str, why: &str) -> Finding {
     Finding::new(
         "settings_unreadable",
         Strength::None,

@@ -23,6 +23,8 @@ const PUSH_LIMITS: Limits = Limits {
     pages: 3,
     bytes: 4 * 1024 * 1024,
 };
+/// Calls that looking at what came into a branch takes for one merge: base, comparison, merge requests, content.
+const LANDING_CALLS: u32 = 4;
 /// Bytes of one comparison of two commits.
 const COMPARE_BYTES: u64 = 48 * 1024 * 1024;
 /// Paths kept of a difference.
@@ -55,6 +57,7 @@ impl GitLab {
         patterns: &[String],
     ) -> Result<BTreeMap<String, String>, Error> {
         let project = project_number(forge_project_id)?;
+        self.begin(u32::try_from(patterns.len()).unwrap_or(u32::MAX))?;
         let mut found = BTreeMap::new();
         let mut missing = false;
         for pattern in patterns {
@@ -107,6 +110,7 @@ impl GitLab {
     /// See [`crate::forge::Forge::landing`].
     pub(crate) async fn landing(&self, asked: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
         let project = project_number(asked.forge_project_id)?;
+        self.begin(LANDING_CALLS)?;
         let forward = self.is_forward(project, asked).await?;
         let mut incomplete: Option<String> = None;
         let commits = match self.compare(project, asked.before, asked.after, false).await {
@@ -282,6 +286,7 @@ impl GitLab {
             sha: String,
         }
         let project = project_number(forge_project_id)?;
+        self.begin(1)?;
         let path = ["projects", project, "pipelines"];
         let query = [
             ("updated_after", since),

@@ -30,6 +30,8 @@ struct Check {
     id: u64,
     #[serde(default)]
     external_url: String,
+    #[serde(default)]
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,25 @@ impl GitLab {
         let me: User = self.get(&["user"], &[]).await?;
         let approvals: Approvals = self.get(path, &[]).await?;
         Ok(approvals.approved_by.iter().any(|it| it.user.id == me.id))
+    }
+
+    /// See [`crate::forge::Forge::lock_is_open`].
+    pub(crate) async fn lock_is_open(&self, write: &LockWrite) -> Result<bool, Error> {
+        let project = project_number(&write.forge_project_id)?;
+        let number = write.number.to_string();
+        let change = ["projects", project, "merge_requests", number.as_str()];
+        match write.kind {
+            LockKind::Approval => self.has_approved(&[&change[..], &["approvals"]].concat()).await,
+            LockKind::ExternalCheck => {
+                let path = [&change[..], &["status_checks"]].concat();
+                let checks = self
+                    .pages::<Check>(&path, &[], LIMITS)
+                    .await
+                    .map_err(|it| it.error)?;
+                let own = checks.items.iter().find(|it| it.external_url == write.hook_url);
+                Ok(own.is_some_and(|it| it.status == "passed"))
+            }
+        }
     }
 
     /// Answers our external status check.

@@ -1,7 +1,9 @@
 //! GitLab, from 15.7 on, by its REST API v4. It never follows a link that an answer names, and puts the token into one
 //! header only.
 
+mod deployments;
 mod inspect;
+mod inspect_environments;
 mod landing;
 mod lock;
 mod merge;
@@ -9,6 +11,7 @@ mod plan;
 mod provision;
 mod read;
 mod status;
+mod sweep;
 mod trial;
 pub mod webhook;
 
@@ -19,6 +22,7 @@ use crate::domain::facts::Account;
 use crate::domain::text::shortened;
 use crate::domain::text::visible;
 use crate::forge::Connection;
+use crate::forge::Identity;
 use crate::forge::hold::Held;
 use crate::outbound;
 use crate::outbound::Call;
@@ -29,11 +33,17 @@ use crate::outbound::Reply;
 use crate::outbound::Secret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 use url::Url;
 
 /// Entries asked for per page: GitLab's maximum.
 const PER_PAGE: usize = 100;
+/// How long the looks in the background go by what the token was.
+const KNOWN_FOR: Duration = Duration::from_secs(180);
 /// Attempts at one page of a list before it counts as unreadable.
 const PAGE_TRIES: u32 = 3;
 
@@ -45,6 +55,8 @@ pub struct GitLab {
     token: Secret,
     /// Reads for nobody who waits: gives way when the rate limit is nearly used up.
     background: bool,
+    /// Who the token is, as it was told last.
+    me: Arc<Mutex<Option<(Instant, Identity)>>>,
 }
 
 impl GitLab {
@@ -60,6 +72,7 @@ impl GitLab {
             base,
             token,
             background: false,
+            me: Arc::default(),
         })
     }
 
@@ -73,6 +86,22 @@ impl GitLab {
     pub(super) fn heir_of(mut self, before: &GitLab) -> Self {
         self.client.under(&before.client);
         self
+    }
+
+    /// Who the token is; for the looks in the background, which are about hundreds of projects, as it was told within
+    /// the last minutes.
+    async fn me(&self) -> Result<Identity, Error> {
+        let known = || self.me.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = known()
+            .as_ref()
+            .filter(|(at, _)| self.background && at.elapsed() < KNOWN_FOR)
+            .map(|(_, me)| me.clone());
+        if let Some(me) = lately {
+            return Ok(me);
+        }
+        let me = self.identify().await?;
+        *known() = Some((Instant::now(), me.clone()));
+        Ok(me)
     }
 
     /// Before a piece of reading that takes about so many calls.

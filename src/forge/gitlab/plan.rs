@@ -248,15 +248,17 @@ impl GitLab {
                 true,
                 "nobody edits the rule in a merge request",
             ),
+            // GitLab calls a rule fulfilled that nobody may fill. With these two, nothing in a merge request can take the one
+            // who may approve away; that people don't approve their own is this server's to see to.
             (
                 "merge_requests_author_approval",
-                false,
-                "authors don't approve their own",
+                true,
+                "who opened it can't make the rule void",
             ),
             (
                 "merge_requests_disable_committers_approval",
-                true,
-                "whoever committed doesn't approve",
+                false,
+                "who is named as committer can't make the rule void",
             ),
             (
                 "require_password_to_approve",

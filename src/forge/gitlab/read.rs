@@ -17,6 +17,7 @@ use crate::domain::text::visible;
 use crate::forge::ChangeHead;
 use crate::forge::ForgeProject;
 use crate::forge::Identity;
+use crate::forge::ListedChange;
 use crate::forge::Tier;
 use crate::forge::gitlab::BadPage;
 use crate::forge::gitlab::GitLab;
@@ -95,6 +96,7 @@ pub(super) struct MergeRequest {
     pub(super) squash_commit_sha: Option<String>,
     #[serde(default)]
     updated_at: String,
+    merged_at: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -180,6 +182,31 @@ impl MergeRequest {
             }
         };
         known.to_owned()
+    }
+
+    /// As a list shows it; the head is empty where GitLab tells none, or something odd.
+    pub(super) fn listed(self) -> Option<ListedChange> {
+        let state = match self.state.as_str() {
+            "opened" | "locked" => ChangeState::Open,
+            "closed" => ChangeState::Closed,
+            "merged" => ChangeState::Merged,
+            _ => return None,
+        };
+        let merged_at = self.merged_at.as_deref().and_then(|it| it.parse().ok());
+        Some(ListedChange {
+            forge_project_id: self.target_project_id?.to_string(),
+            state,
+            merged_at: merged_at.map(|it: jiff::Timestamp| it.as_second()),
+            head: ChangeHead {
+                number: self.iid,
+                draft: self.is_draft(),
+                head: self.sha.filter(|it| is_commit_id(it)).unwrap_or_default(),
+                target: full_ref(&self.target_branch),
+                source: full_ref(&self.source_branch),
+                updated_at: self.updated_at,
+                title: self.title,
+            },
+        })
     }
 
     fn is_draft(&self) -> bool {
@@ -344,6 +371,8 @@ struct Project {
     /// Ultimate only.
     #[serde(default)]
     only_allow_merge_if_all_status_checks_passed: Option<bool>,
+    #[serde(default)]
+    ci_config_path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -417,6 +446,7 @@ impl GitLab {
             merge_needs_checks: project
                 .only_allow_merge_if_all_status_checks_passed
                 .unwrap_or(false),
+            ci_config: project.ci_config_path.filter(|it| !it.is_empty()),
         })
     }
 
@@ -472,6 +502,7 @@ impl GitLab {
     /// Open merge requests, oldest first, so that what is opened while the pages are read comes last.
     pub(crate) async fn open_changes(&self, forge_project_id: &str) -> Result<Vec<ChangeHead>, Error> {
         let project = project_number(forge_project_id)?;
+        self.begin(1)?;
         let query = [
             ("state", "opened"),
             ("scope", "all"),

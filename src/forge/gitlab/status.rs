@@ -3,7 +3,6 @@
 use crate::domain::request::GateState;
 use crate::domain::text::shortened;
 use crate::forge::StatusRead;
-use crate::forge::StatusWrite;
 use crate::forge::gitlab::GitLab;
 use crate::forge::gitlab::Limits;
 use crate::forge::gitlab::User;
@@ -12,6 +11,7 @@ use crate::forge::gitlab::project_number;
 use crate::forge::gitlab::short_ref;
 use crate::forge::gitlab::with_words;
 use crate::forge::gitlab::words;
+use crate::forge::{StatusWrite, Still};
 use crate::outbound;
 use crate::outbound::Error;
 use crate::outbound::Method;
@@ -86,17 +86,21 @@ fn state(word: &str) -> Option<GateState> {
 
 impl GitLab {
     /// Writes a status. Repeating it is harmless: a refused repetition of the state that is there counts as delivered.
-    pub(crate) async fn set_status(&self, write: &StatusWrite) -> Outcome<()> {
-        let told = self.tell(write).await;
+    pub(crate) async fn set_status(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
+        let told = self.tell(write, still).await;
         match (told, write.insist) {
-            (Outcome::Delivered(()), true) => self.insist(write).await,
+            (Outcome::Delivered(()), true) => self.insist(write, still).await,
             (told, _) => told,
         }
     }
 
-    async fn tell(&self, write: &StatusWrite) -> Outcome<()> {
-        match self.write(write).await {
-            Ok(()) => Outcome::Delivered(()),
+    async fn tell(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
+        match self.write(write, still).await {
+            Ok(true) => Outcome::Delivered(()),
+            Ok(false) => Outcome::Retry {
+                after: None,
+                reason: "what was decided changed while GitLab was asked".to_owned(),
+            },
             Err(error) => judged(error, write.state),
         }
     }
@@ -105,7 +109,7 @@ impl GitLab {
     ///
     /// GitLab goes on with a pending status of ours even where somebody else's has hidden it, and what is hidden stays so.
     /// Ended first, the next write makes a new one, which hides the other. What it ends as is red, never green.
-    async fn insist(&self, write: &StatusWrite) -> Outcome<()> {
+    async fn insist(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
         match self.shows(write).await {
             Ok(true) => return Outcome::Delivered(()),
             Ok(false) => {}
@@ -116,7 +120,7 @@ impl GitLab {
             ..write.clone()
         };
         for state in [&ended, write] {
-            match self.tell(state).await {
+            match self.tell(state, still).await {
                 Outcome::Delivered(()) => {}
                 other => return other,
             }
@@ -142,7 +146,8 @@ impl GitLab {
         }))
     }
 
-    async fn write(&self, write: &StatusWrite) -> Result<(), Error> {
+    /// `false`: it is no longer to be said, and was not.
+    async fn write(&self, write: &StatusWrite, still: &Still<'_>) -> Result<bool, Error> {
         let project = project_number(&write.forge_project_id)?;
         let sha = commit_id(&write.sha).map_err(|_| Error::Refused("not a full commit id".to_owned()))?;
         for (what, text) in [
@@ -158,12 +163,20 @@ impl GitLab {
         }
         let branch = short_ref(&write.ref_name);
         let place = self.place(project, sha, branch, write.state).await;
+        // Only a green that is not true any more does harm.
+        let is_over = || write.state == GateState::Success && !still();
+        if is_over() {
+            return Ok(false);
+        }
         match self.post(project, sha, branch, write, place.as_ref()).await {
             // The pipeline has been archived or removed since: GitLab shall choose.
             Err(Error::Status { code: 404, .. }) if place.is_some() => {
-                self.post(project, sha, branch, write, None).await
+                if is_over() {
+                    return Ok(false);
+                }
+                self.post(project, sha, branch, write, None).await.map(|()| true)
             }
-            answer => answer,
+            answer => answer.map(|()| true),
         }
     }
 

@@ -724,7 +724,7 @@ async fn a_status_names_its_pipeline() {
     })
     .await;
     assert_eq!(
-        forge.set_status(&write(GateState::Pending)).await,
+        forge.set_status(&write(GateState::Pending), &|| true).await,
         Outcome::Delivered(())
     );
     let asked = asked.lock().expect("not poisoned");
@@ -754,7 +754,7 @@ async fn a_status_does_without_its_pipeline() {
     })
     .await;
     assert_eq!(
-        forge.set_status(&write(GateState::Success)).await,
+        forge.set_status(&write(GateState::Success), &|| true).await,
         Outcome::Delivered(())
     );
     let asked = asked.lock().expect("not poisoned");
@@ -776,7 +776,7 @@ async fn a_status_that_was_not_taken_is_not_delivered() {
     })
     .await;
     assert!(matches!(
-        lies.set_status(&write(GateState::Success)).await,
+        lies.set_status(&write(GateState::Success), &|| true).await,
         Outcome::Retry { .. }
     ));
     let (portal, _) = forge(|_, _| Answer {
@@ -786,7 +786,7 @@ async fn a_status_that_was_not_taken_is_not_delivered() {
     })
     .await;
     assert!(matches!(
-        portal.set_status(&write(GateState::Success)).await,
+        portal.set_status(&write(GateState::Success), &|| true).await,
         Outcome::Retry { .. }
     ));
     let (again, _) = forge(|asked, _| match asked.method.as_str() {
@@ -798,12 +798,15 @@ async fn a_status_that_was_not_taken_is_not_delivered() {
     })
     .await;
     assert_eq!(
-        again.set_status(&write(GateState::Success)).await,
+        again.set_status(&write(GateState::Success), &|| true).await,
         Outcome::Delivered(())
     );
     let mut long = write(GateState::Success);
     long.name = "x".repeat(256);
-    assert!(matches!(again.set_status(&long).await, Outcome::Rejected { .. }));
+    assert!(matches!(
+        again.set_status(&long, &|| true).await,
+        Outcome::Rejected { .. }
+    ));
 }
 
 #[tokio::test]

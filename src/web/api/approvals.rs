@@ -2,8 +2,10 @@
 
 use crate::domain::command::{Command, OpenRequest, Reply};
 use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, standing};
+use crate::domain::deployment::{Deployment, DeploymentFacts};
+use crate::domain::facts::Account;
 use crate::domain::ids::{Digest, RequestId};
-use crate::domain::people::{ApiKey, Scope};
+use crate::domain::people::{ApiKey, Role, Scope};
 use crate::domain::request::{Opening, Request, Requester, Status};
 use crate::domain::state::{Read, Table, decode};
 use crate::evidence::subject::{ActionDigest, ActionKind, ActionSubject};
@@ -117,6 +119,7 @@ pub async fn request_approval(
         },
         requester: &requester,
         claimed_sha256: Digest::of(metadata.unwrap_or_default().as_bytes()),
+        job: None,
     };
     let subject = String::from_utf8(subject.to_bytes()).map_err(Problem::internal)?;
     let open = OpenRequest {
@@ -358,6 +361,10 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
     if let Some(why) = &request.ended_because {
         shown["ended_because"] = json!(why);
     }
+    if let Some(key) = &request.deployment {
+        let record: Option<Deployment> = snapshot.get(&key.row())?;
+        shown["deployment"] = deployment_shown(request, opening.deployment.as_deref(), record.as_ref());
+    }
     let hopeless = hopeless(request, &roster, now);
     if !hopeless.is_empty() {
         shown["unsatisfiable"] = json!(hopeless);
@@ -366,6 +373,29 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
         shown["notes"] = json!(opening.notes);
     }
     Ok(shown)
+}
+
+/// What was read about a deployment on its forge, and how it stands there.
+fn deployment_shown(
+    request: &Request,
+    facts: Option<&DeploymentFacts>,
+    record: Option<&Deployment>,
+) -> Value {
+    let current = record.filter(|it| it.request.as_ref() == Some(&request.id));
+    let account = |it: &Account| json!({ "id": it.id, "username": it.username, "name": it.name });
+    json!({
+        "job": facts.map(|it| it.key.job),
+        "job_name": facts.map(|it| &it.job_name),
+        "pipeline": facts.map(|it| it.pipeline),
+        "deployment": facts.map(|it| it.deployment),
+        "ref": facts.map(|it| &it.ref_name),
+        "tier": facts.and_then(|it| it.tier.as_ref()),
+        "triggered_by": facts.map(|it| account(&it.triggered_by)),
+        "web_url": facts.map(|it| &it.web_url),
+        "state": current.map(|it| it.state),
+        "started_by": current.and_then(|it| it.started_by.as_ref()).map(account),
+        "refused": current.and_then(|it| it.refused.as_ref()),
+    })
 }
 
 /// `GET /api/v1/approvals/{id}/trace`: whoever may see the request. Path → rules → obligation → which decision counted, or
@@ -505,6 +535,23 @@ pub async fn consume_approval(
     .await?;
     let (_, shown) = look(&app, &caller, &id)?;
     Ok(HttpResponse::Ok().json(shown))
+}
+
+/// `POST /api/v1/approvals/{id}/ask-again`: approvers and admins. A deployment on a forge whose request ran out is asked
+/// again, under a new id, as soon as the forge was looked at.
+pub async fn ask_again(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let request = visible_request(&app.snapshot()?, &caller, &id)?;
+    let may = match &caller {
+        Caller::Person(person) => person.has(Role::Approver) || person.has(Role::Admin),
+        Caller::Key(key) => key.scopes.contains(&Scope::Admin),
+    };
+    if !may {
+        return Err(Problem::forbidden("Approvers and admins ask again."));
+    }
+    let request = request.id;
+    app.submit(caller.actor(), Command::AskDeploymentAgain { request })
+        .await?;
+    Ok(HttpResponse::Accepted().json(json!({ "status": "asked" })))
 }
 
 fn changeable(app: &App, caller: &Caller, id: &str) -> Result<Request, Problem> {

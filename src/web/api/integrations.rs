@@ -170,6 +170,8 @@ struct ProjectBody {
     unattributed: Unattributed,
     #[serde(default)]
     control_files: Vec<String>,
+    #[serde(default)]
+    environments: Vec<String>,
     /// Why, for the journal.
     #[serde(default)]
     reason: String,
@@ -225,6 +227,7 @@ impl ProjectBody {
             bind_base: self.bind_base,
             unattributed: self.unattributed,
             control_files: self.control_files,
+            environments: self.environments,
         })
     }
 }
@@ -293,6 +296,7 @@ fn project_shown(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
         "bind_base": it.settings.bind_base,
         "unattributed": it.settings.unattributed,
         "control_files": it.settings.control_files,
+        "environments": it.settings.environments,
         "enforcement": it.settings.enforcement,
         "gate": gate(it, state)?,
     }))

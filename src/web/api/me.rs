@@ -134,6 +134,7 @@ pub async fn send_test_request(
         digest: None,
         requester: &requester,
         claimed_sha256: Digest::of(b""),
+        job: None,
     };
     let subject = String::from_utf8(subject.to_bytes()).map_err(Problem::internal)?;
     let open = OpenRequest {

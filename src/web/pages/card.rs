@@ -38,9 +38,9 @@ impl Places {
         })
     }
 
-    /// The project a request is about, where it is a change.
+    /// The project a request is about, where it is a change or a deployment on a forge.
     pub fn project(&self, request: &Request) -> Option<&Project> {
-        self.projects.get(&request.change.as_ref()?.project)
+        self.projects.get(request.gated_project()?)
     }
 
     /// The forge the request's change is on.

@@ -188,6 +188,32 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             place: places.path_of(&status.project),
             request,
         },
+        Event::ExceptionUnapprovedDeployment {
+            deployment,
+            job_name,
+            environment,
+            ref_name,
+            sha,
+            pipeline,
+            by,
+            request,
+        } => Told {
+            kind: "Around the gate",
+            what: format!(
+                "{} started {} to {} without an approval",
+                name(by),
+                shown(&job_name, 100),
+                shown(&environment, 100)
+            ),
+            details: vec![format!(
+                "On commit {} of {}, in pipeline {pipeline}.",
+                id(&sha),
+                branch(&ref_name)
+            )],
+            commits: Vec::new(),
+            place: places.path_of(&deployment.project),
+            request,
+        },
         Event::ExceptionProtectionDrift {
             project,
             before,

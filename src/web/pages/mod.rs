@@ -5,6 +5,7 @@ mod api_keys;
 mod audit;
 mod away;
 mod card;
+mod deployments;
 mod diff;
 mod enter;
 mod exceptions;

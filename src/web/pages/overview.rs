@@ -7,6 +7,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
+use crate::web::pages::deployments::{Stuck, stuck};
 use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
@@ -47,6 +48,8 @@ struct OverviewPage {
     proposals: Vec<Line>,
     /// Emergencies that nobody has looked over yet.
     broken_glass: usize,
+    /// Deployments that were decided and are not started.
+    stuck: Vec<Stuck>,
 }
 
 /// One step of the checklist.
@@ -99,6 +102,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         broken_glass: broken_glass(&state)?,
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
         proposals: waiting_proposals(&state, &people)?,
+        stuck: stuck(&state, &places, now)?,
     }))
 }
 

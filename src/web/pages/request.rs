@@ -1,7 +1,8 @@
 //! The page of one request: what is asked, what was checked and what is merely claimed, who may decide, the decision
 //! itself, and afterwards its receipt.
 
-use crate::domain::decide::as_judged_now;
+use crate::domain::decide::{as_judged_now, may_ask_again};
+use crate::domain::deployment::{Deployment, DeploymentFacts, DeploymentState};
 use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
@@ -57,6 +58,8 @@ struct RequestPage {
     said: String,
     asked: Asked,
     change: Option<ChangeView>,
+    deployment: Option<DeploymentView>,
+    ask_again: bool,
     notes: Vec<String>,
     rules: Vec<RuleView>,
     break_glass: Vec<RuleView>,
@@ -120,6 +123,24 @@ struct ChangeView {
     lines: Option<Lines>,
     incomplete: Option<String>,
     areas: Vec<Area>,
+}
+
+/// A deployment's checked facts.
+struct DeploymentView {
+    forge: &'static str,
+    url: Option<String>,
+    job: String,
+    job_number: u64,
+    pipeline: u64,
+    project: String,
+    environment: String,
+    tier: Option<String>,
+    ref_name: String,
+    sha: String,
+    sha_short: String,
+    triggered_by: String,
+    /// The first line of the commit's message: its author's words.
+    commit_title: String,
 }
 
 /// What one rule asks and how far it is.
@@ -262,6 +283,13 @@ fn page(
             .facts
             .as_ref()
             .map(|it| change_view(it, &opening, project, kind, &what, gate)),
+        deployment: opening
+            .deployment
+            .as_deref()
+            .map(|it| deployment_view(it, project, kind)),
+        ask_again: (person.has(Role::Approver) || person.has(Role::Admin))
+            && request.deployment.is_some()
+            && may_ask_again(&request.id, now, state)?,
         notes: opening
             .notes
             .iter()
@@ -315,6 +343,11 @@ fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
             format!("Merge {what} into {}{place}", branch(target))
         }
         (Kind::Change, None) => format!("Merge {what}"),
+        (Kind::Deployment, _) if request.deployment.is_some() => {
+            let environment = request.environment.as_deref().unwrap_or("an environment");
+            let place = project.map_or_else(String::new, |it| format!(" {}", shown(&it.path, NAME_MAX)));
+            format!("Deploy{place} to {}", shown(environment, NAME_MAX))
+        }
         (Kind::Deployment, _) => {
             let environment = request.environment.as_deref().unwrap_or("an environment");
             format!(
@@ -335,19 +368,27 @@ fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
     let how = match (&request.requester, kind) {
         (Requester::Person { .. }, _) => "a person, to try the gate out",
         (Requester::Key { .. }, _) => "an API key of this server",
+        (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) if request.deployment.is_some() => {
+            "who started the pipeline on GitLab"
+        }
         (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) => "the author on GitLab",
     };
     Asked {
         by: shown(request.requested_by(), NAME_MAX),
         how,
-        digest: opening.digest.as_ref().map(|(algorithm, hex)| {
-            let label = if algorithm == "gitCommit" {
-                "Commit".to_owned()
-            } else {
-                format!("Digest ({})", shown(algorithm, 20))
-            };
-            (label, shown(hex, 128))
-        }),
+        // Of a deployment on a forge the commit stands among what was checked there.
+        digest: opening
+            .digest
+            .as_ref()
+            .filter(|_| request.deployment.is_none())
+            .map(|(algorithm, hex)| {
+                let label = if algorithm == "gitCommit" {
+                    "Commit".to_owned()
+                } else {
+                    format!("Digest ({})", shown(algorithm, 20))
+                };
+                (label, shown(hex, 128))
+            }),
         environment: request.environment.as_deref().map(|it| shown(it, NAME_MAX)),
         project: request
             .project_name
@@ -421,6 +462,30 @@ fn change_view(
         lines: total(&facts.files.files),
         incomplete: facts.files.incomplete.as_deref().map(|it| shown(it, CLAIM_MAX)),
         areas: areas(&facts.files.files, &opening.trace),
+    }
+}
+
+fn deployment_view(facts: &DeploymentFacts, project: Option<&Project>, kind: ForgeKind) -> DeploymentView {
+    let tidy = |reference: &str| match reference.strip_prefix("refs/tags/") {
+        Some(tag) => format!("tag {}", shown(tag, NAME_MAX)),
+        None => branch(reference),
+    };
+    DeploymentView {
+        forge: kind.title(),
+        url: Some(&facts.web_url)
+            .filter(|it| it.starts_with("https://") || it.starts_with("http://"))
+            .cloned(),
+        job: shown(&facts.job_name, NAME_MAX),
+        job_number: facts.key.job,
+        pipeline: facts.pipeline,
+        project: project.map_or_else(String::new, |it| shown(&it.path, NAME_MAX)),
+        environment: shown(&facts.environment, NAME_MAX),
+        tier: facts.tier.as_deref().map(|it| shown(it, NAME_MAX)),
+        ref_name: tidy(&facts.ref_name),
+        sha_short: facts.sha.get(..COMMIT_DIGITS).unwrap_or(&facts.sha).to_owned(),
+        sha: shown(&facts.sha, NAME_MAX),
+        triggered_by: account_words(&facts.triggered_by),
+        commit_title: shown(&facts.commit_title, CLAIM_MAX),
     }
 }
 
@@ -516,6 +581,7 @@ fn may_not(request: &Request, people: &People) -> Vec<(String, &'static str)> {
         .map(|(person, how)| {
             let why = match (how.author, request.kind) {
                 (true, Kind::Change) => "made this change",
+                (true, Kind::Deployment) if request.deployment.is_some() => "started the pipeline",
                 (true, Kind::Deployment | Kind::Action) => "is answerable for the request",
                 (false, _) => "contributed to it",
             };
@@ -565,11 +631,15 @@ fn trace(opening: &Opening) -> Vec<TraceLine> {
 fn ended(request: &Request, change: Option<&Change>) -> Option<Ended> {
     let sentence = match request.status {
         Status::Pending => return None,
+        Status::Approved if request.lapsed && request.deployment.is_some() => {
+            "It was approved, and the approval does not hold any more."
+        }
         Status::Approved if request.lapsed => "It was approved, and the approval was not used in time.",
         Status::Approved => "It is approved.",
         Status::Rejected => "It is rejected.",
         Status::Expired => "Nobody decided in time. Nothing was approved.",
         Status::Cancelled => "It was withdrawn before it was decided.",
+        Status::Superseded if request.deployment.is_some() => "A newer deployment took its place.",
         Status::Superseded => "The change moved on. What was asked here can no longer be decided.",
         Status::Skipped => "No approval was needed: a rule of the policy skips it.",
     };
@@ -633,6 +703,11 @@ fn next(
             said.push("The rejection holds for this commit. A new push opens a new request.".to_owned());
         }
     }
+    if let Some(key) = &request.deployment {
+        let record: Option<Deployment> = state.get(&key.row())?;
+        said.extend(deployment_words(request, record.as_ref(), forge));
+        return Ok(said);
+    }
     if request.change.is_none() && request.status == Status::Approved {
         said.push(match (request.consumed_at, request.expires_at) {
             (Some(at), _) => format!(
@@ -675,6 +750,48 @@ fn lock_words(
         (None, GateState::Success) => format!("{forge} has {what} for exactly this commit."),
         (None, GateState::Pending | GateState::Failed) => format!("{forge} does not have {what}."),
     })
+}
+
+/// How a deployment stands on its forge.
+fn deployment_words(request: &Request, record: Option<&Deployment>, forge: &str) -> Vec<String> {
+    let Some(it) = record.filter(|it| it.request.as_ref() == Some(&request.id)) else {
+        return Vec::new();
+    };
+    let mut said = Vec::new();
+    let approved = matches!(request.status, Status::Approved | Status::Skipped);
+    match (it.state, request.status) {
+        (DeploymentState::Started, _) if approved && !request.lapsed => said.push(match &it.started_by {
+            Some(by) => format!(
+                "{forge} started the job, for {}. The approval is used and can’t be used again.",
+                account_words(by)
+            ),
+            None => format!("{forge} started the job. The approval is used and can’t be used again."),
+        }),
+        (DeploymentState::Started, _) => said.push(format!(
+            "The job was started on {forge} all the same, without this approval. That is reported as an exception."
+        )),
+        (DeploymentState::Starting, _) => {
+            said.push(format!("The approval is spent, and {forge} is told to start exactly this job."));
+        }
+        (DeploymentState::Waiting, Status::Approved | Status::Skipped) if !request.lapsed && request.consumed_at.is_none() => {
+            said.push(format!("{forge} is told to start exactly this job, as soon as it answers."));
+        }
+        (DeploymentState::Waiting, Status::Rejected) if it.facts.blocked => said.push(match it.rejection_told {
+            true => format!("{forge} was told of the rejection."),
+            false => format!("{forge} is being told of the rejection."),
+        }),
+        (DeploymentState::Waiting, Status::Rejected) => said.push(format!(
+            "Nothing is started. The job still waits on {forge}; whoever starts it there is reported."
+        )),
+        (DeploymentState::Waiting, _) => {
+            said.push(format!("Nothing was started. The job still waits on {forge}."));
+        }
+        (DeploymentState::Ended, _) => {}
+    }
+    if let Some(why) = &it.refused {
+        said.push(format!("{forge} did not do it yet: {}", shown(why, CLAIM_MAX)));
+    }
+    said
 }
 
 fn merge_words(

@@ -80,11 +80,11 @@ impl Gated {
 
     /// With another webhook and other members in the project's settings.
     pub async fn start_with(hook: Hook, settings: Value) -> Gated {
-        Gated::start_on(hook, settings, Options::default()).await
+        Gated::start_in(Options::default(), hook, settings).await
     }
 
-    /// With other settings of the appliance besides.
-    pub async fn start_on(hook: Hook, settings: Value, options: Options) -> Gated {
+    /// On an appliance that is started so.
+    pub async fn start_in(options: Options, hook: Hook, settings: Value) -> Gated {
         let gitlab = FakeGitLab::start();
         let carl_account = gitlab.add_user("carl", "Carl", "carl@example.test");
         let bot = gitlab.add_user("project_42_bot_a1", "Gate", "gate@example.test");
@@ -174,7 +174,7 @@ impl Gated {
                 .ok_or_else(|| format!("a status named {name}"))?
                 .to_owned();
             let page = ask()?;
-            let mut seen = Vec::new();
+            let mut seen: Vec<&Value> = Vec::new();
             let mut asked = false;
             let all = page["items"]
                 .as_array()
@@ -182,11 +182,19 @@ impl Gated {
             // Newest first: what a merge request asked before it was pushed to or retargeted is over.
             for it in all {
                 let change = &it["subject"]["change"];
-                if seen.contains(&change) {
+                if let Some(newest) = seen
+                    .iter()
+                    .find(|newest: &&&Value| newest["subject"]["change"] == *change)
+                {
+                    // What it asked before counts as long as the call may have been on its way when it was asked anew.
+                    let was_true =
+                        is_of(it, sha, &target) && (it["status"] == "approved" || it["status"] == "skipped");
+                    asked |= was_true && is_fresh(&newest["created_at"]);
                     continue;
                 }
-                seen.push(change);
-                if is_of(it, sha, &target) {
+                seen.push(it);
+                // Cancelled is closed: it asks for nothing any more.
+                if is_of(it, sha, &target) && it["status"] != "cancelled" {
                     asked = true;
                     if it["status"] != "approved" && it["status"] != "skipped" {
                         return Err(format!("{change} is {}", it["status"]));
@@ -303,6 +311,12 @@ impl Gated {
         calls.retain(|it| it.body["state"] == state && it.status == Some(201));
         calls
     }
+}
+
+/// Whether a time is no longer ago than a call may be on its way.
+fn is_fresh(time: &Value) -> bool {
+    let time: Option<jiff::Timestamp> = time.as_str().and_then(|it| it.parse().ok());
+    time.is_some_and(|it| jiff::Timestamp::now().duration_since(it) < jiff::SignedDuration::from_millis(1500))
 }
 
 /// Whether a request is about this head and target.

@@ -1,9 +1,11 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
 mod branches;
+mod deployments;
 mod emergency;
 mod gates;
 mod governance;
+mod hooks;
 mod people;
 mod provision;
 mod rules;
@@ -233,6 +235,7 @@ impl World {
             bind_base: BindBase::default(),
             unattributed: Unattributed::default(),
             control_files: Vec::new(),
+            environments: vec!["production".into(), "staging/*".into()],
         };
         // Whoever opens merge requests in these tests is person 1.
         let person = PersonId::from_random([1; 16]);

@@ -105,6 +105,7 @@ fn rule_04_a_project_adds_control_files_that_no_rule_skips() {
     let record: crate::domain::project::Project = world.get(project.as_str()).unwrap().unwrap();
     let settings = ProjectSettings {
         control_files: vec!["!bad".into()],
+        environments: Vec::new(),
         ..record.settings
     };
     let change = Governed::Project { project, settings };

@@ -7,6 +7,7 @@ pub mod approvals;
 pub mod changes;
 pub mod checks;
 pub mod commit_api;
+pub mod deploying;
 pub mod deployments;
 pub mod faults;
 pub mod history;
@@ -1148,6 +1149,7 @@ fn new_project(id: u64, path: &str) -> Project {
         jobs: Vec::new(),
         environments: Vec::new(),
         protected_environments: Vec::new(),
+        deploying: deploying::Deploying::default(),
         deployments: Vec::new(),
         triggerer_may_approve: false,
         hooks: Vec::new(),

@@ -291,7 +291,7 @@ fn approval(state: &mut State, call: &Call, project: u64, of: &Deployment) -> An
             "You don't have permission to approve this deployment. Contact the project or group owner for help.",
         );
     }
-    if of.status != "blocked" {
+    if !state.waits_for_approval(project, of.job) {
         return refuse("This deployment is not waiting for approvals.");
     }
     let told =
@@ -522,7 +522,8 @@ impl State {
     /// Whether the job can not be played because its deployment waits for approvals.
     pub fn waits_for_approval(&self, project: u64, job: u64) -> bool {
         let own = self.project(project).deployments.iter().find(|it| it.job == job);
-        own.is_some_and(|it| it.status == "blocked")
+        let waits = self.job(project, job).status == "manual";
+        own.is_some_and(|it| waits && self.missing_approvals(project, it) > 0)
     }
 
     /// Makes the environment and the deployment of a job that starts one; `blocked` where approvals are missing.
@@ -567,6 +568,8 @@ impl State {
         let blocked = self.missing_approvals(project, &deployment) > 0;
         let status = match own.status.as_str() {
             _ if blocked => "blocked",
+            // So does every other job that waits for a person, on all tiers; older versions leave it `created`.
+            "manual" if !self.project(project).deploying.waits_as_created => "blocked",
             "success" => "success",
             _ => "created",
         };

@@ -193,9 +193,19 @@ fn play(state: &mut State, call: &Call, project: u64, job: &Job) -> Answer {
     if !state.may_run(project, job, call.user) {
         return Err(Reply::message(403, "403 Forbidden"));
     }
+    // A manual job that has ended is playable too: GitLab runs it once more, as another job.
+    if job.manual && matches!(job.status.as_str(), "success" | "failed" | "canceled") && !job.retried {
+        let again = retry(state, call, project, job)?;
+        return Ok(Reply { status: 200, ..again });
+    }
     if job.status != "manual" || state.waits_for_approval(project, job.id) {
         return Err(Reply::message(400, "400 Bad request - Unplayable Job"));
     }
+    state
+        .project_mut(project)
+        .deploying
+        .plays
+        .push((job.id, call.user));
     let own = state.job_mut(project, job.id);
     own.user = call.user;
     own.variables = variables;
@@ -250,6 +260,9 @@ fn retry(state: &mut State, call: &Call, project: u64, job: &Job) -> Answer {
     } else {
         "pending"
     };
+    if next == "pending" {
+        state.project_mut(project).deploying.plays.push((id, call.user));
+    }
     state.set_job(project, id, next, None);
     Ok(Reply::json(201, &shown(state, project, state.job(project, id))))
 }
@@ -457,6 +470,7 @@ impl FakeGitLab {
                 return Err("400 Bad request - Unplayable Job".to_owned());
             }
             state.job_mut(project, job).user = user;
+            state.project_mut(project).deploying.plays.push((job, user));
             state.set_job(project, job, "pending", None);
             Ok(())
         })

@@ -14,7 +14,7 @@ use crate::support::forge::gitlab::state::Call;
 use crate::support::forge::gitlab::state::State;
 
 /// Calls already on their way when a 429 went out are no violation.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What a token may do.
 #[derive(Clone, Debug)]

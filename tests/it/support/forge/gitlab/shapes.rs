@@ -144,6 +144,7 @@ pub fn project(state: &State, project: &Project, user: u64) -> Value {
         "visibility": "private",
         "merge_requests_enabled": true,
         "jobs_enabled": true,
+        "ci_config_path": project.deploying.ci_config_path,
         "merge_method": settings.merge_method,
         "squash_option": settings.squash_option,
         "only_allow_merge_if_pipeline_succeeds": settings.only_allow_merge_if_pipeline_succeeds,

@@ -164,6 +164,7 @@ pub struct Project {
     pub environments: Vec<Environment>,
     pub protected_environments: Vec<ProtectedEnvironment>,
     pub deployments: Vec<Deployment>,
+    pub deploying: crate::support::forge::gitlab::deploying::Deploying,
     pub triggerer_may_approve: bool,
     pub hooks: Vec<Hook>,
     pub pushes: Vec<PushEvent>,
