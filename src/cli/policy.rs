@@ -1,6 +1,7 @@
 //! `signedapproval policy`: checks and explains a policy document on this machine, with no server.
 
 use crate::cli::{FAILED, OK, USAGE};
+use crate::domain::facts::RepoPath;
 use crate::domain::policy::{
     ControlFiles, Document, Evaluation, Hypothesis, LintFacts, ParseError, ProjectDefaults, lint, words,
 };
@@ -33,6 +34,10 @@ pub struct CheckArgs {
     /// The document; `-` for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Files of the repository, one a line, as `git ls-files` prints them; `-` for standard input. A warning about a glob
+    /// without `/` then names those it would skip.
+    #[arg(long, value_name = "FILE")]
+    paths: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -121,13 +126,31 @@ fn errors(path: &Path, errors: &[ParseError]) -> String {
 
 fn check(args: &CheckArgs) -> Result<(u8, String), Stop> {
     let bytes = read(&args.file)?;
+    let sample_paths = match &args.paths {
+        Some(paths) if paths == Path::new("-") && args.file == Path::new("-") => {
+            return Err(Stop {
+                code: USAGE,
+                message: "signedapproval policy check: standard input is one of the two files\n".to_owned(),
+            });
+        }
+        Some(paths) => {
+            let listed = read(paths)?;
+            let lines = listed.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+            lines.map(|it| RepoPath(it.to_vec())).collect()
+        }
+        None => Vec::new(),
+    };
     let (code, value, text) = match Document::parse(&bytes) {
         Err(found) => {
             let text = errors(&args.file, &found);
             (FAILED, json!({ "valid": false, "errors": found }), text)
         }
         Ok(document) => {
-            let warnings = lint(&document, &LintFacts::default());
+            let facts = LintFacts {
+                sample_paths,
+                ..LintFacts::default()
+            };
+            let warnings = lint(&document, &facts);
             let mut text = String::new();
             for it in &warnings {
                 let rule = visible(&it.rule);

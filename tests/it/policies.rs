@@ -328,6 +328,16 @@ async fn the_originals_example_loads_and_its_lint_report_says_what_to_look_at() 
         report[..report.len() - 1],
         [":9: warning: Docs skip approval: `*.md` has no `/` and matches at any depth."]
     );
+    let paths = it.file("paths.txt", "README.md\nsrc/secret/notes.md\nsrc/a.rs\n");
+    let (code, told, _) = it
+        .appliance
+        .tool(&["policy", "check", &file, "--paths", &paths], &[])
+        .await;
+    assert_eq!(code, 0);
+    assert!(
+        told.contains("matches at any depth, as `src/secret/notes.md`."),
+        "{told}"
+    );
     // The appliance knows more: who there is, and which groups.
     let told = it
         .send("POST", "/api/v1/policies/validate", ORIGINAL)

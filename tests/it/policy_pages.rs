@@ -439,6 +439,13 @@ async fn a_request_page_explains_a_refusal_a_skip_and_the_emergency_way() {
     let signed = it.bea.authenticator().get(&options["publicKey"]).expect("signed");
     let body = json!({ "ceremony": options["ceremony"], "credential": signed });
     it.bea.post(&path, &body).await.expect(200);
+    // Every admin and auditor sees it at once, wherever they begin.
+    for start in ["/a/", "/dashboard"] {
+        browser.goto(&page(start)).await;
+        browser.wait_for_text("The glass was broken.").await;
+    }
+    browser.goto(&page(&format!("/a/{id}"))).await;
+    browser.wait_for_text("given as an emergency").await;
     browser.goto(&page("/dashboard/exceptions")).await;
     browser.wait_for_text("broke the glass by rule “Fire”").await;
     browser.wait_for_text("somebody else has to look it over").await;

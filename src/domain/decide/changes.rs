@@ -329,7 +329,9 @@ pub(super) fn judge_change(
 ) -> Result<Judgement, Stop> {
     let policy = policy_in_force(project.settings.policy.as_deref(), &defaults(project), state)?;
     let people = state.all::<Person>()?;
-    let (evaluation, involved) = judge_change_by(policy.document.as_ref(), project, facts, &people)?;
+    let forge: Option<Integration> = state.get(project.integration.as_str())?;
+    let (evaluation, involved) =
+        judge_change_by(policy.document.as_ref(), project, forge.as_ref(), facts, &people)?;
     Ok(Judgement {
         evaluation,
         policy,
@@ -341,6 +343,7 @@ pub(super) fn judge_change(
 pub(super) fn judge_change_by(
     document: Option<&Document>,
     project: &Project,
+    forge: Option<&Integration>,
     facts: &ChangeFacts,
     people: &[Person],
 ) -> Result<(Evaluation, BTreeMap<PersonId, Involvement>), Fault> {
@@ -357,7 +360,8 @@ pub(super) fn judge_change_by(
             branch_patterns: None,
         },
     });
-    let attribution = attribute(&project.integration, facts, people);
+    let private_host = forge.and_then(|it| private_mail_host(&it.base_url));
+    let attribution = attribute(&project.integration, private_host.as_deref(), facts, people);
     // An unlinked author or pusher could be anybody's second account. Where several people are asked, that costs one
     // more; a commit that belongs to nobody always does (policy rule 7).
     let several = evaluation.obligations.iter().any(|it| it.quorum > 1);
@@ -396,7 +400,12 @@ struct Attribution {
 
 /// Maps everyone in a change to people: by linked account, or by an e-mail that is a person's own. Mapping only ever
 /// widens the ban on self-approval (policy rule 7).
-fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]) -> Attribution {
+fn attribute(
+    integration: &IntegrationId,
+    private_host: Option<&str>,
+    facts: &ChangeFacts,
+    people: &[Person],
+) -> Attribution {
     let mut it = Attribution {
         involved: BTreeMap::new(),
         unattributed_commit: facts.contributors_incomplete.is_some(),
@@ -415,7 +424,10 @@ fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]
     };
     for contributor in std::iter::once(&author).chain(&facts.contributors) {
         let mut found = false;
-        for person in people.iter().filter(|it| is_person(it, integration, contributor)) {
+        for person in people
+            .iter()
+            .filter(|it| is_person(it, integration, private_host, contributor))
+        {
             found = true;
             let author = contributor.part == Part::Author;
             let why = match contributor.part {
@@ -470,18 +482,43 @@ fn attribute(integration: &IntegrationId, facts: &ChangeFacts, people: &[Person]
     it
 }
 
-fn is_person(person: &Person, integration: &IntegrationId, contributor: &Contributor) -> bool {
-    let by_account = contributor.account.as_ref().is_some_and(|account| {
-        person
-            .accounts
-            .iter()
-            .any(|it| it.integration == *integration && it.account_id == account.id)
-    });
-    let by_email = contributor
-        .email
-        .as_ref()
-        .is_some_and(|email| person.email.eq_ignore_ascii_case(email.trim()));
-    by_account || by_email
+/// The host of the private commit e-mails that a GitLab gives its accounts.
+fn private_mail_host(base_url: &str) -> Option<String> {
+    let (_, rest) = base_url.split_once("://")?;
+    let host = rest
+        .split(['/', ':', '?', '#'])
+        .next()
+        .filter(|it| !it.is_empty())?;
+    Some(format!("users.noreply.{host}"))
+}
+
+/// The account's number in a private commit e-mail: `1001-carl@users.noreply.gitlab.com`.
+fn private_account<'a>(email: &'a str, private_host: &str) -> Option<&'a str> {
+    let (local, host) = email.trim().rsplit_once('@')?;
+    let (number, _) = local.split_once('-')?;
+    let is_number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
+    (is_number && host.eq_ignore_ascii_case(private_host)).then_some(number)
+}
+
+fn is_person(
+    person: &Person,
+    integration: &IntegrationId,
+    private_host: Option<&str>,
+    contributor: &Contributor,
+) -> bool {
+    let is_linked = |number: &str| {
+        let mut accounts = person.accounts.iter();
+        accounts.any(|it| it.integration == *integration && it.account_id == number)
+    };
+    let by_account = contributor.account.as_ref().is_some_and(|it| is_linked(&it.id));
+    let email = contributor.email.as_deref();
+    let by_email = email.is_some_and(|it| person.email.eq_ignore_ascii_case(it.trim()));
+    // Anybody can write this address into a commit. It bars somebody the more, and lets nobody through.
+    let by_number = email
+        .zip(private_host)
+        .and_then(|(email, host)| private_account(email, host))
+        .is_some_and(is_linked);
+    by_account || by_email || by_number
 }
 
 /// What a forge's status should say.

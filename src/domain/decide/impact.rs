@@ -5,7 +5,7 @@ use crate::domain::decide::requests::{DEFAULT_POLICY, judge_action_by};
 use crate::domain::ids::RequestId;
 use crate::domain::people::Person;
 use crate::domain::policy::{Document, Evaluation};
-use crate::domain::project::{PolicyRecord, Project};
+use crate::domain::project::{Integration, PolicyRecord, Project};
 use crate::domain::request::{Opening, Request, Requester};
 use crate::domain::state::{Fault, Read, Table, decode};
 use crate::domain::time::Time;
@@ -59,6 +59,11 @@ pub fn impact(
         .filter(|it| !it.removed)
         .map(|it| (it.id.clone(), it))
         .collect();
+    let forges: BTreeMap<_, _> = state
+        .all::<Integration>()?
+        .into_iter()
+        .map(|it| (it.id.clone(), it))
+        .collect();
     let mut found = Impact::default();
     let mut end = vec![0xff; 9];
     'pages: loop {
@@ -90,7 +95,8 @@ pub fn impact(
                         let governed = project
                             .filter(|it| it.settings.policy.as_deref().unwrap_or(DEFAULT_POLICY) == name);
                         let Some(project) = governed else { return Ok(None) };
-                        Ok(Some(judge_change_by(by, project, facts, &people)?.0))
+                        let forge = forges.get(&project.integration);
+                        Ok(Some(judge_change_by(by, project, forge, facts, &people)?.0))
                     }
                     _ if name != DEFAULT_POLICY => Ok(None),
                     // A trial has a rule of its own, which no policy changes.
@@ -99,7 +105,7 @@ pub fn impact(
                         by,
                         opening.environment.as_deref(),
                         opening.project_name.as_deref(),
-                        None,
+                        callers_limit(&opening),
                     ))),
                 }
             };
@@ -117,6 +123,14 @@ pub fn impact(
         }
     }
     Ok(found)
+}
+
+/// The caller's own limit, as far as what was recorded tells: where a rule's is as short, the caller's does not show.
+fn callers_limit(opening: &Opening) -> Option<u64> {
+    let by_rules = opening.obligations.iter().filter_map(|it| it.ttl_max).min();
+    opening
+        .ttl_seconds
+        .filter(|it| by_rules.is_none_or(|rules| *it < rules))
 }
 
 /// Another outcome, or other obligations, ways through or times. How it came about (the trace) may differ.

@@ -61,6 +61,11 @@ impl ControlFiles {
         Ok(ControlFiles { globs, index })
     }
 
+    /// All that a glob matches is control files.
+    pub(crate) fn cover(&self, glob: &PathGlob) -> bool {
+        self.globs.iter().any(|it| it.covers(glob))
+    }
+
     /// Whether no rule skips that file.
     pub fn name(&self, path: &str) -> bool {
         self.hold(&PathView::new(&RepoPath::from(path)), &mut Effort::default())
@@ -352,7 +357,11 @@ impl Evaluation {
                 self.reasons
                     .push("A commit maps to nobody: one more approver is needed.".to_owned());
             }
-            Unattributed::OneMore => {}
+            Unattributed::OneMore => self.reasons.push(
+                "A commit maps to nobody. Rules that ask for nobody skip the change all the same; the project can block such \
+                 changes instead."
+                    .to_owned(),
+            ),
         }
         self
     }

@@ -227,6 +227,13 @@ impl PathGlob {
         self.exact.matches(&path.exact, false, effort)
     }
 
+    /// Whatever the other glob matches, as a grant or as a demand, this one demands. `false` where it can't be told.
+    pub fn covers(&self, other: &PathGlob) -> bool {
+        let folded = |it: &'_ PathGlob| it.folded.clone().unwrap_or_else(|| it.exact.clone());
+        self.exact.covers(&other.exact)
+            && ((self.folded.is_none() && other.folded.is_none()) || folded(self).covers(&folded(other)))
+    }
+
     /// What the glob spells out, in its exact or its folded form.
     pub(crate) fn plain(&self, folded: bool) -> Plain {
         match (&self.folded, folded) {
@@ -664,6 +671,42 @@ impl Shape {
         }
     }
 
+    /// Whether every path that the other shape matches is matched here, or lies below what is.
+    ///
+    /// Follows the elements of the other one, and keeps the positions here that are reached whatever stands in its place:
+    /// so it may miss that one shape covers another, and never says so wrongly.
+    fn covers(&self, other: &Shape) -> bool {
+        let elements = &self.0;
+        let accept = elements.len();
+        let mut reached = vec![false; accept + 1];
+        reached[0] = true;
+        pass_dirs(elements, &mut reached);
+        for inner in &other.0 {
+            if reached[accept] {
+                return true;
+            }
+            let mut next = vec![false; accept + 1];
+            for at in (0..accept).filter(|at| reached[*at]) {
+                let (goes_on, stays) = match (&elements[at], inner) {
+                    // Any number of segments, none included: only what takes all of them is where it was.
+                    (Element::Dirs | Element::Below, Element::Dirs) | (Element::Dirs, _) => (false, true),
+                    (Element::Below, _) => (true, true),
+                    (Element::Any, Element::Any | Element::Named(_)) => (true, false),
+                    // One or more segments: the first is taken, and what is above the others counts.
+                    (Element::Any, Element::Below) => (true, false),
+                    (Element::Named(own), Element::Named(name)) => (own.covers(name), false),
+                    (Element::Named(own), Element::Any | Element::Below) => (own.is_anything(), false),
+                    (Element::Any | Element::Named(_), Element::Dirs) => (false, false),
+                };
+                next[at] |= stays;
+                next[at + 1] |= goes_on;
+            }
+            reached = next;
+            pass_dirs(elements, &mut reached);
+        }
+        reached[accept]
+    }
+
     /// `cover`: a directory above the file counts too.
     fn matches(&self, path: &Form, cover: bool, effort: &mut Effort) -> bool {
         effort.steps += 1;
@@ -799,6 +842,32 @@ impl Name {
             chars.map(String::into_bytes)
         };
         stretches.iter().map(text).collect()
+    }
+
+    /// `*`
+    fn is_anything(&self) -> bool {
+        matches!(&self.form, NameForm::Stretches(it) if it.len() > 1 && it.iter().all(Vec::is_empty))
+    }
+
+    /// Every name that the other one matches is matched here, as far as can be told.
+    fn covers(&self, other: &Name) -> bool {
+        let NameForm::Stretches(own) = &self.form else {
+            return false;
+        };
+        if self.is_anything() || matches!(&other.form, NameForm::Stretches(it) if it == own) {
+            return true;
+        }
+        let units = |it: &[Token]| it.iter().all(|it| matches!(it, Token::Unit(_)));
+        match (own.as_slice(), &other.form) {
+            (_, NameForm::Stretches(it)) if it.len() == 1 && units(&it[0]) => {
+                self.matches(&other.prefix, &mut Effort::default())
+            }
+            // What stands at both ends of the other one does not overlap there, since something is between.
+            ([first, last], _) if units(first) && units(last) => {
+                other.prefix.starts_with(&self.prefix) && other.suffix.ends_with(&self.suffix)
+            }
+            _ => false,
+        }
     }
 
     fn literal(&self) -> Option<Vec<u8>> {

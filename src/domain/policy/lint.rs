@@ -6,6 +6,7 @@ use crate::domain::policy::document::{
 };
 use crate::domain::policy::evaluate::{ControlFiles, Obligation};
 use crate::domain::policy::fill::{Candidate, may_fill, unsatisfiable};
+use crate::domain::policy::fold::nfkc_casefold;
 use crate::domain::policy::glob::{Effort, NamePattern, PathGlob, PathView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ pub fn lint(document: &Document, facts: &LintFacts) -> Vec<Warning> {
         lint.line = rule.line;
         lint.rule.clone_from(&rule.name);
         lint.scope(rule);
+        lint.letters(document, position);
         match &rule.effect {
             RuleEffect::Require(require) => {
                 lint.people_of(require);
@@ -130,6 +132,46 @@ impl Lint<'_> {
         }
         for missing in unsatisfiable(&[obligation], people) {
             self.say(missing.reason);
+        }
+    }
+
+    /// Names and patterns that look like something else than they are.
+    fn letters(&mut self, document: &Document, position: usize) {
+        let rule = &document.rules()[position];
+        let Match {
+            branch,
+            environment,
+            project,
+            paths,
+            exclude_paths,
+        } = &rule.match_;
+        let patterns = [branch, environment, project].into_iter().flatten().flatten();
+        let globs = paths.iter().flatten().chain(exclude_paths);
+        let mut texts = vec![rule.name.clone()];
+        texts.extend(patterns.map(|it| it.text().to_owned()));
+        texts.extend(globs.map(|it| it.text().to_owned()));
+        if let RuleEffect::Require(require) = &rule.effect {
+            texts.extend(require.approvers.iter().map(ToString::to_string));
+        }
+        for text in &texts {
+            let shown = crate::domain::text::visible(text);
+            if shown != *text {
+                self.say(format!(
+                    "`{shown}` holds characters that can't be seen, or that turn their neighbours round."
+                ));
+            } else if mixes_alphabets(text) {
+                self.say(format!(
+                    "`{shown}` mixes Latin letters with those of another alphabet that look like them."
+                ));
+            }
+        }
+        let folded = nfkc_casefold(&rule.name);
+        let mut earlier = document.rules()[..position].iter();
+        if let Some(twin) = earlier.find(|it| nfkc_casefold(&it.name) == folded) {
+            let twin = crate::domain::text::visible(&twin.name);
+            self.say(format!(
+                "Its name is easily taken for that of the rule \"{twin}\"."
+            ));
         }
     }
 
@@ -221,6 +263,11 @@ impl Lint<'_> {
                     other.name
                 ));
             }
+            if glob.named_path().is_none() && control.cover(glob) {
+                self.say(format!(
+                    "`{text}` matches nothing but control files, and those are never skipped."
+                ));
+            }
             if let Some(path) = glob.named_path() {
                 if control.hold(&PathView::new(&path), &mut Effort::default()) {
                     self.say(format!(
@@ -262,12 +309,23 @@ impl Lint<'_> {
     }
 }
 
-/// Whatever the inner match takes, the outer one takes too, as far as their texts tell.
+/// Latin letters beside Greek or Cyrillic ones in one word.
+fn mixes_alphabets(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphabetic()).any(|word| {
+        let latin = word.chars().any(|it| it.is_ascii_alphabetic());
+        let other = word
+            .chars()
+            .any(|it| matches!(it, '\u{370}'..='\u{3ff}' | '\u{400}'..='\u{52f}' | '\u{1c80}'..='\u{1c8f}'));
+        latin && other
+    })
+}
+
+/// Whatever the inner match takes, the outer one takes too, as far as can be told.
 fn covers(outer: &Match, inner: &Match) -> bool {
     let paths = match (&outer.paths, &inner.paths) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(outer), Some(inner)) => inner.iter().all(|glob| outer.contains(glob)),
+        (Some(outer), Some(inner)) => inner.iter().all(|glob| outer.iter().any(|it| it.covers(glob))),
     };
     paths
         && outer

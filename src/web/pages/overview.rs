@@ -11,7 +11,7 @@ use crate::web::pages::deployments::{Stuck, stuck};
 use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
-use crate::web::pages::queue::{read_newest, read_waiting};
+use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
@@ -46,6 +46,8 @@ struct OverviewPage {
     at_least: bool,
     exceptions: Vec<ExceptionView>,
     proposals: Vec<Line>,
+    /// Emergencies that nobody has looked over yet.
+    broken_glass: usize,
     /// Deployments that were decided and are not started.
     stuck: Vec<Stuck>,
 }
@@ -97,6 +99,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         skipped_count: count(Status::Skipped),
         decided: ended.iter().take(CARDS_MAX).map(|it| card(it)).collect(),
         at_least: recent.len() == RECENT_MAX && recent.last().is_some_and(|it| it.created_at > since),
+        broken_glass: broken_glass(&state)?,
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
         proposals: waiting_proposals(&state, &people)?,
         stuck: stuck(&state, &places, now)?,

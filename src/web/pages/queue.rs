@@ -1,10 +1,11 @@
 //! The queue: what waits for this person, and what waits for others.
 
 use crate::domain::decide::as_judged_now;
+use crate::domain::governance::Exception;
 use crate::domain::ids::RequestId;
 use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
-use crate::domain::state::{Read, Table};
+use crate::domain::state::{Fault, Read, Table};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
@@ -35,6 +36,8 @@ struct QueuePage {
     ids: Option<String>,
     last: Option<Last>,
     approver: bool,
+    /// Emergencies that nobody has looked over yet; shown to those who can.
+    broken_glass: usize,
 }
 
 /// The newest decision, for an empty queue.
@@ -83,7 +86,18 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         others: cards(&others),
         last,
         approver: person.has(Role::Approver),
+        broken_glass: match person.has(Role::Admin) || person.has(Role::Auditor) {
+            true => broken_glass(&state)?,
+            false => 0,
+        },
     }))
+}
+
+/// How many requests went through by break-glass and were not looked over since.
+pub fn broken_glass(state: &impl Read) -> Result<usize, Fault> {
+    let all = state.all::<Exception>()?;
+    let open = |it: &&Exception| it.review.is_none() && it.kind == "exception.break_glass";
+    Ok(all.iter().filter(open).count())
 }
 
 /// Requests that wait, at most `limit`.

@@ -64,6 +64,8 @@ pub struct Receipt {
     pub by: String,
     /// The reader's own decision.
     pub own: bool,
+    /// It went the emergency way.
+    pub break_glass: bool,
     pub method: &'static str,
     pub at: Moment,
     pub comment: String,
@@ -119,6 +121,7 @@ impl Receipt {
             approved: decision.answer == Answer::Approve,
             by,
             own: decision.person == *reader,
+            break_glass: decision.break_glass,
             method: method_words(decision.method),
             at: Moment::of(decision.decided_at),
             comment: shown(&decision.comment, 2000),

@@ -389,3 +389,25 @@ fn what_would_change_tells_the_requests_that_another_version_judges_otherwise() 
     let found = impact("default", &skip, Time(0), 100, &world).unwrap();
     assert_eq!(found.differences[0].after.outcome, Outcome::Skip);
 }
+
+#[test]
+fn what_would_change_knows_the_callers_own_limit() {
+    let mut world = World::default();
+    world.person(1, &[Role::Admin]);
+    super::rules::deployment(&mut world, 300);
+    let limit = |seconds: u32| {
+        let text = format!(
+            r#"{{"rules":[{{"name":"P","match":{{"environment":"prod*"}},"require":{{"method":["passkey"],"ttl_max":{seconds}}}}}],"default":{{"method":["passkey"]}}}}"#
+        );
+        Document::parse(text.as_bytes()).unwrap()
+    };
+    let told = impact("default", &limit(900), Time(0), 100, &world).unwrap();
+    let (before, after) = (&told.differences[0].before, &told.differences[0].after);
+    assert_eq!(
+        (before.ttl, after.ttl),
+        (Some(300), Some(300)),
+        "the caller's is shorter"
+    );
+    let told = impact("default", &limit(60), Time(0), 100, &world).unwrap();
+    assert_eq!(told.differences[0].after.ttl, Some(60));
+}

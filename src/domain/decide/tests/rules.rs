@@ -54,6 +54,32 @@ fn rule_07_every_contributor_is_refused_and_a_stranger_costs_one_more_or_blocks(
 }
 
 #[test]
+fn rule_07_a_private_commit_address_of_this_gitlab_bars_whose_account_it_names() {
+    // The forge is git.corp.example, and person 1 is linked to account 77 there.
+    for (email, barred, quorum) in [
+        ("77-dev@users.noreply.git.corp.example", true, 1),
+        (" 77-other-name@USERS.NOREPLY.git.corp.example", true, 1),
+        ("78-dev@users.noreply.git.corp.example", false, 2),
+        ("77-dev@users.noreply.elsewhere.example", false, 2),
+        ("dev@users.noreply.git.corp.example", false, 2),
+    ] {
+        let (mut world, project) = world_with(1, 4, true);
+        let mut change = facts(&project, &"1".repeat(40), MAIN);
+        change.author.id = "99".into();
+        change.contributors[0].email = Some(email.into());
+        world.observe(change);
+        let id = world.current(&project).unwrap();
+        let told = world.decision(&id, 1, Answer::Approve);
+        assert_eq!(
+            matches!(told, Err(Refusal::SelfApproval { .. })),
+            barred,
+            "{email}: {told:?}"
+        );
+        assert_eq!(world.request(&id).obligations[0].quorum, quorum, "{email}");
+    }
+}
+
+#[test]
 fn rule_04_a_project_adds_control_files_that_no_rule_skips() {
     let (mut world, project) = world_with(1, 3, true);
     default_policy(
@@ -123,7 +149,7 @@ const QUICK: &str =
     r#"{"rules":[{"name":"Quick","match":{"branch":"main"},"require":{"method":["passkey"],"ttl_max":60}}]}"#;
 const QUICK_PROD: &str = r#"{"rules":[{"name":"Quick","match":{"environment":"prod*"},"require":{"method":["passkey"],"ttl_max":60}}]}"#;
 
-fn deployment(world: &mut World, ttl_seconds: u64) -> RequestId {
+pub(super) fn deployment(world: &mut World, ttl_seconds: u64) -> RequestId {
     let id = RequestId::from_random([3; 16]);
     world
         .give(Command::OpenRequest(Box::new(OpenRequest {

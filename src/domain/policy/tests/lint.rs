@@ -1,6 +1,7 @@
 //! What the lint tells of documents that are valid and probably do not mean what they say.
 
 use super::*;
+use proptest::prelude::*;
 
 fn warnings(policy: &Value, facts: &LintFacts) -> Vec<String> {
     lint(&self::policy(policy), facts)
@@ -108,4 +109,85 @@ fn lint_tells_of_a_change_quorum_that_the_admins_there_cannot_reach() {
     );
     assert!(warnings(&value, &with(3)).is_empty());
     assert!(warnings(&value, &LintFacts::default()).is_empty());
+}
+
+#[test]
+fn a_glob_covers_another_only_where_every_path_proves_it() {
+    let covers = |outer: &str, inner: &str| {
+        PathGlob::new(outer)
+            .unwrap()
+            .covers(&PathGlob::new(inner).unwrap())
+    };
+    for (outer, inner) in [
+        ("**", "docs/**"),
+        ("docs/", "docs/a/**"),
+        ("docs/**", "docs/**/*.md"),
+        ("docs", "docs/a/b.md"),
+        ("/src", "src/**"),
+        ("*.md", "docs/*.md"),
+        ("**/*.md", "*.md"),
+        ("*.md", "docs/READ*.md"),
+        ("a/*/c", "a/b/c"),
+        (".github/workflows/**", ".github/workflows/*.yml"),
+        ("DOCS/**", "DOCS/a/**"),
+    ] {
+        assert!(covers(outer, inner), "{outer} covers {inner}");
+    }
+    for (outer, inner) in [
+        ("docs/**", "**"),
+        ("docs/a/**", "docs/**"),
+        ("*.md", "docs/**"),
+        ("/docs/**", "docs/"),
+        ("a*b", "ab*"),
+        ("aba*aba", "ab*aba"),
+        ("a/*/c", "a/**/c"),
+        ("docs/**", "docs*"),
+        ("?.md", "*.md"),
+    ] {
+        assert!(!covers(outer, inner), "{outer} does not cover {inner}");
+    }
+}
+
+proptest! {
+    /// Whatever is said to be covered is demanded.
+    #[test]
+    fn what_a_covered_glob_matches_the_other_one_demands(
+        outer in "(/?)([ab*?]{1,3}|\\*\\*)(/([ab*]{1,3}|\\*\\*)){0,2}/?",
+        inner in "(/?)([ab*?]{1,3}|\\*\\*)(/([ab*]{1,3}|\\*\\*)){0,2}/?",
+        paths in proptest::collection::vec("[abAB]{1,3}(/[ab]{1,3}){0,3}", 1..30),
+    ) {
+        if let (Ok(outer), Ok(inner)) = (PathGlob::new(&outer), PathGlob::new(&inner)) && outer.covers(&inner) {
+            for path in paths {
+                let view = PathView::new(&path.as_str().into());
+                let effort = &mut Effort::default();
+                prop_assert!(!inner.demands(&view, effort) || outer.demands(&view, effort), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lint_finds_skips_that_never_skip_and_names_that_deceive() {
+    let passkey = json!({"method": ["passkey"]});
+    let value = json!({"rules": [
+        {"name": "all", "match": {"branch": "main", "paths": ["**"]}, "require": passkey},
+        {"name": "docs", "match": {"branch": "main", "paths": ["docs/a/**"]}, "action": "skip"},
+        {"name": "folder", "match": {"branch": "dev", "paths": ["docs/"]}, "require": passkey},
+        {"name": "deep", "match": {"branch": "dev", "paths": ["docs/a/**"]}, "action": "skip"},
+        {"name": "ci", "match": {"branch": "z", "paths": [".github/workflows/**"]}, "action": "skip"},
+        {"name": "D\u{43e}cs", "match": {"branch": "y", "paths": ["a/b.c"]}, "action": "skip"},
+        {"name": "turned \u{202e}", "match": {"branch": "x", "paths": ["a/b.c"]}, "action": "skip"},
+        {"name": "DOCS", "match": {"branch": "w", "paths": ["a/b.c"]}, "action": "skip"},
+    ]});
+    let told = warnings(&value, &LintFacts::default());
+    for wanted in [
+        "docs: It never skips anything: \"all\" demands approval for all that it matches.",
+        "deep: It never skips anything: \"folder\" demands approval for all that it matches.",
+        "ci: `.github/workflows/**` matches nothing but control files, and those are never skipped.",
+        "D\u{43e}cs: `D\u{43e}cs` mixes Latin letters with those of another alphabet that look like them.",
+        "turned \u{202e}: `turned \\u{202e}` holds characters that can't be seen, or that turn their neighbours round.",
+        "DOCS: Its name is easily taken for that of the rule \"docs\".",
+    ] {
+        assert!(told.iter().any(|t| t == wanted), "{wanted}\n{told:#?}");
+    }
 }

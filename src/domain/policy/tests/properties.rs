@@ -14,6 +14,7 @@ fn steps_allowed(glob: &str, path: &str) -> u64 {
 }
 
 /// Each glob with a segment that nearly matches: it begins and ends as the glob asks, so that only the whole of it tells.
+/// Paths are long enough for the glob's own length to count no more.
 #[test]
 fn globs_take_linear_time_whatever_they_hold() {
     let bombs = [
@@ -29,10 +30,8 @@ fn globs_take_linear_time_whatever_they_hold() {
     ];
     for (glob, near) in &bombs {
         let compiled = PathGlob::new(glob).unwrap();
-        // Until a path has as many segments as the glob has `**`, each segment reaches more of them than the one before.
-        let deep = glob.matches("**").count() as u64;
         let mut twice = [0, 0];
-        for (i, kib) in [2, 4].into_iter().enumerate() {
+        for (i, kib) in [8, 16].into_iter().enumerate() {
             let deep = format!("{near}/").repeat(kib * 1024 / (near.len() + 1)) + "y";
             let flat = "a".repeat(kib * 1024 - 2) + "bx";
             for path in [&deep, &flat] {
@@ -48,10 +47,7 @@ fn globs_take_linear_time_whatever_they_hold() {
                 twice[i] += effort.steps;
             }
         }
-        assert!(
-            twice[1] <= 2 * twice[0] + 4 * deep * deep + 8 * glob.len() as u64 + 64,
-            "{glob:.40}: {twice:?}"
-        );
+        assert!(twice[1] * 10 <= 22 * twice[0] + 640, "{glob:.40}: {twice:?}");
     }
 }
 
@@ -60,7 +56,7 @@ fn a_limit_ends_matching_in_the_middle_of_a_path() {
     let braces = format!("{}x", "{a,a*,aa}".repeat(100));
     let path = "a".repeat(4_094) + "bx";
     let view = PathView::new(&path.as_str().into());
-    for glob in [braces, "*a".repeat(500) + "c*x", "?*".repeat(500) + "bbx"] {
+    for glob in [braces, "*a".repeat(500) + "c*x", "?*".repeat(500) + "c*bx"] {
         let compiled = PathGlob::new(&glob).unwrap();
         let mut free = Effort::default();
         compiled.demands(&view, &mut free);

@@ -194,7 +194,15 @@ fn rule_07_an_unattributed_commit_needs_one_more_person_or_blocks() {
         Outcome::Block
     );
     let skipped = on_main(&policy, &["docs/a"]);
-    assert_eq!(skipped.clone().for_unattributed(Unattributed::OneMore), skipped);
+    let still = skipped.clone().for_unattributed(Unattributed::OneMore);
+    assert_eq!(
+        (still.outcome, still.obligations.len(), &still.skipped_by),
+        (Outcome::Skip, 0, &skipped.skipped_by)
+    );
+    assert!(
+        still.reasons[0].contains("skip the change all the same"),
+        "{still:?}"
+    );
     assert_eq!(
         skipped.for_unattributed(Unattributed::Block).outcome,
         Outcome::Block
