@@ -132,26 +132,32 @@ pub(super) async fn keep_right<L: Latest>(at: Surroundings) -> Result<(), Troubl
                 let (key, seen, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
                 busy.remove(&key);
                 let follower = L::FOLLOWER;
-                match result {
+                // Touched again meanwhile, it is looked at again at once: what was refused or failed was about the older state.
+                let touched_since = dirty.get(&key) != Some(&seen);
+                let wait = match result {
                     Ok(Settled::Right) => {
                         pace.done(&key);
                         if !in_doubt_since.remove(&key) {
                             in_doubt.remove(&key);
                         }
-                        // Touched again meanwhile, it is looked at again.
-                        if dirty.get(&key) == Some(&seen) {
+                        if !touched_since {
                             dirty.remove(&key);
                         }
+                        continue;
                     }
-                    Ok(Settled::Refused) => pace.failed(&key, Some(REFUSED_AGAIN)),
+                    Ok(Settled::Refused) => Some(REFUSED_AGAIN),
                     Ok(Settled::Later { after, reason }) => {
                         tracing::warn!(%reason, follower, ?key, "the forge does not take it yet");
-                        pace.failed(&key, after);
+                        after
                     }
                     Err(error) => {
                         tracing::warn!(%error, follower, ?key, "the forge can't be told yet");
-                        pace.failed(&key, None);
+                        None
                     }
+                };
+                match touched_since {
+                    true => pace.failed(&key, None),
+                    false => pace.failed(&key, wait),
                 }
             }
             changed = grown.changed() => if changed.is_err() { return Ok(()) },

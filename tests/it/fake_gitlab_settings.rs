@@ -430,7 +430,7 @@ fn a_limited_token_is_told_to_wait_and_watched() {
         "each token has its own"
     );
     s.gitlab.assert_no_violations();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(700));
     assert_eq!(s.get("/version").status, 429);
     assert_eq!(s.gitlab.violations().len(), 1, "{:?}", s.gitlab.violations());
     std::thread::sleep(Duration::from_secs(3));

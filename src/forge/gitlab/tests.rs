@@ -904,7 +904,7 @@ async fn a_merge_is_pinned_and_never_asked_again() {
         MergeOutcome::Retry { .. }
     ));
     assert!(matches!(
-        down.merge("7", 3, "main", "refs/heads/main").await,
+        waits.merge("7", 3, "main", "refs/heads/main").await,
         MergeOutcome::Denied { .. }
     ));
 }
