@@ -11,6 +11,10 @@ use signedapproval::evidence::verify;
 use signedapproval::evidence::verify::Expect;
 use signedapproval::evidence::verify::Trust;
 
+use crate::browser::assert_clean;
+use crate::browser::can_run;
+use crate::browser::shoot;
+use crate::support::browser::Browser;
 use crate::support::forge::gitlab::deployments::DeploymentApproval;
 use crate::support::forge::gitlab::faults::Trouble;
 use crate::support::forge::gitlab::state::DEVELOPER;
@@ -749,4 +753,37 @@ async fn environments_are_checked_when_a_project_is_added() {
     // Once it is gated no more, nothing is asked, and nothing is started.
     it.ada.put(&path, &settings(json!([]))).await.expect(200);
     assert_eq!(it.asked(job, "cancelled").await["id"], request["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_approved_in_the_browser_and_starts() {
+    if !can_run("a_deployment_is_approved_in_the_browser_and_starts") {
+        return;
+    }
+    let it = Gated::deploying().await;
+    let browser = Browser::start().await;
+    browser.device(390, 844, 1, true).await;
+    browser.add_authenticator().await;
+    let invited = it.ada.invite("Dora", &["approver"]).await;
+    browser.goto(&text(&invited, "invite_url")).await;
+    browser.click("[data-enrol] button").await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    let job = it.waits("production");
+    let id = text(&it.asked(job, "pending").await, "id");
+    browser
+        .goto(&format!("{}/a/{id}", it.appliance.public_url()))
+        .await;
+    browser.wait_for_text("Deploy group/app to production").await;
+    shoot(&browser, "deployment").await;
+    browser.click("[data-answer=approve]").await;
+    it.expect_played(job);
+    it.deployment_is(job, "approved", "started").await;
+    browser
+        .goto(&format!("{}/a/{id}", it.appliance.public_url()))
+        .await;
+    browser.wait_for_text("started the job").await;
+    shoot(&browser, "deployment-receipt").await;
+    assert_clean(&browser, &it.appliance).await;
 }
