@@ -4,7 +4,7 @@
 use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::ChangeState;
-use crate::domain::ids::RequestId;
+use crate::domain::ids::{ProjectId, RequestId};
 use crate::domain::project::Enforcement;
 use crate::domain::provision::is_trial_branch;
 use crate::domain::request::{
@@ -18,62 +18,101 @@ use crate::engine::Submission;
 use crate::evidence::subject::files_digest;
 use crate::forge::MergeOutcome;
 use crate::store::Snapshot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Name of the cursor.
 const FOLLOWER: &str = "forge-merge";
 const ENTRIES_MAX: usize = 1024;
+/// Projects in which something is merged at once.
+const AT_ONCE: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A change that is not ready (pipeline, conflict, discussion) is tried again this much later at the soonest.
 const NOT_READY: Duration = Duration::from_secs(2);
 
-/// Merges what is approved, for ever.
+/// Merges what is approved, for ever. One at a time for each project, since a merge changes what the next one merges into;
+/// projects side by side, so that a forge that hangs holds up its own alone.
 pub async fn run_merges(at: Surroundings) -> Result<(), Trouble> {
     let mut grown = at.engine.watch_size();
     let mut open: BTreeMap<RequestId, u64> = BTreeMap::new();
     let mut pace: Pace<RequestId> = Pace::new();
+    let mut on_the_way: JoinSet<(RequestId, Result<Merged, Trouble>)> = JoinSet::new();
+    let mut busy: HashMap<ProjectId, RequestId> = HashMap::new();
+    // Marked anew while a call was on its way: not ended by that call.
+    let mut again: HashSet<RequestId> = HashSet::new();
     let mut next = at.store.read()?.cursor(FOLLOWER)?;
     loop {
-        follow(&at, &mut next, &mut open)?;
-        let due: Vec<RequestId> = open.keys().filter(|it| pace.is_due(it)).cloned().collect();
-        // One at a time: a merge changes what the next one merges into.
-        for request in due {
-            let cursor = open
-                .iter()
-                .filter(|(it, _)| **it != request)
-                .map(|(_, seq)| *seq)
-                .min()
-                .unwrap_or(next);
-            match merge(&at, &request, cursor).await {
-                Ok(Merged::Ended) => {
-                    pace.done(&request);
-                    open.remove(&request);
-                }
-                Ok(Merged::Later { after, reason }) => {
-                    tracing::info!(%reason, %request, "not merged yet");
-                    pace.failed(&request, after);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, %request, "a merge can't be asked for yet");
-                    pace.failed(&request, None);
-                }
+        for marked in follow(&at, &mut next, &mut open)? {
+            if busy.values().any(|it| *it == marked) {
+                again.insert(marked);
             }
         }
+        let due: Vec<RequestId> = open.keys().filter(|it| pace.is_due(it)).cloned().collect();
+        for request in due {
+            let Some(project) = project_of(&at, &request)? else {
+                open.remove(&request);
+                continue;
+            };
+            if busy.len() >= AT_ONCE || busy.contains_key(&project) {
+                continue;
+            }
+            busy.insert(project, request.clone());
+            let others = open.iter().filter(|(it, _)| **it != request);
+            let cursor = others.map(|(_, seq)| *seq).min().unwrap_or(next);
+            let at = at.clone();
+            on_the_way.spawn(async move {
+                let result = merge(&at, &request, cursor).await;
+                (request, result)
+            });
+        }
         tokio::select! {
+            Some(finished) = on_the_way.join_next() => {
+                let (request, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
+                busy.retain(|_, it| *it != request);
+                let again = again.remove(&request);
+                match result {
+                    Ok(Merged::Ended) if again => pace.done(&request),
+                    Ok(Merged::Ended) => {
+                        pace.done(&request);
+                        open.remove(&request);
+                    }
+                    Ok(Merged::Later { after, reason }) => {
+                        tracing::info!(%reason, %request, "not merged yet");
+                        pace.failed(&request, after);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, %request, "a merge can't be asked for yet");
+                        pace.failed(&request, None);
+                    }
+                }
+            }
             changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
 
+/// The project of a request's change.
+fn project_of(at: &Surroundings, request: &RequestId) -> Result<Option<ProjectId>, Trouble> {
+    let record: Option<Request> = at.store.read()?.get(request.as_str())?;
+    Ok(record.and_then(|it| it.change).map(|it| it.project))
+}
+
 /// A merge is due once the forge has confirmed the green status of its request.
-fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>) -> Result<(), Trouble> {
+///
+/// Answers the requests that entries were about.
+fn follow(
+    at: &Surroundings,
+    next: &mut u64,
+    open: &mut BTreeMap<RequestId, u64>,
+) -> Result<Vec<RequestId>, Trouble> {
     let snapshot = at.store.read()?;
+    let mut marked = Vec::new();
     loop {
         let entries = snapshot.leaves(*next, ENTRIES_MAX)?;
         if entries.is_empty() {
-            return Ok(());
+            return Ok(marked);
         }
         for (seq, leaf) in entries {
             let due = match Snapshot::event(&leaf)? {
@@ -92,6 +131,7 @@ fn follow(at: &Surroundings, next: &mut u64, open: &mut BTreeMap<RequestId, u64>
                 _ => None,
             };
             if let Some(request) = due {
+                marked.push(request.clone());
                 open.entry(request).or_insert(seq);
             }
             *next = seq + 1;
