@@ -26,7 +26,9 @@ const FIRST_SECONDS: i64 = 24 * 3600;
 /// A status that was just written is read back after this long: forges take a moment.
 const SETTLES: Duration = Duration::from_secs(3);
 /// A state that is not the one confirmed is believed to be wrong only after this long: another write may be under way.
-const MOVING_MS: i64 = 10_000;
+const MOVING: Duration = Duration::from_secs(10);
+/// Entries before a start in which it is looked for statuses to read back.
+const AGAIN_ENTRIES: u64 = 1024;
 /// Somebody who writes our status over and over is told of once in so long.
 const TOLD_AGAIN_MS: i64 = 600_000;
 /// Statuses read back at once.
@@ -130,7 +132,8 @@ async fn look(at: &Surroundings, seen: &Seen, project: &Project, from: Time) -> 
 /// Reads each status back once after it was written.
 async fn after_writes(at: &Surroundings, seen: &Seen) -> Result<(), Trouble> {
     let mut grown = at.engine.watch_size();
-    let mut next = *grown.borrow_and_update();
+    // What was written shortly before a start was not read back then.
+    let mut next = grown.borrow_and_update().saturating_sub(AGAIN_ENTRIES);
     let mut pace: Pace<StatusKey> = Pace::new();
     let mut waiting: BTreeMap<StatusKey, ()> = BTreeMap::new();
     loop {
@@ -140,7 +143,7 @@ async fn after_writes(at: &Surroundings, seen: &Seen) -> Result<(), Trouble> {
             }
         }
         let due: Vec<StatusKey> = waiting.keys().filter(|it| pace.is_due(it)).cloned().collect();
-        let results: Vec<(StatusKey, Result<bool, Trouble>)> = stream::iter(due)
+        let results: Vec<(StatusKey, Result<Looked, Trouble>)> = stream::iter(due)
             .map(|key| async move {
                 let result = read_back_of(at, seen, &key).await;
                 (key, result)
@@ -152,8 +155,12 @@ async fn after_writes(at: &Surroundings, seen: &Seen) -> Result<(), Trouble> {
             waiting.remove(&key);
             match result {
                 // What was lost is written again, and read back again: each time after a longer wait.
-                Ok(true) => {}
-                Ok(false) => pace.done(&key),
+                Ok(Looked::Odd) => {}
+                Ok(Looked::Right) => pace.done(&key),
+                Ok(Looked::Moving) => {
+                    pace.failed(&key, Some(MOVING));
+                    waiting.insert(key, ());
+                }
                 Err(error) => {
                     tracing::info!(%error, sha = %key.head, "a status can't be read back now");
                     pace.failed(&key, None);
@@ -190,7 +197,17 @@ fn written(at: &Surroundings, next: &mut u64) -> Result<Vec<StatusKey>, Trouble>
     }
 }
 
-async fn read_back_of(at: &Surroundings, seen: &Seen, key: &StatusKey) -> Result<bool, Trouble> {
+/// How a status was found.
+enum Looked {
+    /// As it was confirmed.
+    Right,
+    /// Recorded, and to be written again.
+    Odd,
+    /// Another state than the confirmed one: perhaps the next write has overtaken its confirmation.
+    Moving,
+}
+
+async fn read_back_of(at: &Surroundings, seen: &Seen, key: &StatusKey) -> Result<Looked, Trouble> {
     let connected = {
         let snapshot = at.store.read()?;
         at.connected(&key.project, &snapshot)?
@@ -198,21 +215,21 @@ async fn read_back_of(at: &Surroundings, seen: &Seen, key: &StatusKey) -> Result
     };
     match connected {
         Some(connected) => read_back(at, seen, &connected, key).await,
-        None => Ok(false),
+        None => Ok(Looked::Right),
     }
 }
 
-/// Reads one status back and has recorded what is odd about it; answers whether it is not there as it should be.
+/// Reads one status back and has recorded what is odd about it.
 async fn read_back(
     at: &Surroundings,
     seen: &Seen,
     connected: &Connected,
     key: &StatusKey,
-) -> Result<bool, Trouble> {
+) -> Result<Looked, Trouble> {
     let explain = |e| Trouble::Forge(connected.forge.explain(&e));
     let settings = &connected.project.settings;
     let Some((confirmed, change)) = recorded(at, key)? else {
-        return Ok(false);
+        return Ok(Looked::Right);
     };
     let source = change.as_ref().map_or("", |it| it.source.as_str());
     let shown = connected
@@ -252,9 +269,12 @@ async fn read_back(
             };
         }
         other => {
-            let settled = at.clock.now().0 - confirmed.confirmed_at.0 > MOVING_MS;
+            let age = at.clock.now().0.saturating_sub(confirmed.confirmed_at.0);
+            let settled = u128::try_from(age).is_ok_and(|it| it >= MOVING.as_millis());
             let what = other.as_ref().map_or("none", |it| it.word.as_str());
-            if settled || other.is_none() {
+            if !settled && other.is_some() {
+                return Ok(Looked::Moving);
+            } else {
                 lost = Some(format!(
                     "The forge shows {} where {} was confirmed.",
                     crate::domain::text::visible(what),
@@ -277,7 +297,7 @@ async fn read_back(
         };
         at.engine.submit(Actor::System, command).await?;
     }
-    Ok(odd)
+    Ok(if odd { Looked::Odd } else { Looked::Right })
 }
 
 /// What was confirmed last, and the change it was about.

@@ -38,7 +38,7 @@ impl Gated {
     }
 
     /// Waits until the appliance has seen the branch on this commit.
-    async fn seen(&self, branch: &str, commit: &str) {
+    pub async fn seen(&self, branch: &str, commit: &str) {
         let started = Instant::now();
         loop {
             let seen = self.ada.journal("branch.observed").await;

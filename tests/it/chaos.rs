@@ -90,6 +90,10 @@ impl Day {
             json!({"enforcement": mode, "auto_merge": mode == "merge_broker"}),
         )
         .await;
+        // What stands in the branches at the first look is taken as it is: the day begins after it.
+        for branch in ["main", "production"] {
+            it.seen(branch, &it.gitlab.head(PROJECT, branch)).await;
+        }
         let locked = mode == "bot_approval";
         if locked {
             it.ask_for_our_approval().await;
