@@ -5,6 +5,7 @@ mod address;
 mod client;
 mod outcome;
 mod secret;
+pub mod standard_webhook;
 mod wait;
 
 pub use address::{join, parse_base};
