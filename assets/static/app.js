@@ -105,6 +105,7 @@ function values(form) {
       many: () => [...(body[name] ?? []), value].slice(0, checked ? undefined : -1),
       bool: () => checked,
       yes: () => checked || undefined,
+      pick: () => (checked ? value : body[name]),
       number: () => Number(value),
       list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
       day: () => `${value}T23:59:59Z`,
@@ -169,6 +170,12 @@ for (const button of all("[data-answer]")) {
         form.elements.comment.focus();
         throw new Error("Say why: this needs a comment.");
       }
+      const codes = one("[name=match_code]", form);
+      if (codes && decision === "approve" && !body.match_code) {
+        codes.focus();
+        throw new Error("Pick the code that the requester sees.");
+      }
+      if (decision === "reject") delete body.match_code;
       const options = await call("POST", `${to}/options`, body);
       await check(options, { ...JSON.parse(expect), ...(decision && { decision }) });
       const credential = await passkey("get", options.publicKey);
@@ -201,34 +208,6 @@ function tick() {
 }
 tick();
 setInterval(tick, 1000);
-
-// An old queue loads itself again, never in a circle.
-const shown = one("[data-inbox]")?.dataset.ids;
-if (shown !== undefined) {
-  new EventSource("/api/v1/inbox/events").addEventListener("inbox", ({ data }) => {
-    const now = JSON.parse(data).ids.sort().join();
-    if (now === shown || sessionStorage.inbox === now) return;
-    sessionStorage.inbox = now;
-    location.reload();
-  });
-}
-
-// A request that moves says so, and then offers no decision.
-async function watch(page) {
-  const form = one("[data-decide]", page);
-  for (let wait = 0; ; wait = 50) {
-    const it = await call("GET", `/api/v1/approvals/${page.dataset.request}?wait=${wait}`).catch(() => null);
-    const same = it?.status === "pending" && it.decisions.length === +page.dataset.decisions;
-    if (form?.dataset.done === "") return;
-    if (it && !same && form?.ariaBusy !== "true") {
-      one("[data-moved]", page).hidden = false;
-      if (it.status !== "pending") all("[data-answer]", page).forEach((button) => button.remove());
-      return;
-    }
-    await new Promise((done) => setTimeout(done, it ? 1000 : 15000));
-  }
-}
-all("[data-watch]").forEach(watch);
 
 // What comes back from the browser's memory is old.
 window.onpageshow = ({ persisted }) => persisted && location.reload();

@@ -1,5 +1,6 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
+use crate::domain::attention::Look;
 use crate::domain::branch::{Tip, Watched};
 use crate::domain::deployment::{Deployment, DeploymentAnswer, DeploymentFacts, DeploymentState};
 use crate::domain::event::{EnrolledPasskey, Event};
@@ -143,12 +144,35 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             let took_part = gate.involved.into_keys().chain(approvers.iter().cloned());
             except(event, took_part.collect(), at, state)
         }
+        Event::RequestSeen { request, person } => {
+            let mut look = Look::of(request, person, state)?;
+            look.seen_at.get_or_insert(at.time);
+            state.put(&look)
+        }
+        Event::RequestCodeMissed { request, person } => {
+            let mut look = Look::of(request, person, state)?;
+            look.missed_code = true;
+            state.put(&look)
+        }
+        Event::ExceptionRequesterReported {
+            request, requester, ..
+        } => {
+            let gate: Request = must(state, request.as_str())?;
+            state.put_raw(Table::Reported, requester.as_bytes(), &at.seq.to_be_bytes())?;
+            // Whoever asked does not lift it; whoever reported it may find out that it was a mistake.
+            except(event, gate.involved.into_keys().collect(), at, state)
+        }
         Event::ExceptionReviewed {
             exception,
             person,
             name,
             note,
         } => {
+            for (row, seq) in state.with_prefix(Table::Reported, b"")? {
+                if seq == exception.to_be_bytes() {
+                    state.delete_raw(Table::Reported, &row)?;
+                }
+            }
             let mut record: Exception = must(state, &Exception::row(*exception))?;
             record.review = Some(Review {
                 by: person.clone(),
@@ -1084,6 +1108,10 @@ fn open(
         state.put_raw(Table::Deadlines, &deadline_row(deadline, id), &[])?;
     }
     state.put_raw(Table::RequestOrder, &at.seq.to_be_bytes(), id.as_str().as_bytes())?;
+    if let Some(change) = &opening.change {
+        let row = change_request_row(change, at.seq);
+        state.put_raw(Table::ChangeRequests, row.as_bytes(), id.as_str().as_bytes())?;
+    }
     state.put_raw(Table::Waiting, id.as_str().as_bytes(), &[])?;
     count_waiting(state, &opening.requester, 1)?;
     state.put(&Request {
@@ -1099,6 +1127,7 @@ fn open(
         involved: opening.involved,
         ttl_seconds: opening.ttl_seconds,
         blocked: opening.blocked,
+        held: None,
         change: opening.change,
         deployment: opening.deployment.map(|it| it.key),
         head,
@@ -1117,6 +1146,11 @@ fn open(
         seq: at.seq,
         changed_seq: at.seq,
     })
+}
+
+/// Key of a request in the list of its change's requests, oldest first.
+pub fn change_request_row(change: &ChangeKey, seq: u64) -> String {
+    format!("{}\0{seq:020}", change_row(change))
 }
 
 /// How many requests of a key wait: row in the counters.

@@ -223,6 +223,20 @@ pub enum Command {
     Expire {
         request: RequestId,
     },
+    /// The actor has a request on their screen.
+    SeeRequest {
+        request: RequestId,
+    },
+    /// The actor did not expect it: its requester is held until that was looked over.
+    ReportRequest {
+        request: RequestId,
+        note: String,
+    },
+    /// Somebody picked another code than the requester sees.
+    MissCode {
+        request: RequestId,
+        person: PersonId,
+    },
     /// A ceremony that did not verify.
     RefuseCeremony {
         person: Option<PersonId>,
@@ -434,6 +448,8 @@ pub struct Decide {
     pub comment: String,
     /// The person chose the emergency way (policy rule 21).
     pub break_glass: bool,
+    /// The code the person picked, where a rule asks for it.
+    pub match_code: Option<u8>,
     /// The intent's exact bytes and what they say of the time.
     pub intent: Vec<u8>,
     pub challenge_issued_at: Time,
@@ -454,6 +470,8 @@ pub enum Reply {
         status: Status,
         expires_at: Option<Time>,
         created: bool,
+        /// What the requester shows where the approver can find it, where a rule asks for it.
+        match_code: Option<u8>,
     },
     Decided {
         status: Status,

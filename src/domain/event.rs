@@ -355,6 +355,24 @@ pub enum Event {
         ttl_seconds: u64,
         expires_at: Time,
     },
+    /// Somebody who may decide it has it on their screen for the first time.
+    #[serde(rename = "request.seen")]
+    RequestSeen { request: RequestId, person: PersonId },
+    /// Somebody who wanted to approve it picked another code than the requester sees.
+    #[serde(rename = "request.code_missed")]
+    RequestCodeMissed { request: RequestId, person: PersonId },
+    /// Somebody says that a request is not theirs to expect: its requester is held until this was looked over.
+    #[serde(rename = "exception.requester_reported")]
+    ExceptionRequesterReported {
+        request: RequestId,
+        /// `key/<id>`, or `account/<integration>/<the forge's number>`.
+        requester: String,
+        /// What the requester calls itself.
+        requester_name: String,
+        person: PersonId,
+        name: String,
+        note: String,
+    },
     /// A granted approval that was not used in time (policy rule 9).
     #[serde(rename = "request.lapsed")]
     RequestLapsed { request: RequestId, reason: String },
@@ -632,7 +650,10 @@ impl Event {
             Event::DelegationMade { delegation, .. } | Event::DelegationEnded { delegation } => {
                 ("delegation", delegation.to_string())
             }
-            Event::ExceptionBreakGlass { request, .. } => ("request", request.to_string()),
+            Event::ExceptionBreakGlass { request, .. }
+            | Event::RequestSeen { request, .. }
+            | Event::RequestCodeMissed { request, .. }
+            | Event::ExceptionRequesterReported { request, .. } => ("request", request.to_string()),
             Event::ExceptionReviewed { exception, .. } => ("exception", exception.to_string()),
             Event::ChangeObserved { change, .. }
             | Event::LockConfirmed { change, .. }

@@ -8,6 +8,7 @@
 //! of all that happened, a *checkpoint* its signed head; a *follower* tells the world at its own pace.
 
 pub mod apply;
+pub mod attention;
 pub mod branch;
 pub mod command;
 pub mod decide;

@@ -232,6 +232,9 @@ pub struct Request {
     pub involved: BTreeMap<PersonId, Involvement>,
     pub ttl_seconds: Option<u64>,
     pub blocked: bool,
+    /// Why nobody may approve it for now: its requester was reported. Never recorded, always judged anew.
+    #[serde(skip)]
+    pub held: Option<String>,
     pub change: Option<ChangeKey>,
     /// The job on a forge that waits for it.
     #[serde(default)]

@@ -45,6 +45,12 @@ pub enum Table {
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
+    /// `project NUL number NUL opening position` → request id: all requests of one change, in order.
+    ChangeRequests,
+    /// `request NUL person` → when that person first saw it, and what else they did besides deciding.
+    Looks,
+    /// A reported requester → position of the exception (u64 big-endian) that has to be looked over first.
+    Reported,
     /// Request id → nothing: those that still wait for people.
     Waiting,
     Changes,
@@ -103,6 +109,9 @@ impl Table {
         Table::Trials,
         Table::Requests,
         Table::RequestOrder,
+        Table::ChangeRequests,
+        Table::Looks,
+        Table::Reported,
         Table::Waiting,
         Table::Changes,
         Table::Heads,
@@ -138,6 +147,9 @@ impl Table {
             Table::Delegations => "delegations",
             Table::Exceptions => "exceptions",
             Table::Gates => "gates",
+            Table::ChangeRequests => "change_requests",
+            Table::Looks => "looks",
+            Table::Reported => "reported",
             Table::Tips => "tips",
             Table::Watched => "watched",
             Table::Bypasses => "bypasses",

@@ -44,6 +44,7 @@ pub enum Purpose {
         answer: Answer,
         comment: String,
         break_glass: bool,
+        match_code: Option<u8>,
         intent: Vec<u8>,
         nonce: [u8; 32],
         challenge: [u8; 32],

@@ -48,6 +48,35 @@ pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
     answer(&request, "icon.svg")
 }
 
+/// What the service worker keeps for when there is no network: style, scripts and signs, never a page about a request.
+const SHELL: &[&str] = &[
+    "app.css",
+    "app.js",
+    "phone.js",
+    "icon.svg",
+    "icon-192.png",
+    "icon-180.png",
+];
+
+/// `GET /sw.js`: anybody. At the root, so that it answers for the whole site. Its first lines name the shell's files by
+/// their content, so that browsers fetch the worker anew with each release.
+pub async fn serve_worker() -> HttpResponse {
+    let Some(file) = Files::get("sw.js") else {
+        return HttpResponse::NotFound().finish();
+    };
+    let shell: Vec<String> = SHELL
+        .iter()
+        .map(|it| url(it))
+        .chain(["/offline".to_owned()])
+        .collect();
+    let list = serde_json::to_string(&shell).unwrap_or_default();
+    let body = [format!("const SHELL = {list};\n").as_bytes(), &file.data].concat();
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type("sw.js")))
+        .insert_header((header::CACHE_CONTROL, ASK_AGAIN))
+        .body(body)
+}
+
 fn answer(request: &HttpRequest, name: &str) -> HttpResponse {
     let Some(file) = Files::get(name) else {
         return crate::web::pages::error_page(

@@ -1,9 +1,9 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, credentials, decisions, delegations, enrolment, exceptions, governance, health,
-    hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning, session,
-    trials, well_known,
+    api_keys, approvals, attention, credentials, decisions, delegations, enrolment, exceptions, governance,
+    health, hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning,
+    session, trials, well_known,
 };
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
@@ -105,6 +105,11 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         (
             "/api/v1/approvals/{id}/ask-again",
             vec![post(approvals::ask_again)],
+        ),
+        ("/api/v1/approvals/{id}/seen", vec![post(attention::see_request)]),
+        (
+            "/api/v1/approvals/{id}/not-me",
+            vec![post(attention::report_request)],
         ),
         // Proofs
         (
@@ -345,6 +350,8 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/static/{file}", vec![get(assets::serve_asset)]),
         ("/manifest.webmanifest", vec![get(assets::serve_manifest)]),
         ("/favicon.ico", vec![get(assets::serve_favicon)]),
+        ("/sw.js", vec![get(assets::serve_worker)]),
+        ("/offline", vec![get(pages::show_offline)]),
     ]
 }
 

@@ -22,6 +22,7 @@ mod flow_pipeline;
 mod gate;
 mod governance;
 mod locks;
+mod phone;
 mod policies;
 mod policy_pages;
 mod proofs;

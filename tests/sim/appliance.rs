@@ -435,6 +435,7 @@ impl Sim {
             method: Method::Passkey,
             comment: comment.into(),
             break_glass: false,
+            match_code: None,
             challenge_issued_at: now,
             subject_sha256: record.subject_sha256,
             policy_sha256: record.policy.sha256,

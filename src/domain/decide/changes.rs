@@ -1,6 +1,7 @@
 //! Changes on forges: what a webhook hints at, what the API shows, and what the forge's status should say.
 
 use crate::domain::apply::head_prefix;
+use crate::domain::attention::match_code;
 use crate::domain::branch::Way;
 use crate::domain::decide::administration::live_project;
 use crate::domain::decide::branches::is_told;
@@ -673,10 +674,14 @@ fn words_of(request: &Request) -> String {
         Status::Pending => {
             // What is needed and not how far it is: GitLab refuses to go from pending to pending, and so keeps the first
             // text until the state changes.
-            match request.obligations.as_slice() {
-                [one] if one.quorum == 1 => "Waits for people: 1 approval needed".into(),
+            let needed = match request.obligations.as_slice() {
+                [one] if one.quorum == 1 => "Waits for people: 1 approval needed".to_owned(),
                 [one] => format!("Waits for people: {} approvals needed", one.quorum),
                 several => format!("Waits for people: approvals needed for {} rules", several.len()),
+            };
+            match match_code(request) {
+                Some(it) => format!("{needed}. Code {}", it.code),
+                None => needed,
             }
         }
         Status::Approved => format!("Approved by {}", by()),

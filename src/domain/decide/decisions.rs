@@ -1,6 +1,7 @@
 //! One person's decision: may they, does it count, and does it end the request.
 
 use crate::domain::command::{Decide, Reply};
+use crate::domain::decide::attention::code_matches;
 use crate::domain::decide::judge::as_judged_now;
 use crate::domain::decide::roster::{Roster, method_of, strongest};
 use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
@@ -89,6 +90,9 @@ pub fn may_answer(
     break_glass: bool,
     comment: &str,
 ) -> Result<(), Refusal> {
+    if let (Some(why), Answer::Approve) = (&request.held, answer) {
+        return Err(Refusal::NotAllowed { why: why.clone() });
+    }
     if break_glass {
         return emergency(&it.emergency, answer, comment);
     }
@@ -202,6 +206,9 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
         why_not: None,
     };
     may_answer(&request, &eligible, it.answer, it.break_glass, &it.comment)?;
+    if !code_matches(&request, &it.person, it.answer, it.match_code, state)?? {
+        return Err(Refusal::invalid("match_code", "This is not the code that the requester sees.").into());
+    }
 
     let opening: Opening = {
         let blob = state.blob(&request.opening)?;

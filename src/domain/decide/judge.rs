@@ -4,6 +4,7 @@
 use crate::domain::apply::RULES;
 use crate::domain::decide::Stop;
 use crate::domain::decide::administration::live_project;
+use crate::domain::decide::attention::held;
 use crate::domain::decide::changes::judge_change;
 use crate::domain::decide::deployments::judge_deployment;
 use crate::domain::decide::provision::is_on_trial;
@@ -19,6 +20,15 @@ use std::collections::BTreeSet;
 /// # Errors
 /// When the recorded state can't be read.
 pub fn as_judged_now(request: Request, state: &impl Read) -> Result<Request, Fault> {
+    let request = by_the_rules_now(request, state)?;
+    let held = match request.status {
+        Status::Pending => held(&request, state)?,
+        _ => None,
+    };
+    Ok(Request { held, ..request })
+}
+
+fn by_the_rules_now(request: Request, state: &impl Read) -> Result<Request, Fault> {
     // A trial has a rule of its own, which nothing changes.
     if request.status != Status::Pending || matches!(request.requester, Requester::Person { .. }) {
         return Ok(request);

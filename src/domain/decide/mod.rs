@@ -4,6 +4,7 @@
 //! and every random number come in with the command.
 
 mod administration;
+mod attention;
 mod branches;
 mod changes;
 mod decisions;
@@ -20,6 +21,7 @@ mod requests;
 mod roster;
 mod statuses;
 
+pub use attention::code_matches;
 pub use branches::{Uncovered, uncovered};
 pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
 pub use decisions::{Eligibility, Standing, eligibility, hopeless, may_answer, progress, standing};
@@ -255,6 +257,9 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::ConsumeRequest { request } => requests::consume(request, now, state),
         Command::Shorten { request } => requests::shorten(request, state),
         Command::Expire { request } => requests::expire(request, now, state),
+        Command::SeeRequest { request } => attention::see(request, actor, state),
+        Command::ReportRequest { request, note } => attention::report(request, note, actor, now, state),
+        Command::MissCode { request, person } => attention::miss_code(request, person, state),
         Command::RefuseCeremony {
             person,
             request,

@@ -1,6 +1,7 @@
 //! Requests that pipelines and people send to the API, and what ends a request without a decision.
 
 use crate::domain::apply::waiting_row;
+use crate::domain::attention::{code_for, is_reported, key_row, match_code};
 use crate::domain::command::{OpenRequest, Reply};
 use crate::domain::decide::judge::{as_judged_now, shortened};
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
@@ -91,6 +92,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         let request: Request = state.get(id.as_str())?.ok_or(Refusal::Unknown)?;
         let request = as_judged_now(request, state)?;
         let reply = Reply::Request {
+            match_code: match_code(&request).map(|it| it.code),
             id,
             status: request.status,
             expires_at: request.expires_at,
@@ -100,6 +102,12 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
             steps: Vec::new(),
             reply: Ok(reply),
         });
+    }
+    if let Requester::Key { id, .. } = &open.requester
+        && is_reported(&key_row(id.as_str()), state)?
+    {
+        let why = "Somebody reported what this key asks as unexpected. It asks nothing more until that was looked over.";
+        return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
     if let Requester::Key { id, .. } = &open.requester
         && let Some(row) = state.get_raw(Table::Counters, &waiting_row(id))?
@@ -167,6 +175,8 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         status,
         expires_at,
         created: true,
+        match_code: code_for(&open.id, opening.obligations.iter().chain(&opening.break_glass))
+            .map(|it| it.code),
     };
     let steps = opened(&open.id, opening, policy.bytes, open.idempotency, now);
     Ok(Plan {
@@ -277,6 +287,7 @@ fn trial(open: &OpenRequest) -> Evaluation {
             independent: false,
             allow_author: true,
             allow_contributor: false,
+            match_code: false,
             break_glass: false,
         }],
         break_glass: Vec::new(),

@@ -248,6 +248,8 @@ pub struct Require {
     pub allow_author: bool,
     /// Whoever else contributed to the change may approve it (rule 7).
     pub allow_contributor: bool,
+    /// Whoever approves picks the two digits that the requester sees, so that nobody approves what they did not look for.
+    pub match_code: bool,
 }
 
 /// The rule for what nothing matches.
@@ -595,6 +597,7 @@ impl Check {
             "break_glass",
             "allow_author",
             "allow_contributor",
+            "match_code",
         ];
         let fields = self.object(field, &keys)?;
         let mut require = self.demand(&fields)?;
@@ -603,6 +606,7 @@ impl Check {
             ("break_glass", &mut require.break_glass),
             ("allow_author", &mut require.allow_author),
             ("allow_contributor", &mut require.allow_contributor),
+            ("match_code", &mut require.match_code),
         ] {
             if let Some(field) = fields.get(key) {
                 match field.node.value {
@@ -671,6 +675,7 @@ impl Check {
             break_glass: false,
             allow_author: false,
             allow_contributor: false,
+            match_code: false,
         })
     }
 

@@ -211,6 +211,9 @@ pub struct Obligation {
     pub allow_author: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_contributor: bool,
+    /// Whoever approves picks the two digits that the requester sees.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub match_code: bool,
     /// Another way through (rule 21); never among `Evaluation::obligations`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub break_glass: bool,
@@ -378,6 +381,7 @@ impl Obligation {
             independent: require.independent,
             allow_author: require.allow_author,
             allow_contributor: require.allow_contributor,
+            match_code: require.match_code,
             break_glass: require.break_glass,
         }
     }
@@ -394,6 +398,7 @@ impl Obligation {
             && (self.independent || !other.independent)
             && (!self.allow_author || other.allow_author)
             && (!self.allow_contributor || other.allow_contributor)
+            && (self.match_code || !other.match_code)
     }
 }
 
@@ -980,6 +985,7 @@ fn built_in(defaults: &ProjectDefaults) -> Obligation {
         independent: false,
         allow_author: false,
         allow_contributor: false,
+        match_code: false,
         break_glass: false,
     }
 }

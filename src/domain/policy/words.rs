@@ -45,6 +45,7 @@ pub fn obligation(it: &Obligation) -> String {
         (it.independent, ", other people than for the other rules"),
         (it.allow_author, ", the author among them if they like"),
         (it.allow_contributor, ", contributors among them if they like"),
+        (it.match_code, ", with the code that the requester sees"),
     ] {
         if holds {
             text += words;

@@ -1,5 +1,6 @@
 //! Requests: pipelines open them, wait for them, cancel and use them; people and auditors list them.
 
+use crate::domain::attention::match_code;
 use crate::domain::command::{Command, OpenRequest, Reply};
 use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, standing};
 use crate::domain::deployment::{Deployment, DeploymentFacts};
@@ -148,15 +149,19 @@ pub async fn request_approval(
             id,
             status,
             expires_at,
+            match_code,
             ..
         } => {
             // Compact and without a word of the caller's: shells split and expand this answer.
-            let body = json!({
+            let mut body = json!({
                 "id": id,
                 "status": status.name(),
                 "expires_at": expires_at,
                 "url": format!("{}/a/{id}", app.public_url),
             });
+            if let Some(code) = match_code {
+                body["match_code"] = json!(code.to_string());
+            }
             Ok(HttpResponse::Created()
                 .insert_header((header::LOCATION, format!("/api/v1/approvals/{id}")))
                 .json(body))
@@ -283,7 +288,12 @@ pub async fn get_approval(
 fn look(app: &App, caller: &Caller, id: &str) -> Result<(Request, Value), Problem> {
     let snapshot = app.snapshot()?;
     let request = visible_request(&snapshot, caller, id)?;
-    let shown = show(app, &snapshot, &request)?;
+    let mut shown = show(app, &snapshot, &request)?;
+    // Only for whoever asked: the approver is to find it there.
+    let own = matches!((caller, &request.requester), (Caller::Key(key), Requester::Key { id, .. }) if *id == key.id);
+    if let Some(it) = match_code(&request).filter(|_| own) {
+        shown["match_code"] = json!(it.code.to_string());
+    }
     Ok((request, shown))
 }
 

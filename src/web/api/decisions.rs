@@ -1,7 +1,7 @@
 //! A person's decision: the ceremony over exactly what was shown, then the answer.
 
 use crate::domain::command::{Command, Decide, Reply};
-use crate::domain::decide::{Roster, eligibility, may_answer};
+use crate::domain::decide::{Roster, code_matches, eligibility, may_answer};
 use crate::domain::event::Actor;
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
 use crate::domain::people::{Passkey, Person};
@@ -36,6 +36,8 @@ struct OptionsBody {
     /// The emergency way through, by a break-glass rule.
     #[serde(default)]
     break_glass: bool,
+    /// The code that the requester sees, where a rule asks for it: two digits.
+    match_code: Option<String>,
 }
 
 /// `POST /api/v1/approvals/{id}/decision/options`: whoever may decide the request.
@@ -65,6 +67,26 @@ pub async fn start_decision(
         return Err(refusal.into());
     }
     may_answer(&record, &eligible, answer, body.break_glass, &comment)?;
+    let match_code = body
+        .match_code
+        .as_deref()
+        .map(|it| {
+            it.parse::<u8>()
+                .map_err(|_| Problem::bad_field("match_code", "two digits"))
+        })
+        .transpose()?;
+    if !code_matches(&record, &person.id, answer, match_code, &snapshot)?? {
+        let command = Command::MissCode {
+            request: record.id.clone(),
+            person: person.id.clone(),
+        };
+        app.submit(who.actor(), command).await?;
+        return Err(Problem::invalid(
+            "match_code",
+            "This is not the code that the requester sees. You can't approve this request any more; if you did not \
+             expect it, report it.",
+        ));
+    }
     let opening = opening_of(&snapshot, &record)?;
     let mut rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
     if body.break_glass {
@@ -102,6 +124,7 @@ pub async fn start_decision(
         answer,
         comment,
         break_glass: body.break_glass,
+        match_code,
         intent,
         nonce,
         challenge,
@@ -188,6 +211,7 @@ pub async fn give_decision(
         answer,
         comment,
         break_glass,
+        match_code,
         intent,
         nonce,
         challenge,
@@ -238,6 +262,7 @@ pub async fn give_decision(
         method,
         comment,
         break_glass,
+        match_code,
         intent,
         challenge_issued_at: issued_at,
         subject_sha256,

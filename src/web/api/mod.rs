@@ -3,6 +3,7 @@
 
 pub mod api_keys;
 pub mod approvals;
+pub mod attention;
 pub mod credentials;
 pub mod decisions;
 pub mod delegations;

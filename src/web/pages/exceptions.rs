@@ -36,7 +36,7 @@ struct ExceptionsPage {
 /// One exception, for people.
 pub struct ExceptionView {
     pub id: u64,
-    /// `Around the gate`, `Forged status`, `Gate` or `Break-glass`.
+    /// `Around the gate`, `Forged status`, `Gate`, `Not me` or `Break-glass`.
     pub kind: &'static str,
     pub what: String,
     /// Sentences about it.
@@ -234,6 +234,33 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             place: places.path_of(&project),
             request: None,
         },
+        Event::ExceptionRequesterReported {
+            request,
+            requester_name,
+            name,
+            note,
+            ..
+        } => {
+            let record: Option<Request> = state.get(request.as_str())?;
+            let mut details = vec![
+                "Nothing of this requester can be approved until somebody has looked this over.".to_owned(),
+            ];
+            if !note.is_empty() {
+                details.push(format!("“{}”", shown(&note, TEXT_MAX)));
+            }
+            Told {
+                kind: "Not me",
+                what: format!(
+                    "{} did not expect what {} asks",
+                    shown(&name, 100),
+                    shown(&requester_name, 100)
+                ),
+                details,
+                commits: Vec::new(),
+                place: record.map_or_else(String::new, |it| shown(&it.title, 120)),
+                request: Some(request),
+            }
+        }
         Event::ExceptionBreakGlass {
             request,
             rule,

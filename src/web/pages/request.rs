@@ -1,6 +1,7 @@
 //! The page of one request: what is asked, what was checked and what is merely claimed, who may decide, the decision
 //! itself, and afterwards its receipt.
 
+use crate::domain::attention::match_code;
 use crate::domain::decide::{as_judged_now, may_ask_again};
 use crate::domain::deployment::{Deployment, DeploymentFacts, DeploymentState};
 use crate::domain::facts::{Account, ChangeFacts, Part};
@@ -21,6 +22,7 @@ use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::receipt::Receipt;
+use crate::web::pages::since::{Since, since};
 use crate::web::pages::standing::{People, methods_taken};
 use crate::web::pages::{PageError, html, shown};
 use crate::web::session::Reader;
@@ -76,6 +78,15 @@ struct RequestPage {
     trace: Vec<TraceLine>,
     trace_more: usize,
     turn: Turn,
+    /// Why this reader is asked, in sentences.
+    why_you: Vec<String>,
+    /// The codes to pick from, where a rule asks for it.
+    codes: Option<[u8; 3]>,
+    /// Why nobody may approve it for now.
+    held: Option<String>,
+    /// Whether the reader may say that they did not expect it.
+    may_report: bool,
+    since: Option<Since>,
     subject: String,
     subject_sha256: String,
     decisions: usize,
@@ -317,6 +328,16 @@ fn page(
         claimed: claimed.map(|it| shown(it, ACTION_MAX)),
         trace: trace(&opening),
         trace_more: opening.trace.len().saturating_sub(TRACE_MAX),
+        codes: match_code(request).map(|it| it.choices),
+        held: request.held.clone().filter(|_| pending),
+        may_report: matches!(turn, Turn::Decide { .. } | Turn::BreakGlass { .. })
+            && request.held.is_none()
+            && !matches!(request.requester, Requester::Person { .. }),
+        why_you: match turn {
+            Turn::Decide { .. } => people.why_asked(request, person, &chance.open, now),
+            Turn::BreakGlass { .. } | Turn::Cannot(_) | Turn::Over => Vec::new(),
+        },
+        since: since(request, opening.facts.as_ref(), project, &person.id, state)?,
         turn,
         subject: shown(&opening.subject, ACTION_MAX),
         subject_sha256: request.subject_sha256.to_string(),
@@ -513,6 +534,7 @@ fn rules(obligations: &[Obligation], stories: &[Story], request: &Request, peopl
                 (it.independent, "by other people than the other rules"),
                 (it.allow_author, "the author may approve"),
                 (it.allow_contributor, "contributors may approve"),
+                (it.match_code, "with the code that the requester sees"),
             ];
             RuleView {
                 name: if it.rule == "default" {

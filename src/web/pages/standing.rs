@@ -4,6 +4,7 @@
 use crate::domain::decide::{Roster, Standing, eligibility, hopeless, progress, standing};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
+use crate::domain::policy::words::rule_name;
 use crate::domain::policy::{Approver, Method, Obligation};
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
@@ -80,6 +81,47 @@ impl People {
             emergency: told.emergency,
             why_not: told.why_not.map(|it| it.to_string()),
         }
+    }
+
+    /// Why somebody is asked: for each rule that lacks somebody still, what makes them one of those it names.
+    pub fn why_asked(&self, request: &Request, person: &Person, open: &[String], now: Time) -> Vec<String> {
+        let absent: Vec<&Person> = self.roster.stands_in_for(&person.id, now).collect();
+        let is = |who: &str, it: &Person| it.id.as_str() == who || it.email.eq_ignore_ascii_case(who);
+        let within = |group: &str, it: &Person| {
+            let mut groups = self.roster.groups().iter();
+            groups.any(|at| at.name == group && at.members.contains(&it.id))
+        };
+        let reason = |approver: &Approver| -> Option<String> {
+            let (own, of_absent): (bool, Option<&&Person>) = match approver {
+                Approver::Person(who) => (is(who, person), absent.iter().find(|it| is(who, it))),
+                Approver::Group(name) => (within(name, person), absent.iter().find(|it| within(name, it))),
+            };
+            let called = match approver {
+                Approver::Person(_) => "names you".to_owned(),
+                Approver::Group(name) => {
+                    format!("asks the group {}, which you are in", shown(name, NAME_MAX))
+                }
+            };
+            match (own, of_absent) {
+                (true, _) => Some(called),
+                (false, Some(it)) => Some(format!(
+                    "asks {}, for whom you stand in",
+                    shown(&it.name, NAME_MAX)
+                )),
+                (false, None) => None,
+            }
+        };
+        let obligations = request.obligations.iter().filter(|it| open.contains(&it.rule));
+        obligations
+            .map(|it| {
+                let why = it.approvers.iter().find_map(reason);
+                let why = why.unwrap_or_else(|| "asks everybody with the role approver".to_owned());
+                match it.rule.as_str() {
+                    "default" => format!("The default rule {why}."),
+                    name => format!("The rule {} {why}.", rule_name(name)),
+                }
+            })
+            .collect()
     }
 
     /// Names of everybody but one whose approval would still bring a rule further, and of those who can only break glass.

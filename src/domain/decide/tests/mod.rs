@@ -309,6 +309,7 @@ impl World {
             method: Method::Passkey,
             comment: comment.into(),
             break_glass,
+            match_code: None,
             intent: Vec::new(),
             challenge_issued_at: Time(self.now),
             subject_sha256,

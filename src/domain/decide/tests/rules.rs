@@ -184,6 +184,7 @@ fn decision_as_judged(world: &mut World, id: &RequestId, person: u8) -> Result<R
         method: Method::Passkey,
         comment: String::new(),
         break_glass: false,
+        match_code: None,
         intent: Vec::new(),
         challenge_issued_at: Time(world.now),
         subject_sha256: judged.subject_sha256,

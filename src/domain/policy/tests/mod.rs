@@ -134,6 +134,7 @@ fn obligation(rule: &str, quorum: u32) -> Obligation {
         independent: false,
         allow_author: false,
         allow_contributor: false,
+        match_code: false,
         break_glass: false,
     }
 }
