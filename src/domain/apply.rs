@@ -1209,6 +1209,7 @@ fn observe(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault
         source_project_id,
         files_sha256,
         request,
+        left: _,
     } = event
     else {
         return Ok(());

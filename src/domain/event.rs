@@ -280,6 +280,9 @@ pub enum Event {
         source_project_id: String,
         files_sha256: Digest,
         request: Option<RequestId>,
+        /// The status it had a part in before, where its head or target is another now: it is the others' alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<StatusKey>,
     },
 
     #[serde(rename = "request.opened")]

@@ -57,8 +57,8 @@ pub(super) trait Latest: 'static {
     /// What is kept right.
     type Key: Ord + Hash + Clone + Debug + Send + 'static;
 
-    /// What an entry touches, if anything.
-    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<Touched<Self::Key>>, Trouble>;
+    /// What an entry touches.
+    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Vec<Touched<Self::Key>>, Trouble>;
 
     /// Makes it right.
     fn settle(
@@ -191,7 +191,7 @@ fn follow<L: Latest>(
             return Ok(marked);
         }
         for (seq, leaf) in entries {
-            if let Some(touched) = L::touched(&Snapshot::event(&leaf)?, &snapshot)? {
+            for touched in L::touched(&Snapshot::event(&leaf)?, &snapshot)? {
                 dirty.insert(touched.key.clone(), seq);
                 marked.push(touched);
             }

@@ -26,12 +26,12 @@ impl Latest for Locks {
     const FOLLOWER: &'static str = "forge-lock";
     type Key = ChangeKey;
 
-    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<Touched<ChangeKey>>, Trouble> {
+    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Vec<Touched<ChangeKey>>, Trouble> {
         if let Event::LockLost { change } = event {
-            return Ok(Some(Touched {
+            return Ok(vec![Touched {
                 key: change.clone(),
                 in_doubt: true,
-            }));
+            }]);
         }
         let key = match event {
             Event::ChangeObserved { change, .. } => Some(change.clone()),
@@ -40,7 +40,8 @@ impl Latest for Locks {
                 None => None,
             },
         };
-        Ok(key.map(|key| Touched { key, in_doubt: false }))
+        let touched = key.map(|key| Touched { key, in_doubt: false });
+        Ok(touched.into_iter().collect())
     }
 
     async fn settle(

@@ -23,15 +23,17 @@ impl Latest for Statuses {
     const FOLLOWER: &'static str = "forge-status";
     type Key = StatusKey;
 
-    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<Touched<StatusKey>>, Trouble> {
+    fn touched(event: &Event, snapshot: &Snapshot) -> Result<Vec<Touched<StatusKey>>, Trouble> {
         // Read back, it was not what was confirmed.
         if let Event::ExceptionStatusForged { status, .. } | Event::StatusLost { status, .. } = event {
-            return Ok(Some(Touched {
+            return Ok(vec![Touched {
                 key: status.clone(),
                 in_doubt: true,
-            }));
+            }]);
         }
-        Ok(touched(event, snapshot)?.map(|key| Touched { key, in_doubt: false }))
+        let keys = touched(event, snapshot)?;
+        let plain = |key| Touched { key, in_doubt: false };
+        Ok(keys.into_iter().map(plain).collect())
     }
 
     async fn settle(
@@ -44,30 +46,36 @@ impl Latest for Statuses {
     }
 }
 
-fn touched(event: &Event, snapshot: &Snapshot) -> Result<Option<StatusKey>, Trouble> {
+fn touched(event: &Event, snapshot: &Snapshot) -> Result<Vec<StatusKey>, Trouble> {
     if let Event::ChangeObserved {
-        change, head, target, ..
+        change,
+        head,
+        target,
+        left,
+        ..
     } = event
     {
-        return Ok(Some(StatusKey {
+        let now = StatusKey {
             project: change.project.clone(),
             head: head.clone(),
             target: target.clone(),
-        }));
+        };
+        // What it left may be better without it: a rejected change no longer holds back those that stay.
+        return Ok(left.iter().cloned().chain([now]).collect());
     }
     let Some(id) = event.request() else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let Some(request) = snapshot.get::<Request>(id.as_str())? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     Ok(match (request.change, request.head, request.target) {
-        (Some(change), Some(head), Some(target)) => Some(StatusKey {
+        (Some(change), Some(head), Some(target)) => vec![StatusKey {
             project: change.project,
             head,
             target,
-        }),
-        _ => None,
+        }],
+        _ => Vec::new(),
     })
 }
 

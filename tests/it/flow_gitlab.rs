@@ -383,6 +383,39 @@ async fn one_approved_change_does_not_turn_another_of_the_same_head_green() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_change_that_goes_elsewhere_leaves_the_status_to_those_that_stay() {
+    let it = Gated::start().await;
+    let change = it.open("feature", "main");
+    it.gitlab.branch(PROJECT, "copy", &change.head);
+    let iid = it
+        .gitlab
+        .open_merge_request(PROJECT, "copy", "main", "The same again", it.carl_account);
+    let stays = Change {
+        iid,
+        branch: "copy".to_owned(),
+        head: change.head.clone(),
+    };
+    let first = it.pending(&change, "main").await;
+    it.request(&stays, "main", "pending").await;
+    it.bea.reject(&first, "Not like this.").await;
+    it.expect_status(&change.head, "main", "failed");
+    // Another target: the shared status is the other one's alone, and that one still waits.
+    it.gitlab
+        .retarget(PROJECT, change.iid, "production", it.carl_account);
+    it.request(&change, "production", "pending").await;
+    it.expect_status(&change.head, "main", "pending");
+    // Another head: the same.
+    let second = it.pending(&stays, "main").await;
+    it.bea.reject(&second, "Nor this.").await;
+    it.expect_status(&change.head, "main", "failed");
+    it.gitlab.retarget(PROJECT, change.iid, "main", it.carl_account);
+    it.request(&change, "main", "pending").await;
+    it.push(&stays, "more.rs");
+    it.expect_status(&change.head, "main", "pending");
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_title_is_only_text() {
     let it = Gated::start().await;
     let title = "\u{202e}drawkcab\u{2066} <script>alert(1)</script> \"'><img src=x onerror=alert(1)> \u{1b}[31m {{7*7}}";

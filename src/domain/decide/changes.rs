@@ -110,7 +110,7 @@ pub(super) fn observe(
                 let seen = before.as_ref().map(|it| (it.title.as_str(), it.draft));
                 if seen != Some((facts.title.as_str(), facts.draft)) {
                     let request = gate.map(|it| it.id);
-                    steps.push(observed(&key, &facts, files_sha256, request));
+                    steps.push(observed(&key, before.as_ref(), &facts, files_sha256, request));
                 }
                 return Ok(Plan::done(steps));
             }
@@ -120,11 +120,17 @@ pub(super) fn observe(
             if !gated {
                 // Remembered only if it was gated before: what was never ours is none of our business.
                 if before.is_some() {
-                    steps.push(observed(&key, &facts, files_sha256, None));
+                    steps.push(observed(&key, before.as_ref(), &facts, files_sha256, None));
                 }
                 return Ok(Plan::done(steps));
             }
-            steps.push(observed(&key, &facts, files_sha256, Some(fresh.clone())));
+            steps.push(observed(
+                &key,
+                before.as_ref(),
+                &facts,
+                files_sha256,
+                Some(fresh.clone()),
+            ));
             let opening = opening(&project, &key, facts, subject, state)?;
             steps.extend(opened(&fresh, opening.0, opening.1, None, now));
         }
@@ -138,7 +144,7 @@ pub(super) fn observe(
                     "Nobody was asked to approve it.",
                     state,
                 )?);
-                steps.push(observed(&key, &facts, files_sha256, None));
+                steps.push(observed(&key, before.as_ref(), &facts, files_sha256, None));
                 return Ok(Plan::done(steps));
             }
             let Some(before) = before.filter(|it| it.open) else {
@@ -166,7 +172,13 @@ pub(super) fn observe(
                     steps.extend(unapproved(&project, &key, &facts, why, state)?);
                 }
             }
-            steps.push(observed(&key, &facts, files_sha256, before.request));
+            steps.push(observed(
+                &key,
+                Some(&before),
+                &facts,
+                files_sha256,
+                before.request.clone(),
+            ));
         }
     }
     Ok(Plan::done(steps))
@@ -253,7 +265,19 @@ pub(super) fn void_with(request: &Request, status: Status, because: &str) -> Opt
     }
 }
 
-fn observed(key: &ChangeKey, facts: &ChangeFacts, files_sha256: Digest, request: Option<RequestId>) -> Step {
+fn observed(
+    key: &ChangeKey,
+    before: Option<&Change>,
+    facts: &ChangeFacts,
+    files_sha256: Digest,
+    request: Option<RequestId>,
+) -> Step {
+    let moved = |it: &&Change| it.head != facts.head || it.target != facts.target;
+    let left = before.filter(moved).map(|it| StatusKey {
+        project: key.project.clone(),
+        head: it.head.clone(),
+        target: it.target.clone(),
+    });
     Step::event(Event::ChangeObserved {
         change: key.clone(),
         open: facts.state == ChangeState::Open,
@@ -270,6 +294,7 @@ fn observed(key: &ChangeKey, facts: &ChangeFacts, files_sha256: Digest, request:
         source_project_id: facts.source_project_id.clone(),
         files_sha256,
         request,
+        left,
     })
 }
 
