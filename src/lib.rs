@@ -11,6 +11,7 @@ pub mod engine;
 pub mod evidence;
 pub mod forge;
 pub mod identity;
+pub mod listen;
 pub mod outbound;
 pub mod signing;
 pub mod store;

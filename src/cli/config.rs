@@ -1,6 +1,8 @@
 //! `config`: checks and shows settings without starting anything.
 
+use crate::cli::door;
 use crate::cli::{Files, OK, USAGE, fail};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KEYS, Kind, Settings, Value, load};
 use clap::Subcommand;
 use serde_json::json;
@@ -29,10 +31,13 @@ pub enum ConfigCommand {
 pub fn run(command: &ConfigCommand) -> u8 {
     match command {
         ConfigCommand::Check { files } => match settings(files) {
-            Ok(_) => {
-                println!("The settings are in order.");
-                OK
-            }
+            Ok(settings) => match door::check(&settings, SystemClock.now()) {
+                Ok(()) => {
+                    println!("The settings are in order.");
+                    OK
+                }
+                Err(error) => fail(USAGE, &error),
+            },
             Err(error) => fail(USAGE, &error),
         },
         ConfigCommand::Show { files, origin, json } => match settings(files) {

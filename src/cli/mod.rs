@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod door;
 mod host;
 mod instance;
 mod keys;

@@ -1,5 +1,7 @@
 //! `serve`: builds everything, passes it down, and waits for the end.
 
+use crate::cli::door;
+use crate::cli::door::Way;
 use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, write_private};
@@ -14,6 +16,7 @@ use crate::engine::{Engine, run_timers};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty, new_token};
+use crate::listen::{Front, Inherited};
 use crate::web;
 use crate::web::app::{App, SetUpToken};
 use actix_web::web::Data;
@@ -28,6 +31,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Where the set-up link is written, for whoever has the data directory.
 const SETUP_URL: &str = "setup-url";
+/// Name of the systemd socket for plain http (`FileDescriptorName=`).
+const REDIRECT_SOCKET: &str = "redirect";
 /// How long a set-up link works, in seconds. A restart makes a new one.
 const SETUP_SECONDS: u64 = 30 * 60;
 /// A new passkey decides after this long where nothing else is set: a day, in which a theft can be noticed.
@@ -63,16 +68,41 @@ pub fn run(args: &ServeArgs) -> u8 {
         Err(error) => return fail(USAGE, &error),
     };
     start_log(settings.log_format);
-    let listener = match TcpListener::bind(settings.listen) {
-        Ok(listener) => listener,
-        Err(error) => return fail(FAILED, &format!("{}: {error}", settings.listen)),
+    let mut inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(FAILED, &error),
     };
-    let public_url = match public_url(&settings, &listener) {
-        Ok(public_url) => public_url,
+    let redirect = match inherited.named(REDIRECT_SOCKET) {
+        Some(listener) => Some(listener),
+        None => match settings.front.redirect_listen.map(bind).transpose() {
+            Ok(listener) => listener,
+            Err(error) => return fail(FAILED, &error),
+        },
+    };
+    let listener = match inherited.first().map_or_else(|| bind(settings.listen), Ok) {
+        Ok(listener) => listener,
+        Err(error) => return fail(FAILED, &error),
+    };
+    if inherited.left() > 0 {
+        return fail(USAGE, &"systemd hands over more sockets than there are listeners");
+    }
+    let (public_url, way) = match door::way(&settings, &listener) {
+        Ok(it) => it,
         Err(reason) => return fail(USAGE, &reason),
     };
+    if redirect.is_some() && way == Way::Evaluation {
+        return fail(
+            USAGE,
+            &"evaluation speaks plain http; there is nothing to redirect to",
+        );
+    }
     let evaluation = is_evaluation(&public_url);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before anything is made: a certificate that can't be used must leave nothing behind.
+    let mut front = match door::front(&settings, &public_url, &way, &clock) {
+        Ok(front) => front,
+        Err(error) => return fail(USAGE, &error),
+    };
     let opened = instance::open(
         &settings.data_dir,
         settings.passphrase.as_deref(),
@@ -86,36 +116,53 @@ pub fn run(args: &ServeArgs) -> u8 {
         Err(error @ instance::Error::NoPassphrase) => return fail(USAGE, &error),
         Err(error) => return fail(FAILED, &error),
     };
-    actix_web::rt::System::new().block_on(serve(settings, public_url, evaluation, clock, instance, listener))
-}
-
-/// The URL people use: as set, or what follows from listening on loopback.
-fn public_url(settings: &Settings, listener: &TcpListener) -> Result<String, String> {
-    let address = listener.local_addr().map_err(|e| e.to_string())?;
-    let loopback = address.ip().is_loopback();
-    match &settings.public_url {
-        None if loopback => Ok(format!("http://localhost:{}", address.port())),
-        None => {
-            Err("listening beyond this machine needs `public_url`, the https address people will use".into())
+    if way == Way::SelfSigned {
+        match door::self_signed(&settings, &public_url, &clock) {
+            Ok(tls) => front.tls = Some(Arc::new(tls)),
+            Err(error) => return fail(FAILED, &error),
         }
-        Some(url) if is_evaluation(url) && !loopback => {
-            Err("evaluation mode listens on loopback only: set `listen` to 127.0.0.1 or ::1".into())
-        }
-        Some(url) if !loopback => Err(format!(
-            "this version serves plain http, so that {url} needs a proxy that speaks TLS on this machine: set `listen` to a loopback address"
-        )),
-        Some(url) => Ok(url.clone()),
     }
+    let sockets = Sockets { listener, redirect };
+    let start = Start {
+        flags,
+        settings,
+        public_url,
+        evaluation,
+        clock,
+        front: Arc::new(front),
+    };
+    actix_web::rt::System::new().block_on(serve(start, instance, sockets))
 }
 
-async fn serve(
+/// What `serve` is started with.
+struct Start {
+    flags: Flags,
     settings: Settings,
     public_url: String,
     evaluation: bool,
     clock: Arc<dyn Clock>,
-    instance: Instance,
+    front: Arc<Front>,
+}
+
+/// The listeners for the network.
+struct Sockets {
     listener: TcpListener,
-) -> u8 {
+    redirect: Option<TcpListener>,
+}
+
+fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|e| format!("{address}: {e}"))
+}
+
+async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
+    let Start {
+        flags,
+        settings,
+        public_url,
+        evaluation,
+        clock,
+        front,
+    } = start;
     let Instance {
         store,
         begun,
@@ -163,6 +210,7 @@ async fn serve(
         seal: Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret)),
         public_url: public_url.clone(),
         evaluation,
+        front: front.clone(),
         passkey_hold_seconds: hold,
         credential_key,
         log_origin: log_key.name().to_owned(),
@@ -180,9 +228,15 @@ async fn serve(
             );
         }
     };
-    let servers =
-        web::serve(app.clone(), listener).and_then(|it| Ok((it, web::serve_host(app.clone(), socket)?)));
-    let (server, host_server) = match servers {
+    let servers = (|| {
+        let server = web::serve(app.clone(), sockets.listener)?;
+        let mut others = vec![web::serve_host(app.clone(), socket)?];
+        if let Some(listener) = sockets.redirect {
+            others.push(web::serve_redirect(app.clone(), listener)?);
+        }
+        Ok::<_, std::io::Error>((server, others))
+    })();
+    let (server, others) = match servers {
         Ok(servers) => servers,
         Err(error) => return fail(FAILED, &error),
     };
@@ -199,6 +253,7 @@ async fn serve(
         }
     } else {
         println!("SignedApproval serves {public_url}.");
+        door::announce(&app.front, &settings);
     }
     let surroundings = Surroundings {
         store: store.clone(),
@@ -225,8 +280,12 @@ async fn serve(
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];
-    let handles = [server.handle(), host_server.handle()];
-    actix_web::rt::spawn(host_server);
+    actix_web::rt::spawn(door::keep(front, flags, settings.clone()));
+    let mut handles = vec![server.handle()];
+    for other in others {
+        handles.push(other.handle());
+        actix_web::rt::spawn(other);
+    }
     let serving = actix_web::rt::spawn(server);
     let code = tokio::select! {
         () = stop_asked() => OK,
@@ -243,9 +302,8 @@ async fn serve(
         }
         _ = serving => FAILED,
     };
-    for handle in handles {
-        handle.stop(true).await;
-    }
+    // All at once: each gives its answers under way the same few seconds.
+    futures_util::future::join_all(handles.iter().map(|it| it.stop(true))).await;
     let _ = std::fs::remove_file(settings.data_dir.join("admin.sock"));
     code
 }
@@ -302,11 +360,12 @@ async fn stop_asked() {
     }
 }
 
-/// Failed ceremonies stand in the journal with their reason; the passkey library's own lines would let any caller write
-/// errors into the log.
+/// Failed ceremonies stand in the journal with their reason, and what is no HTTP has its answer; the libraries' own lines
+/// would let any caller write errors into the log.
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,webauthn_rs=off,webauthn_rs_core=off"));
+    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,actix_server=warn,actix_http=off,webauthn_rs=off,webauthn_rs_core=off")
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

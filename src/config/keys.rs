@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
+    /// A whole number, with or without quotes.
+    Number,
     /// Texts; in the environment separated by commas.
     List,
     /// Text that is never shown and never stands in the file.
@@ -37,6 +39,51 @@ pub const KEYS: &[Key] = &[
         default: "./signedapproval-data",
     },
     Key {
+        name: "tls.certificate",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "tls.private_key",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "tls.minimum_version",
+        kind: Kind::Text,
+        default: "1.2",
+    },
+    Key {
+        name: "tls.client_ca",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "tls.client_certificate",
+        kind: Kind::Text,
+        default: "optional",
+    },
+    Key {
+        name: "tls.redirect_listen",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "proxy.trusted",
+        kind: Kind::List,
+        default: "",
+    },
+    Key {
+        name: "limits.connections",
+        kind: Kind::Number,
+        default: "12000",
+    },
+    Key {
+        name: "limits.connections_per_address",
+        kind: Kind::Number,
+        default: "6000",
+    },
+    Key {
         name: "keys.passphrase",
         kind: Kind::Secret,
         default: "",
@@ -61,4 +108,16 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "text",
     },
+];
+
+/// What SIGHUP reads anew and puts into force without a restart.
+pub const RELOADED: &[&str] = &[
+    "tls.certificate",
+    "tls.private_key",
+    "tls.minimum_version",
+    "tls.client_ca",
+    "tls.client_certificate",
+    "proxy.trusted",
+    "limits.connections",
+    "limits.connections_per_address",
 ];

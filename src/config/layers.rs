@@ -100,7 +100,7 @@ pub fn load(flags: &Flags, environment: impl Iterator<Item = (String, String)>) 
     for key in KEYS {
         let value = match key.kind {
             Kind::List => Value::List(Vec::new()),
-            Kind::Text | Kind::Secret => Value::Text(key.default.to_owned()),
+            Kind::Text | Kind::Number | Kind::Secret => Value::Text(key.default.to_owned()),
         };
         values.insert(key.name, (value, Origin::Default));
     }
@@ -191,7 +191,10 @@ fn from_table(
             expected,
         };
         let read = match (known.kind, value.get_ref()) {
-            (Kind::Text, DeValue::String(text)) => Value::Text(text.to_string()),
+            (Kind::Number, DeValue::Integer(number)) if number.radix() == 10 => {
+                Value::Text(number.as_str().to_owned())
+            }
+            (Kind::Text | Kind::Number, DeValue::String(text)) => Value::Text(text.to_string()),
             (Kind::List, DeValue::Array(items)) => Value::List(
                 items
                     .iter()
@@ -202,6 +205,7 @@ fn from_table(
                     .collect::<Result<_, _>>()?,
             ),
             (Kind::List, _) => return Err(wrong("a list of texts")),
+            (Kind::Number, _) => return Err(wrong("a whole number")),
             _ => return Err(wrong("a text in quotes")),
         };
         values.insert(known.name, (read, Origin::File(path.to_owned(), line)));
@@ -255,7 +259,7 @@ fn from_environment(
                     .filter(|it| !it.is_empty())
                     .collect(),
             ),
-            Kind::Text | Kind::Secret => Value::Text(content),
+            Kind::Text | Kind::Number | Kind::Secret => Value::Text(content),
         };
         values.insert(key.name, (value, Origin::Environment(name)));
     }

@@ -1,13 +1,15 @@
 //! Settings: defaults, then the file, then the environment, then flags; every value remembers where it came from. It
 //! reads and checks, and starts nothing.
 
+mod front;
 mod keys;
 mod layers;
 
 #[cfg(test)]
 mod tests;
 
-pub use keys::{KEYS, Key, Kind};
+pub use front::{Front, TlsFiles};
+pub use keys::{KEYS, Key, Kind, RELOADED};
 pub use layers::{Error, Flags, Layers, Origin, Value, load};
 
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
+    /// TLS, proxies and limits of the public listener.
+    pub front: Front,
     /// Opens the key files. `None` in evaluation mode, which keeps its own.
     pub passphrase: Option<String>,
     /// Hosts that may be called over plain http.
@@ -100,10 +104,12 @@ impl Settings {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
         };
+        let front = Front::read(&values, public_url.as_deref())?;
         Ok(Settings {
             public_url,
             listen,
             data_dir: text("data_dir").unwrap_or_default().into(),
+            front,
             passphrase: text("keys.passphrase"),
             allow_http,
             look_every,

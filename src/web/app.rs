@@ -11,6 +11,7 @@ use crate::engine::{Engine, Submission};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty};
+use crate::listen::Front;
 use crate::store::{Snapshot, Store};
 use crate::tlog::VerifierKey;
 use crate::web::problem::Problem;
@@ -41,6 +42,8 @@ pub struct App {
     pub seal: Seal,
     pub public_url: String,
     pub evaluation: bool,
+    /// How connections come in.
+    pub front: Arc<Front>,
     pub passkey_hold_seconds: u64,
     pub credential_key: PublicKey,
     pub log_key: VerifierKey,
@@ -66,6 +69,11 @@ impl App {
     /// Plain http on localhost: for trying out.
     pub fn evaluation(&self) -> bool {
         self.evaluation
+    }
+
+    /// Whether the certificate is one of our own making.
+    pub fn self_signed(&self) -> bool {
+        self.front.tls.as_ref().is_some_and(|it| it.current().self_signed)
     }
 
     /// The address people and forges know this appliance by, without a trailing slash.

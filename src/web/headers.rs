@@ -20,6 +20,8 @@ pub async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let evaluation = request.app_data::<Data<App>>().is_some_and(|it| it.evaluation);
+    // With a certificate that nobody can check, a browser would ignore it (RFC 6797, section 8.1).
+    let self_signed = request.app_data::<Data<App>>().is_some_and(|it| it.self_signed());
     let mut response = next.call(request).await?.map_into_boxed_body();
     // An error page is made where the server is not at hand; in evaluation it says so like every other page.
     let said = response.response().extensions().get::<Said>().cloned();
@@ -39,7 +41,7 @@ pub async fn guard(
         "permissions-policy",
         "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
     );
-    if !evaluation {
+    if !evaluation && !self_signed {
         set("strict-transport-security", "max-age=31536000");
     }
     let cache = HeaderName::from_static("cache-control");

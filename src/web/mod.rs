@@ -6,43 +6,126 @@ pub mod app;
 mod assets;
 mod body;
 mod headers;
+mod observe;
 mod pages;
+mod plain_http;
 pub mod problem;
 mod routes;
 mod session;
 
+use crate::listen::{Connection, Front};
 use crate::web::app::App;
-use actix_web::dev::Server;
+use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_server::ServerBuilder;
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Server, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
-use actix_web::web::Data;
-use actix_web::{App as Actix, HttpServer};
+use actix_web::web::{Data, to};
+use actix_web::{App as Actix, Error, HttpServer};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// Threads that serve. The appliance is small, and each thread costs memory.
 const WORKERS: usize = 2;
 /// Seconds a started answer may take after a stop was asked for.
 const SHUTDOWN_SECONDS: u64 = 5;
+/// How long a connection may wait for its next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A connection's first head has to be there within this. Later ones: `listen/stream.rs`.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
+/// How long the end of a connection may take.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// Serves the public listener.
 ///
 /// # Errors
 /// When the listener can't be used.
 pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
-    let server = HttpServer::new(move || {
+    let front = app.front.clone();
+    listen("public", front, listener, move || {
         Actix::new()
             .app_data(app.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(observe::observe))
             .configure(routes::public)
     })
-    .workers(WORKERS)
-    .keep_alive(Duration::from_secs(15))
-    .client_request_timeout(Duration::from_secs(5))
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals()
-    .listen(listener)?;
+}
+
+/// Serves the listener for plain http, which only sends people to https.
+///
+/// # Errors
+/// When the listener can't be used.
+pub fn serve_redirect(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
+    let front = Arc::new(Front {
+        tls: None,
+        proxies: app.front.proxies.clone(),
+        connections: app.front.connections.clone(),
+        public_url: app.public_url.clone(),
+        for_proxies: false,
+        keys_need_certificate: AtomicBool::new(false),
+    });
+    listen("redirect", front, listener, move || {
+        Actix::new()
+            .app_data(app.clone())
+            .configure(routes::parsing)
+            .wrap(from_fn(observe::observe))
+            .default_service(to(plain_http::send_to_https))
+    })
+}
+
+/// One listener: connections as `front` lets them in, requests as `make` answers them.
+fn listen<F, T, B>(name: &str, front: Arc<Front>, listener: TcpListener, make: F) -> std::io::Result<Server>
+where
+    F: Fn() -> Actix<T> + Send + Clone + 'static,
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    B: MessageBody + 'static,
+{
+    let builder = ServerBuilder::new()
+        .workers(WORKERS)
+        // Who has to go when there is no room is decided in `listen`.
+        .max_concurrent_connections(usize::MAX >> 1)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let server = builder.listen(name, listener, move || {
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(FIRST_HEAD)
+            .client_disconnect_timeout(DISCONNECT)
+            .on_connect_ext(|io: &Connection, extensions| {
+                extensions.insert(io.peer().clone());
+            })
+            .h1(map_config(
+                make()
+                    .into_factory()
+                    .map_err(|error: Error| error.error_response()),
+                |()| AppConfig::default(),
+            ));
+        let front = front.clone();
+        fn_service(move |io: TcpStream| {
+            let front = front.clone();
+            async move { front.accept(io).await.map_err(DispatchError::Io) }
+        })
+        .and_then(http)
+    })?;
     Ok(server.run())
 }
 

@@ -41,6 +41,8 @@ problem_types! {
         "You are signed in, but your roles or your key's scopes do not include this call.";
     CROSS_ORIGIN = "cross-origin", 403, "The call came from another site",
         "A call with a session cookie that changes something must come from this appliance's own pages (`Origin` or `Sec-Fetch-Site`).";
+    PLAIN_HTTP = "plain-http", 403, "Use https",
+        "The call came by plain http, unencrypted. Nothing was done. A key or password in it was readable on the network: revoke it and make a new one.";
     SELF_APPROVAL = "self-approval", 403, "Nobody approves their own change",
         "Whoever wrote, committed, pushed or asked for what is to be approved can't approve it. Somebody else has to look.";
     NOT_ELIGIBLE = "not-eligible", 403, "You can't decide this request",
@@ -75,6 +77,8 @@ problem_types! {
         "Only an approved request that is in time and unused can be consumed, once.";
     TOO_LARGE = "too-large", 413, "The body is too large",
         "API bodies have at most 64 KiB, webhooks at most 1 MiB.";
+    HEADERS_TOO_LARGE = "headers-too-large", 431, "The headers are too large",
+        "All headers of a request together have at most 16 KiB.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "Send JSON",
         "The body must be JSON with `Content-Type: application/json`.";
     INVALID = "invalid", 422, "A value can't be accepted",
@@ -140,7 +144,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             errors: None,
-            instance: uuid::Uuid::new_v4(),
+            instance: crate::web::observe::current_id(),
             retry_after_seconds: None,
             allow: None,
             next: None,
@@ -218,6 +222,27 @@ impl Problem {
     /// The call came from another site.
     pub fn cross_origin() -> Self {
         Problem::new(CROSS_ORIGIN, "Send Origin with this appliance's own address.")
+    }
+
+    /// Headers over their limit.
+    pub fn headers_too_large(bytes_max: usize) -> Self {
+        Problem::new(
+            HEADERS_TOO_LARGE,
+            format!("The headers have more than {bytes_max} bytes."),
+        )
+    }
+
+    /// The call came unencrypted.
+    pub fn plain_http(public_url: &str) -> Self {
+        Problem::new(PLAIN_HTTP, format!("Call {public_url} instead."))
+    }
+
+    /// A key without the certificate it needs.
+    pub fn no_client_certificate() -> Self {
+        Problem::new(
+            UNAUTHENTICATED,
+            "Calls with an API key need a client certificate here (tls.client_certificate).",
+        )
     }
 
     /// Nothing by that id.

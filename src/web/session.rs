@@ -4,6 +4,7 @@ use crate::domain::event::Actor;
 use crate::domain::people::{ApiKey, Person, Role, Scope, Session};
 use crate::domain::state::Read;
 use crate::identity::hash_token;
+use crate::listen::Peer;
 use crate::web::app::App;
 use crate::web::problem::Problem;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
@@ -13,6 +14,7 @@ use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use std::future::{Ready, ready};
+use std::sync::atomic::Ordering;
 
 /// How long a session lasts, in seconds: a working day, so that a phone left somewhere is not a key for ever. It never
 /// decides anything by itself.
@@ -162,6 +164,12 @@ fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
     let secret = secret
         .filter(|it| it.starts_with("sa_"))
         .ok_or_else(Problem::unauthenticated)?;
+    let certified = request
+        .conn_data::<Peer>()
+        .is_some_and(|it| it.certificate.is_some());
+    if !certified && app.front.keys_need_certificate.load(Ordering::Relaxed) {
+        return Err(Problem::no_client_certificate());
+    }
     let found = app.snapshot()?.get::<ApiKey>(&hash_token(secret).to_string())?;
     let live = found.filter(|it| !it.revoked && app.now() < it.expires_at);
     live.map(Some).ok_or_else(Problem::unauthenticated)

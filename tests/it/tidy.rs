@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use signedapproval::config::KEYS;
+use signedapproval::config::{KEYS, Kind, RELOADED};
 use signedapproval::domain::policy::Document;
 use std::collections::BTreeSet;
 
@@ -20,6 +20,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("outbound", &["clock"]),
     ("identity", &["domain", "clock", "evidence"]),
+    ("listen", &["domain", "clock"]),
     ("store", &["domain", "tlog", "evidence"]),
     ("forge", &["domain", "config", "outbound"]),
     (
@@ -35,8 +36,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "web",
         &[
-            "domain", "tlog", "evidence", "clock", "config", "identity", "store", "engine", "forge",
-            "outbound",
+            "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "engine",
+            "forge", "outbound",
         ],
     ),
     ("cli", &["*"]),
@@ -249,15 +250,65 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// Each setting's section says what the code says: type, default, variable, and whether it is read anew.
 #[test]
 fn every_setting_is_documented() {
     let page = page("configure.md");
-    let missing: Vec<String> = KEYS
+    let mut untidy = Vec::new();
+    let mut documented: BTreeSet<String> = BTreeSet::new();
+    for section in page.split("\n## `").skip(1) {
+        let (name, text) = section.split_once('`').expect("a name");
+        documented.insert(name.to_owned());
+        let Some(key) = KEYS.iter().find(|it| it.name == name) else {
+            untidy.push(format!("docs/configure.md: there is no setting `{name}`"));
+            continue;
+        };
+        let field = |label: &str| {
+            let line = text
+                .lines()
+                .find_map(|it| it.strip_prefix(&format!("- {label}: ")));
+            line.unwrap_or("missing").to_owned()
+        };
+        let kind = match key.kind {
+            Kind::Text => "text",
+            Kind::Number => "number",
+            Kind::List => "list",
+            Kind::Secret => "secret",
+        };
+        let default = match key.default {
+            "" => "none".to_owned(),
+            it => format!("`{it}`"),
+        };
+        let variable = format!("`SIGNEDAPPROVAL_{}`", name.replace('.', "__").to_uppercase());
+        let reload = if RELOADED.contains(&name) {
+            "SIGHUP"
+        } else {
+            "missing"
+        };
+        for (label, wanted) in [
+            ("Type", kind),
+            ("Default", default.as_str()),
+            ("Environment", variable.as_str()),
+            ("Reload", reload),
+        ] {
+            if field(label) != wanted {
+                let found = field(label);
+                untidy.push(format!(
+                    "docs/configure.md: `{name}`: {label}: {found}, in the code: {wanted}"
+                ));
+            }
+        }
+    }
+    for key in KEYS.iter().filter(|it| !documented.contains(it.name)) {
+        untidy.push(format!("docs/configure.md: `{}` is missing", key.name));
+    }
+    for name in RELOADED
         .iter()
-        .filter(|it| !page.contains(&format!("`{}`", it.name)))
-        .map(|it| format!("docs/configure.md: `{}` is missing", it.name))
-        .collect();
-    assert_tidy(&missing);
+        .filter(|it| !KEYS.iter().any(|key| key.name == **it))
+    {
+        untidy.push(format!("RELOADED: there is no setting `{name}`"));
+    }
+    assert_tidy(&untidy);
 }
 
 /// The paths that `src/web/routes.rs` serves to everybody.

@@ -40,6 +40,8 @@ pub struct Entry {
 pub struct Frame {
     pub title: String,
     pub evaluation: bool,
+    /// The certificate is one of our own making.
+    pub self_signed: bool,
     /// The signed-in person's name.
     pub who: Option<String>,
     /// The main navigation.
@@ -62,6 +64,7 @@ impl Frame {
     pub fn new(app: &App, person: Option<&Person>, place: Place, title: &str) -> Self {
         let mut frame = Frame::bare(title);
         frame.evaluation = app.evaluation();
+        frame.self_signed = app.self_signed();
         if let Some(person) = person {
             frame.who = Some(shown(&person.name, NAME_MAX));
             frame.version = Some(App::version());
@@ -76,6 +79,7 @@ impl Frame {
         Frame {
             title: title.to_owned(),
             evaluation: false,
+            self_signed: false,
             who: None,
             nav: Vec::new(),
             side: Vec::new(),

@@ -72,6 +72,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// The public URL, `{port}` filled in; `http://localhost:{port}` by default.
     pub public_url: String,
+    /// Where it listens, `{port}` filled in.
+    pub listen: String,
     /// Speak https to it, trusting only this CA (PEM).
     pub trusted_pem: Option<String>,
     /// What to wait for.
@@ -89,6 +91,7 @@ impl Default for Options {
             environment: Vec::new(),
             arguments: Vec::new(),
             public_url: "http://localhost:{port}".to_owned(),
+            listen: "127.0.0.1:{port}".to_owned(),
             trusted_pem: None,
             until: Until::Ready,
             data_dir: None,
@@ -148,7 +151,11 @@ impl Appliance {
         loop {
             let dir = new_dir();
             for (name, content) in &options.files {
-                fs::write(dir.join(name), content).expect("the test's directory is writable");
+                let path = dir.join(name);
+                fs::write(&path, content).expect("the test's directory is writable");
+                // Among them are keys, which nobody else may read.
+                let own = fs::Permissions::from_mode(0o600);
+                fs::set_permissions(&path, own).expect("the test's own file");
             }
             let mut appliance = Appliance {
                 data_dir: options.data_dir.clone().unwrap_or_else(|| dir.join("data")),
@@ -403,7 +410,7 @@ impl Appliance {
     async fn launch(&mut self) -> Result<(), StartFailure> {
         let mut command = bare_command(&self.dir);
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--listen").arg(self.fill(&self.options.listen));
         command.arg("--public-url").arg(self.public_url());
         if let Some(config) = &self.options.config {
             let path = self.dir.join("config.toml");
@@ -820,12 +827,12 @@ fn is_free(port: u16) -> bool {
 /// Whether this very process listens on the port: one of its sockets is the listener in the kernel's table.
 fn is_listening(pid: u32, port: u16) -> bool {
     let table = read_lossy(Path::new("/proc/net/tcp"));
-    let local = format!("0100007F:{port:04X}");
+    let local = [format!("0100007F:{port:04X}"), format!("00000000:{port:04X}")];
     let inodes: Vec<String> = table
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         // Columns: slot, local address, remote address, state (0A is LISTEN), …, inode at the tenth place.
-        .filter(|it| it.len() > 9 && it[3] == "0A" && it[1] == local)
+        .filter(|it| it.len() > 9 && it[3] == "0A" && local.iter().any(|local| it[1] == local))
         .map(|it| format!("socket:[{}]", it[9]))
         .collect();
     let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
@@ -838,7 +845,7 @@ fn is_listening(pid: u32, port: u16) -> bool {
 }
 
 /// The binary under test with nothing inherited that could change what it does.
-fn bare_command(dir: &Path) -> Command {
+pub fn bare_command(dir: &Path) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(dir).env_clear().env("HOME", dir);
     // LLVM_PROFILE_FILE: a build that measures coverage writes there.

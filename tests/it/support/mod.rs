@@ -2,6 +2,7 @@
 
 pub mod appliance;
 pub mod authenticator;
+pub mod authority;
 pub mod browser;
 pub mod forge;
 pub mod gated;
