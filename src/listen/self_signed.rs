@@ -73,14 +73,16 @@ fn make(data_dir: &Path, host: &str, now: Time) -> Result<(), Error> {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let fresh = path.with_added_extension("new");
-    let _ = std::fs::remove_file(&fresh);
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
+    let _ = std::fs::remove_file(fresh);
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
-        .open(&fresh)?;
+        .open(fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&fresh, path)
+    std::fs::rename(fresh, path)
 }

@@ -31,11 +31,14 @@ pub struct Issued {
 impl Authority {
     /// A new authority.
     pub fn new(name: &str) -> Authority {
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        let mut parameters = CertificateParams::new(Vec::new()).expect("tests make good certificates");
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = parameters.self_signed(&key).unwrap().pem();
+        let key = KeyPair::generate().expect("tests make good certificates");
+        let pem = parameters
+            .self_signed(&key)
+            .expect("tests make good certificates")
+            .pem();
         Authority {
             pem,
             issuer: Issuer::new(parameters, key),
@@ -44,21 +47,25 @@ impl Authority {
 
     /// A certificate for a host, valid from `from` days before now to `to` days after (either may be negative).
     pub fn issue(&self, host: &str, from: i64, to: i64) -> Issued {
-        let mut parameters = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let mut parameters =
+            CertificateParams::new(vec![host.to_owned()]).expect("tests make good certificates");
         parameters.distinguished_name.push(DnType::CommonName, host);
         parameters.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).expect("tests make good certificates");
         let at = |days: i64| {
-            let seconds = now.saturating_add_signed(days * i64::try_from(DAY).unwrap());
+            let seconds =
+                now.saturating_add_signed(days * i64::try_from(DAY).expect("tests make good certificates"));
             rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
         };
         parameters.not_before = at(-from);
         parameters.not_after = at(to);
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        let key = KeyPair::generate().expect("tests make good certificates");
+        let certificate = parameters
+            .signed_by(&key, &self.issuer)
+            .expect("tests make good certificates");
         Issued {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
@@ -87,7 +94,9 @@ pub async fn connect(
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for it in CertificateDer::pem_slice_iter(trusted_pem.as_bytes()) {
-        roots.add(it.unwrap()).unwrap();
+        roots
+            .add(it.expect("tests make good certificates"))
+            .expect("tests make good certificates");
     }
     let versions: &[_] = if offer.only_tls12 {
         &[&rustls::version::TLS12]
@@ -102,22 +111,22 @@ pub async fn connect(
     ];
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
-        .unwrap()
+        .expect("tests make good certificates")
         .with_root_certificates(roots);
     let mut config = match offer.certificate {
         None => builder.with_no_client_auth(),
         Some(it) => builder
             .with_client_auth_cert(
                 CertificateDer::pem_slice_iter(it.certificate.as_bytes())
-                    .map(Result::unwrap)
+                    .map(|it| it.expect("tests make good certificates"))
                     .collect(),
-                PrivateKeyDer::from_pem_slice(it.key.as_bytes()).unwrap(),
+                PrivateKeyDer::from_pem_slice(it.key.as_bytes()).expect("tests make good certificates"),
             )
-            .unwrap(),
+            .expect("tests make good certificates"),
     };
     config.alpn_protocols = offer.alpn.iter().map(|it| it.to_vec()).collect();
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from("localhost").expect("tests make good certificates");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
@@ -128,7 +137,10 @@ pub async fn exchange(
     max: Duration,
 ) -> String {
     let mut answer = Vec::new();
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("tests make good certificates");
     let read = stream.read_to_end(&mut answer);
     // An abrupt end is an answer too.
     let _ended = tokio::time::timeout(max, read).await;
