@@ -776,6 +776,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             description,
             request,
             refused,
+            sources,
         } => state.put(&ConfirmedStatus {
             key: status.clone(),
             state: *gate,
@@ -784,6 +785,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             refused: refused.clone(),
             confirmed_at: at.time,
             not_in_force: None,
+            sources: sources.clone(),
         }),
         Event::StatusReadBack { status, not_in_force } => {
             let mut record: ConfirmedStatus = must(state, &status.row())?;

@@ -249,6 +249,8 @@ pub enum Command {
         description: String,
         request: Option<RequestId>,
         refused: Option<String>,
+        /// The source branches it was told for.
+        sources: Vec<String>,
     },
     RecordMerge {
         request: RequestId,

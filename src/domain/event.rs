@@ -395,6 +395,9 @@ pub enum Event {
         description: String,
         request: Option<RequestId>,
         refused: Option<String>,
+        /// The source branches (full refs) it was told for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sources: Vec<String>,
     },
     #[serde(rename = "merge.answered")]
     MergeAnswered {

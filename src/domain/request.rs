@@ -368,6 +368,9 @@ pub struct ConfirmedStatus {
     /// Read back, the status is there and decides nothing: why.
     #[serde(default)]
     pub not_in_force: Option<String>,
+    /// The source branches it was told for: a forge may keep a status apart for each.
+    #[serde(default)]
+    pub sources: Vec<String>,
 }
 
 impl Record for ConfirmedStatus {

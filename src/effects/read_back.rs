@@ -2,6 +2,7 @@
 //! whether it decides anything.
 
 use crate::domain::command::{Command, ForgedStatus};
+use crate::domain::decide::wanted_status;
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::Account;
 use crate::domain::ids::ProjectId;
@@ -12,6 +13,7 @@ use crate::domain::time::Time;
 use crate::effects::pace::Pace;
 use crate::effects::rounds::{every, run_rounds};
 use crate::effects::{Connected, Surroundings, Trouble};
+use crate::forge::StatusRead;
 use crate::store::Snapshot;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -228,16 +230,40 @@ async fn read_back(
 ) -> Result<Looked, Trouble> {
     let explain = |e| Trouble::Forge(connected.forge.explain(&e));
     let settings = &connected.project.settings;
-    let Some((confirmed, change)) = recorded(at, key)? else {
+    let Some(Recorded {
+        confirmed,
+        change,
+        others,
+    }) = recorded(at, key)?
+    else {
         return Ok(Looked::Right);
     };
-    let source = change.as_ref().map_or("", |it| it.source.as_str());
-    let shown = connected
-        .forge
-        .read_status(&settings.forge_project_id, &key.head, source, &key.name())
-        .await
-        .map_err(explain)?;
     let ours = own_account(connected).await?;
+    let source = change.as_ref().map_or("", |it| it.source.as_str());
+    let read = async |source: &str| {
+        let name = key.name();
+        let shown = connected
+            .forge
+            .read_status(&settings.forge_project_id, &key.head, source, &name)
+            .await;
+        shown.map_err(explain)
+    };
+    let mut shown = read(source).await?;
+    // The first that is not ours and as it was confirmed is what is to be mended.
+    let is_right = |it: &Option<StatusRead>| {
+        it.as_ref().is_some_and(|it| {
+            it.state == Some(confirmed.state) && it.author.as_ref().is_none_or(|by| by.id == ours.id)
+        })
+    };
+    for other in &others {
+        if !is_right(&shown) {
+            break;
+        }
+        let elsewhere = read(other).await?;
+        if !is_right(&elsewhere) {
+            shown = elsewhere;
+        }
+    }
     let (mut forged, mut lost, mut not_in_force) = (None, None, confirmed.not_in_force.clone());
     match &shown {
         Some(it) if it.author.as_ref().is_some_and(|by| by.id != ours.id) => {
@@ -300,11 +326,16 @@ async fn read_back(
     Ok(if odd { Looked::Odd } else { Looked::Right })
 }
 
-/// What was confirmed last, and the change it was about.
-fn recorded(
-    at: &Surroundings,
-    key: &StatusKey,
-) -> Result<Option<(ConfirmedStatus, Option<Change>)>, Trouble> {
+/// What was confirmed last of a status.
+struct Recorded {
+    confirmed: ConfirmedStatus,
+    /// The change it was about.
+    change: Option<Change>,
+    /// Branches of further changes that share it: a forge may keep a status for each.
+    others: Vec<String>,
+}
+
+fn recorded(at: &Surroundings, key: &StatusKey) -> Result<Option<Recorded>, Trouble> {
     let snapshot = at.store.read()?;
     let confirmed: Option<ConfirmedStatus> = snapshot.get(&key.row())?;
     let Some(confirmed) = confirmed.filter(|it| it.refused.is_none()) else {
@@ -318,7 +349,15 @@ fn recorded(
         Some(change) => snapshot.get(&change_row(&change))?,
         None => None,
     };
-    Ok(Some((confirmed, change)))
+    // A branch that shares it no longer, or is still to be told, is none to look at.
+    let mut others = wanted_status(key, false, &snapshot)?.map_or_else(Vec::new, |it| it.sources);
+    let about = change.as_ref().map(|it| &it.source);
+    others.retain(|it| confirmed.sources.contains(it) && Some(it) != about);
+    Ok(Some(Recorded {
+        confirmed,
+        change,
+        others,
+    }))
 }
 
 async fn own_account(connected: &Connected) -> Result<Account, Trouble> {

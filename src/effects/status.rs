@@ -3,7 +3,7 @@
 use crate::domain::command::Command;
 use crate::domain::decide::{WantedStatus, wanted_status};
 use crate::domain::event::{Actor, Event};
-use crate::domain::request::{ConfirmedStatus, Request, StatusKey};
+use crate::domain::request::{ConfirmedStatus, GateState, Request, StatusKey};
 use crate::domain::state::Read;
 use crate::effects::latest::{Cursors, Latest, Settled, Touched, keep_right};
 use crate::effects::{Surroundings, Trouble};
@@ -92,8 +92,7 @@ async fn settle(
         let Some(wanted) = wanted else {
             return Ok(Settled::Right);
         };
-        let is_right = |it: &ConfirmedStatus| it.state == wanted.state && it.refused.is_none();
-        if !in_doubt && last.as_ref().is_some_and(is_right) {
+        if !in_doubt && last.as_ref().is_some_and(|it| says(it, &wanted)) {
             return Ok(Settled::Right);
         }
         (wanted, last, at.connected(&key.project, &snapshot)?)
@@ -101,10 +100,10 @@ async fn settle(
     let Some(connected) = connected else {
         return Ok(Settled::Right);
     };
-    let write = StatusWrite {
+    let mut write = StatusWrite {
         forge_project_id: connected.project.settings.forge_project_id.clone(),
         sha: key.head.clone(),
-        ref_name: wanted.source.clone().unwrap_or_default(),
+        ref_name: String::new(),
         name: key.name(),
         state: wanted.state,
         description: wanted.description.clone(),
@@ -114,15 +113,29 @@ async fn settle(
         },
         insist: in_doubt,
     };
+    let state = wanted.state;
     let still = || {
         let now = at
             .store
             .read()
             .ok()
             .and_then(|it| wanted_status(key, in_doubt, &it).ok());
-        now.flatten().is_some_and(|it| it.state == write.state)
+        now.flatten().is_some_and(|it| it.state == state)
     };
-    match connected.forge.set_status(&write, &still).await {
+    let mut told = Outcome::Delivered(());
+    let no_branch = [String::new()];
+    let branches = match wanted.sources.as_slice() {
+        [] => &no_branch,
+        some => some,
+    };
+    for branch in branches {
+        write.ref_name.clone_from(branch);
+        told = connected.forge.set_status(&write, &still).await;
+        if !matches!(told, Outcome::Delivered(())) {
+            break;
+        }
+    }
+    match told {
         Outcome::Delivered(()) => {
             confirm(at, key, wanted, None, cursors.done).await?;
             Ok(Settled::Right)
@@ -140,6 +153,15 @@ async fn settle(
     }
 }
 
+/// Whether the forge was told just this: for every branch, and with the green of the request that gives it now, whose
+/// change may wait to be merged.
+fn says(confirmed: &ConfirmedStatus, wanted: &WantedStatus) -> bool {
+    confirmed.state == wanted.state
+        && confirmed.refused.is_none()
+        && wanted.sources.iter().all(|it| confirmed.sources.contains(it))
+        && (wanted.state != GateState::Success || confirmed.request == wanted.request)
+}
+
 async fn confirm(
     at: &Surroundings,
     key: &StatusKey,
@@ -153,6 +175,7 @@ async fn confirm(
         description: wanted.description,
         request: wanted.request,
         refused,
+        sources: wanted.sources,
     };
     let submission = Submission {
         actor: Actor::System,

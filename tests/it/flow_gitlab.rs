@@ -15,6 +15,7 @@ use crate::support::gated::Gated;
 use crate::support::gated::Hook;
 use crate::support::gated::PROJECT;
 use crate::support::gated::SOON;
+use crate::support::gated::WEBHOOK_MAX;
 use crate::support::person::items;
 use crate::support::person::text;
 use crate::support::problem::assert_problem;
@@ -379,6 +380,12 @@ async fn one_approved_change_does_not_turn_another_of_the_same_head_green() {
     );
     it.bea.approve(&second).await;
     it.expect_status(&change.head, "main", "success");
+    // GitLab keeps a status for each branch: both are told.
+    for iid in [change.iid, twin.iid] {
+        it.gitlab.expect("the change can be merged", WEBHOOK_MAX, |it| {
+            it.detailed_status(PROJECT, iid) == "mergeable"
+        });
+    }
     it.gitlab.assert_no_violations();
 }
 

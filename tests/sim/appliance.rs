@@ -723,6 +723,7 @@ impl Sim {
             description: wanted.description,
             request: wanted.request,
             refused: None,
+            sources: wanted.sources,
         };
         self.confirm(command, STATUS_CURSOR, cursor)?;
         Ok(true)

@@ -24,7 +24,7 @@ use crate::domain::request::{
 use crate::domain::state::{Fault, Read, Table};
 use crate::domain::text::visible;
 use crate::domain::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A webhook about a project that is not gated is recorded again after this long, in seconds.
 const STRANGER_SECONDS: u64 = 24 * 3_600;
@@ -555,8 +555,8 @@ pub struct WantedStatus {
     pub description: String,
     /// The request to link to.
     pub request: Option<RequestId>,
-    /// The source branch of one of the changes, for forges that want a ref.
-    pub source: Option<String>,
+    /// The source branches of the changes that share it, for forges that keep a status for each.
+    pub sources: Vec<String>,
 }
 
 /// What a forge's own lock of a change should say.
@@ -578,6 +578,7 @@ pub fn wanted_status(
 ) -> Result<Option<WantedStatus>, Fault> {
     let prefix = head_prefix(key.project.as_str(), &key.head, &key.target);
     let mut worst: Option<WantedStatus> = None;
+    let mut sources: BTreeSet<String> = BTreeSet::new();
     for (row, _) in state.with_prefix(Table::Heads, prefix.as_bytes())? {
         let number = std::str::from_utf8(&row[prefix.len()..])
             .ok()
@@ -599,8 +600,9 @@ pub fn wanted_status(
             state: gate_of(&request),
             description: crate::domain::text::shortened(&description, 255),
             request: Some(request.id),
-            source: Some(change.source),
+            sources: Vec::new(),
         };
+        sources.insert(change.source);
         if worst
             .as_ref()
             .is_none_or(|it| severity(wanted.state) > severity(it.state))
@@ -608,8 +610,9 @@ pub fn wanted_status(
             worst = Some(wanted);
         }
     }
-    if worst.is_some() {
-        return Ok(worst);
+    if let Some(worst) = worst {
+        let sources = sources.into_iter().collect();
+        return Ok(Some(WantedStatus { sources, ..worst }));
     }
     // Nothing open asks for this commit any more. A merged change keeps its green; any other green is taken back, lest
     // the commit come back with it.
@@ -625,8 +628,13 @@ pub fn wanted_status(
     };
     // Merged with another head, it leaves this one as superseded as a push does.
     let merged = change.as_ref().is_some_and(|it| it.merged && it.head == key.head);
-    let may_be_green = in_doubt || last.is_some_and(|it| it.state == GateState::Success);
-    Ok((may_be_green && !merged).then(|| superseded(request, change)))
+    let may_be_green = in_doubt || last.as_ref().is_some_and(|it| it.state == GateState::Success);
+    let told = last.map(|it| it.sources).unwrap_or_default();
+    let sources = match told.is_empty() {
+        true => change.into_iter().map(|it| it.source).collect(),
+        false => told,
+    };
+    Ok((may_be_green && !merged).then(|| superseded(request, sources)))
 }
 
 /// What the forge's own lock of a change should say of its head now. `None`: there is nothing to tell of it.
@@ -658,12 +666,12 @@ pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLo
 }
 
 /// What a status says when nothing open asks for its commit any more.
-fn superseded(request: Option<RequestId>, change: Option<Change>) -> WantedStatus {
+fn superseded(request: Option<RequestId>, sources: Vec<String>) -> WantedStatus {
     WantedStatus {
         state: GateState::Pending,
         description: "Superseded: no open merge request asks for this commit".into(),
         request,
-        source: change.map(|it| it.source),
+        sources,
     }
 }
 

@@ -275,12 +275,14 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             description,
             request,
             refused,
+            sources,
         } => Ok(Plan::done(vec![Step::event(Event::StatusConfirmed {
             status,
             state: gate,
             description,
             request,
             refused,
+            sources,
         })])),
         Command::RecordMerge {
             request,

@@ -445,6 +445,7 @@ fn a_change_merged_with_another_head_does_not_keep_the_older_one_green() {
             description: String::new(),
             request: Some(id),
             refused: None,
+            sources: Vec::new(),
         })
         .unwrap();
     world.observe(facts(&project, &second, MAIN));
