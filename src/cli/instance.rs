@@ -1,14 +1,12 @@
 //! The data directory: made once, whole or not at all; opened ever after; never replaced.
 
+use crate::cli::keyring::{Backend, DirectoryKeyring, Found, KEYS, Secret, first_key};
 use crate::clock::Clock;
+use crate::domain::keys::{active, all_keys};
 use crate::engine::{Begun, begin_instance, continue_instance};
-use crate::signing::{
-    FileSigner, KeyFileError, Keys, Passphrase, Vault, VaultError, create_key_file, open_key_file,
-};
+use crate::signing::{KeyFileError, Keys, Use, Vault, VaultError, check_private, replace_private};
 use crate::store;
 use crate::store::Store;
-use ed25519_dalek::SigningKey;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +16,6 @@ use zeroize::Zeroizing;
 const DATABASE: &str = "journal.redb";
 /// Stands while the directory is being made. Whatever is in it then was never acknowledged to anybody.
 const UNFINISHED: &str = "initialising";
-const KEYS: &str = "keys";
 
 /// What can be wrong with a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +42,8 @@ pub enum Error {
     Key(#[from] KeyFileError),
     #[error(transparent)]
     Vault(#[from] VaultError),
+    #[error("{0}")]
+    Keys(String),
     #[error(
         "the signing keys need a passphrase: set SIGNEDAPPROVAL_KEYS__PASSPHRASE or …_FILE, or give systemd the credential `passphrase`"
     )]
@@ -55,25 +54,45 @@ pub enum Error {
 pub struct Instance {
     pub store: Arc<Store>,
     pub begun: Begun,
-    pub vault: Vault,
-    pub credential_public: [u8; 32],
+    pub vault: Arc<Vault>,
     /// It was made by this very start.
     pub is_new: bool,
 }
 
+/// What an instance is opened with.
+pub struct Opening<'a> {
+    pub data_dir: &'a Path,
+    pub backend: Backend,
+    /// As set; `None`: from systemd, or, in evaluation mode, from its own file.
+    pub passphrase: Option<&'a str>,
+    pub evaluation: bool,
+    pub public_url: &'a str,
+    pub version: &'a str,
+    pub clock: Arc<dyn Clock>,
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io {
+        path: path.clone(),
+        source,
+    }
+}
+
+fn failed(data_dir: &Path) -> impl Fn(store::Error) -> Error + use<> {
+    let data_dir = data_dir.to_owned();
+    move |source| match source {
+        store::Error::InUse => Error::InUse(data_dir.clone()),
+        source => Error::Store {
+            path: data_dir.join(DATABASE),
+            source,
+        },
+    }
+}
+
 /// Opens the data directory, or makes it where there is nothing yet.
-pub fn open(
-    data_dir: &Path,
-    passphrase: Option<&str>,
-    evaluation: bool,
-    public_url: &str,
-    version: &str,
-    clock: Arc<dyn Clock>,
-) -> Result<Instance, Error> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { path, source }
-    };
+pub fn open(opening: Opening<'_>) -> Result<Instance, Error> {
+    let data_dir = opening.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -92,69 +111,94 @@ pub fn open(
     if !is_new && !database.exists() {
         return Err(Error::NoDatabase(data_dir.to_owned()));
     }
-    let passphrase = passphrase_of(data_dir, passphrase, evaluation, is_new)?;
-    let failed = |source| match source {
-        store::Error::InUse => Error::InUse(data_dir.to_owned()),
-        source => Error::Store {
-            path: database.clone(),
-            source,
-        },
-    };
-    if !is_new {
-        let opened = std::thread::scope(|scope| {
-            // The key files cost most of a start; they and the database are opened side by side.
-            let credential = scope.spawn(|| open_key_file(&key_path(data_dir, "credential"), &passphrase));
-            let log = scope.spawn(|| open_key_file(&key_path(data_dir, "log"), &passphrase));
-            let store = Store::open(&database);
-            let panicked = "opening a key file does not panic";
-            (
-                store,
-                credential.join().expect(panicked),
-                log.join().expect(panicked),
-            )
-        });
-        let (store, credential, log) = (Arc::new(opened.0.map_err(failed)?), opened.1?, opened.2?);
-        let vault = Vault::open(&data_key_path(data_dir), &root(&credential))?;
-        let credential_public = credential.verifying_key().to_bytes();
-        let begun = continue_instance(store.clone(), keys(credential, log), clock, public_url, version)
-            .map_err(failed)?;
-        if unfinished.exists() {
-            std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;
-        }
-        return Ok(Instance {
-            store,
-            begun,
-            vault,
-            credential_public,
-            is_new,
-        });
+    let secret = passphrase_of(data_dir, opening.passphrase, opening.evaluation, is_new)?;
+    if is_new {
+        begin(opening, secret)
+    } else {
+        go_on(opening, secret)
     }
+}
+
+fn go_on(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
+    let data_dir = opening.data_dir;
+    let database = data_dir.join(DATABASE);
+    let (store, credential, log) = std::thread::scope(|scope| {
+        // The key files cost most of a start; they and the database are opened side by side.
+        let credential = scope.spawn(|| Found::open(data_dir, Use::Credential, &secret.text));
+        let log = scope.spawn(|| Found::open(data_dir, Use::Log, &secret.text));
+        let store = Store::open(&database);
+        let panicked = "opening a key file does not panic";
+        (
+            store,
+            credential.join().expect(panicked),
+            log.join().expect(panicked),
+        )
+    });
+    let (store, credential, log) = (Arc::new(store.map_err(failed(data_dir))?), credential?, log?);
+    let data_key = data_key_path(data_dir);
+    check_private(&data_key)?;
+    // A data key of the first form hangs on the credential key's file.
+    let root = || credential.current().map(|it| Zeroizing::new(it.to_bytes()));
+    let vault = Arc::new(Vault::open(&data_key, secret.as_passphrase(), root)?);
+    let recorded = all_keys(&store.read().map_err(failed(data_dir))?)
+        .map_err(|e| failed(data_dir)(store::Error::from(e)))?;
+    let named = |found: Found, which: Use| {
+        let record = active(&recorded, which.name())
+            .ok_or_else(|| format!("the journal names no {} key", which.name()))?;
+        found.named(record, which, data_dir, &opening.backend)
+    };
+    let keys = Keys {
+        credential: named(credential, Use::Credential).map_err(Error::Keys)?,
+        log: named(log, Use::Log).map_err(Error::Keys)?,
+    };
+    let ring = keyring(&opening, secret, &vault, &keys);
+    let begun = continue_instance(
+        store.clone(),
+        keys,
+        opening.clock,
+        opening.public_url,
+        opening.version,
+    )
+    .map_err(failed(data_dir))?;
+    let unfinished = data_dir.join(UNFINISHED);
+    if unfinished.exists() {
+        std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;
+    }
+    Ok(Instance {
+        store,
+        begun: with_ring(begun, ring),
+        vault,
+        is_new: false,
+    })
+}
+
+fn begin(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
+    let data_dir = opening.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data_dir.join(KEYS))
         .map_err(io(data_dir))?;
-    let stretched = if data_dir.join(KEYS).join("passphrase").exists() {
-        Passphrase::Random(&passphrase)
-    } else {
-        Passphrase::Chosen(&passphrase)
+    let first = |which| first_key(data_dir, which, &opening.backend, secret.as_passphrase());
+    let keys = Keys {
+        credential: first(Use::Credential).map_err(Error::Keys)?,
+        log: first(Use::Log).map_err(Error::Keys)?,
     };
-    let credential = create_key_file(&key_path(data_dir, "credential"), stretched)?;
-    let log = create_key_file(&key_path(data_dir, "log"), stretched)?;
-    let vault = Vault::create(&data_key_path(data_dir), &root(&credential))?;
-    let credential_public = credential.verifying_key().to_bytes();
+    let vault = Arc::new(Vault::create(&data_key_path(data_dir), secret.as_passphrase())?);
     let fresh = data_dir.join(format!("{DATABASE}.new"));
     let instance = uuid::Uuid::new_v4().to_string();
-    let store = Arc::new(Store::create(&fresh, &instance).map_err(failed)?);
+    let store = Arc::new(Store::create(&fresh, &instance).map_err(failed(data_dir))?);
+    let ring = keyring(&opening, secret, &vault, &keys);
     let begun = begin_instance(
         store.clone(),
-        keys(credential, log),
-        clock,
-        public_url,
+        keys,
+        opening.clock,
+        opening.public_url,
         &instance,
-        version,
+        opening.version,
     )
-    .map_err(failed)?;
+    .map_err(failed(data_dir))?;
+    let (database, unfinished) = (data_dir.join(DATABASE), data_dir.join(UNFINISHED));
     // Only now is there something to lose, so only now does it get its name.
     std::fs::rename(&fresh, &database).map_err(io(&database))?;
     std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;
@@ -163,31 +207,32 @@ pub fn open(
         .map_err(io(data_dir))?;
     Ok(Instance {
         store,
-        begun,
+        begun: with_ring(begun, ring),
         vault,
-        credential_public,
-        is_new,
+        is_new: true,
     })
 }
 
-fn key_path(data_dir: &Path, name: &str) -> PathBuf {
-    data_dir.join(KEYS).join(format!("{name}.pem"))
+fn keyring(opening: &Opening<'_>, secret: Secret, vault: &Arc<Vault>, keys: &Keys) -> DirectoryKeyring {
+    DirectoryKeyring {
+        data_dir: opening.data_dir.to_owned(),
+        backend: opening.backend.clone(),
+        secret,
+        vault: vault.clone(),
+        now: [keys.credential.public_key(), keys.log.public_key()],
+        coming: None,
+    }
+}
+
+fn with_ring(begun: Begun, ring: DirectoryKeyring) -> Begun {
+    Begun {
+        writer: begun.writer.with_keyring(Box::new(ring)),
+        ..begun
+    }
 }
 
 fn data_key_path(data_dir: &Path) -> PathBuf {
     data_dir.join(KEYS).join("data-key")
-}
-
-fn keys(credential: SigningKey, log: SigningKey) -> Keys {
-    Keys {
-        credential: Arc::new(FileSigner::new(credential)),
-        log: Arc::new(FileSigner::new(log)),
-    }
-}
-
-/// The vault's data key hangs on the credential key, which the passphrase protects with its costly derivation.
-fn root(credential: &SigningKey) -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(credential.to_bytes())
 }
 
 /// Removes what an interrupted first start left behind.
@@ -211,7 +256,30 @@ fn passphrase_of(
     set: Option<&str>,
     evaluation: bool,
     is_new: bool,
-) -> Result<Zeroizing<String>, Error> {
+) -> Result<Secret, Error> {
+    let own = data_dir.join(KEYS).join("passphrase");
+    let given = |text: &str| Secret {
+        text: Zeroizing::new(text.to_owned()),
+        random: own.exists(),
+    };
+    let found = match set {
+        Some(passphrase) => Some(given(passphrase)),
+        None => match std::env::var_os("CREDENTIALS_DIRECTORY").map(|it| Path::new(&it).join("passphrase")) {
+            Some(path) if path.exists() => {
+                let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(io(&path))?);
+                Some(given(text.trim_end_matches(['\r', '\n'])))
+            }
+            _ if own.exists() && evaluation => {
+                check_private(&own)?;
+                let text = Zeroizing::new(std::fs::read_to_string(&own).map_err(io(&own))?);
+                Some(given(&text))
+            }
+            _ => None,
+        },
+    };
+    if found.is_none() && (!evaluation || !is_new) {
+        return Err(Error::NoPassphrase);
+    }
     if is_new {
         let path = data_dir.join(UNFINISHED);
         std::fs::OpenOptions::new()
@@ -219,25 +287,10 @@ fn passphrase_of(
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|source| Error::Io { path, source })?;
+            .map_err(io(&path))?;
     }
-    if let Some(passphrase) = set {
-        return Ok(Zeroizing::new(passphrase.to_owned()));
-    }
-    if let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(&directory).join("passphrase");
-        if path.exists() {
-            let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path, source })?;
-            return Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
-        }
-    }
-    let path = data_dir.join(KEYS).join("passphrase");
-    if path.exists() && evaluation {
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path, source })?;
-        return Ok(Zeroizing::new(text));
-    }
-    if !evaluation || !is_new {
-        return Err(Error::NoPassphrase);
+    if let Some(secret) = found {
+        return Ok(secret);
     }
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).expect("the system's random numbers never run out");
@@ -247,29 +300,15 @@ fn passphrase_of(
         .recursive(true)
         .mode(0o700)
         .create(&directory)
-        .map_err(|source| Error::Io {
-            path: directory,
-            source,
-        })?;
-    write_private(&path, passphrase.as_bytes())?;
-    Ok(passphrase)
+        .map_err(io(&directory))?;
+    write_private(&own, passphrase.as_bytes())?;
+    Ok(Secret {
+        text: passphrase,
+        random: true,
+    })
 }
 
 /// Writes a file that only its owner can read, replacing an older one at once.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let fresh = path.with_extension("new");
-    let _ = std::fs::remove_file(&fresh);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)
-        .map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    std::fs::rename(&fresh, path).map_err(io)
+    replace_private(path, bytes).map_err(io(path))
 }

@@ -5,6 +5,7 @@ mod config;
 mod door;
 mod host;
 mod instance;
+mod keyring;
 mod keys;
 mod policy;
 mod serve;

@@ -4,16 +4,16 @@ use crate::cli::door;
 use crate::cli::door::Way;
 use crate::cli::host::socket_path;
 use crate::cli::instance;
-use crate::cli::instance::{Instance, write_private};
+use crate::cli::instance::{Instance, Opening, write_private};
+use crate::cli::keyring::Backend;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Flags, LogFormat, Settings, is_evaluation, load};
+use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
     Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks,
     run_merges, run_read_back, run_reconciler, run_statuses,
 };
 use crate::engine::{Engine, run_timers};
-use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
@@ -103,14 +103,15 @@ pub fn run(args: &ServeArgs) -> u8 {
         Ok(front) => front,
         Err(error) => return fail(USAGE, &error),
     };
-    let opened = instance::open(
-        &settings.data_dir,
-        settings.passphrase.as_deref(),
+    let opened = instance::open(Opening {
+        data_dir: &settings.data_dir,
+        backend: backend(&settings.keys),
+        passphrase: settings.passphrase.as_deref(),
         evaluation,
-        &public_url,
-        App::version(),
-        clock.clone(),
-    );
+        public_url: &public_url,
+        version: App::version(),
+        clock: clock.clone(),
+    });
     let instance = match opened {
         Ok(instance) => instance,
         Err(error @ instance::Error::NoPassphrase) => return fail(USAGE, &error),
@@ -132,6 +133,21 @@ pub fn run(args: &ServeArgs) -> u8 {
         front: Arc::new(front),
     };
     actix_web::rt::System::new().block_on(serve(start, instance, sockets))
+}
+
+fn backend(keys: &KeySettings) -> Backend {
+    match keys.clone() {
+        KeySettings::File => Backend::File,
+        KeySettings::Agent {
+            socket,
+            credential,
+            log,
+        } => Backend::Agent {
+            socket,
+            credential,
+            log,
+        },
+    }
 }
 
 /// What `serve` is started with.
@@ -167,17 +183,10 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         store,
         begun,
         vault,
-        credential_public,
         is_new,
     } = instance;
-    let built = (|| {
-        let relying_party = RelyingParty::new(&public_url).map_err(|e| e.to_string())?;
-        let credential_key = PublicKey::from_raw(&credential_public).map_err(|e| e.to_string())?;
-        let log_key = begun.writer.log_key()?;
-        Ok::<_, String>((relying_party, credential_key, log_key))
-    })();
-    let (relying_party, credential_key, log_key) = match built {
-        Ok(built) => built,
+    let relying_party = match RelyingParty::new(&public_url) {
+        Ok(relying_party) => relying_party,
         Err(error) => return fail(USAGE, &error),
     };
     if begun.new_epoch {
@@ -187,7 +196,6 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Ok(engine) => engine,
         Err(error) => return fail(FAILED, &error),
     };
-    let vault = Arc::new(vault);
     let mut allow_http = settings.allow_http.clone();
     if evaluation {
         allow_http.extend(["localhost", "127.0.0.1", "::1", "[::1]"].map(str::to_owned));
@@ -212,9 +220,6 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         evaluation,
         front: front.clone(),
         passkey_hold_seconds: hold,
-        credential_key,
-        log_origin: log_key.name().to_owned(),
-        log_key,
         set_up_token: Mutex::new(None),
         strangers: Mutex::new((clock.now(), 0)),
         set_up_file: settings.data_dir.join(SETUP_URL),

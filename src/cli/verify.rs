@@ -3,6 +3,7 @@
 
 use crate::domain::text::visible;
 use crate::evidence::dsse::PublicKey;
+use crate::evidence::keys;
 use crate::evidence::verify;
 use crate::evidence::verify::{Body, Check, Expect, Journal, Report, Trust, Verified};
 use crate::tlog::VerifierKey;
@@ -36,6 +37,15 @@ pub struct VerifyArgs {
     /// The appliance's public credential key. Take it, or its fingerprint, from somewhere else than the files.
     #[arg(long, value_name = "PUB.pem", required = true)]
     pub key: Vec<PathBuf>,
+
+    /// The appliance's key history (`keys.json`, or a bundle's `keys/history.json`): each key then counts for its own part
+    /// of the journal alone.
+    #[arg(long, value_name = "KEYS.json")]
+    pub key_history: Option<PathBuf>,
+
+    /// A statement by which a trusted key introduced the next one. Needs the history.
+    #[arg(long, value_name = "FILE", requires = "key_history")]
+    pub introduction: Vec<PathBuf>,
 
     /// The log's verifier key, or a file that holds one a line. Needed to check a proof.
     #[arg(long, value_name = "VKEY")]
@@ -131,6 +141,10 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
         .iter()
         .map(|it| public_key(it))
         .collect::<Result<Vec<_>, _>>()?;
+    let keys = match &args.key_history {
+        None => keys,
+        Some(path) => believed(&keys, path, &args.introduction)?,
+    };
     let mut log_keys = Vec::new();
     for text in &args.log_key {
         log_keys.extend(verifier_keys(text)?);
@@ -270,6 +284,20 @@ fn public_key(path: &Path) -> Result<PublicKey, Stop> {
     let text =
         std::str::from_utf8(&bytes).map_err(|_| Stop::usage(format!("{}: not PEM text", shown(path))))?;
     PublicKey::from_pem(text).map_err(|e| Stop::usage(format!("{}: {e}", shown(path))))
+}
+
+/// The trusted keys and those they introduced, each with its part of the journal.
+fn believed(pinned: &[PublicKey], history: &Path, introductions: &[PathBuf]) -> Result<Vec<PublicKey>, Stop> {
+    let not_valid = |path: &Path, why: String| Stop {
+        code: NOT_VALID,
+        message: format!("{}: {}", shown(path), visible(&why)),
+    };
+    let entries = keys::parse_history(&read(history)?).map_err(|e| not_valid(history, e.to_string()))?;
+    let introductions = introductions
+        .iter()
+        .map(|it| read(it))
+        .collect::<Result<Vec<_>, _>>()?;
+    keys::believed(pinned, &entries, &introductions).map_err(|e| not_valid(history, e.to_string()))
 }
 
 /// `--log-key` is the key's own text, or the name of a file with one a line.

@@ -84,6 +84,26 @@ pub const KEYS: &[Key] = &[
         default: "6000",
     },
     Key {
+        name: "keys.backend",
+        kind: Kind::Text,
+        default: "file",
+    },
+    Key {
+        name: "keys.agent_socket",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "keys.credential",
+        kind: Kind::Text,
+        default: "credential",
+    },
+    Key {
+        name: "keys.log",
+        kind: Kind::Text,
+        default: "log",
+    },
+    Key {
         name: "keys.passphrase",
         kind: Kind::Secret,
         default: "",

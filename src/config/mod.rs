@@ -30,6 +30,20 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where the signing keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySettings {
+    /// In encrypted files of the data directory.
+    File,
+    /// In an agent that listens on a Unix socket.
+    Agent {
+        socket: PathBuf,
+        /// Fingerprint or comment of the two keys.
+        credential: String,
+        log: String,
+    },
+}
+
 /// Settings, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -39,6 +53,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// TLS, proxies and limits of the public listener.
     pub front: Front,
+    /// Where the signing keys are.
+    pub keys: KeySettings,
     /// Opens the key files. `None` in evaluation mode, which keeps its own.
     pub passphrase: Option<String>,
     /// Hosts that may be called over plain http.
@@ -100,6 +116,21 @@ impl Settings {
             .filter(|it| (1..=LOOK_EVERY_SECONDS_MAX).contains(it))
             .map(Duration::from_secs)
             .ok_or_else(|| bad("forge.look_every", "a time from \"1s\" to \"60s\""))?;
+        let keys = match (text("keys.backend").as_deref(), text("keys.agent_socket")) {
+            (Some("file"), _) => KeySettings::File,
+            (Some("agent"), Some(socket)) => KeySettings::Agent {
+                socket: socket.into(),
+                credential: text("keys.credential").unwrap_or_default(),
+                log: text("keys.log").unwrap_or_default(),
+            },
+            (Some("agent"), None) => {
+                return Err(bad(
+                    "keys.agent_socket",
+                    "needed where `keys.backend` is \"agent\"",
+                ));
+            }
+            _ => return Err(bad("keys.backend", "\"file\" or \"agent\"")),
+        };
         let allow_http = match values.get("outbound.allow_http") {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
@@ -110,6 +141,7 @@ impl Settings {
             listen,
             data_dir: text("data_dir").unwrap_or_default().into(),
             front,
+            keys,
             passphrase: text("keys.passphrase"),
             allow_http,
             look_every,

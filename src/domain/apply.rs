@@ -8,6 +8,7 @@ use crate::domain::facts::Account;
 use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId, RequestId};
+use crate::domain::keys;
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{
     Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
@@ -19,7 +20,6 @@ use crate::domain::request::{
 };
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Where an event stands in the journal.
@@ -31,25 +31,8 @@ pub struct Place {
     pub leaf: Digest,
 }
 
-/// Row of the current epoch in the counters: its number and the log's origin.
-pub const EPOCH: &[u8] = b"epoch";
 /// Row of the newest change to rules or to who is who: requests opened before it are judged anew.
 pub const RULES: &[u8] = b"rules";
-/// Rows of the keys that were ever active begin so.
-pub const KEY_PREFIX: &[u8] = b"key/";
-
-/// A signing key and since when it counts, for the published history.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// `credential` or `log`.
-    pub r#use: String,
-    pub keyid: String,
-    /// SubjectPublicKeyInfo DER, base64.
-    pub spki: String,
-    pub from_seq: u64,
-    pub from: Time,
-}
-
 /// Makes one event true.
 pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
     if matches!(
@@ -64,29 +47,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         state.put_raw(Table::Counters, RULES, &at.seq.to_be_bytes())?;
     }
     match event {
-        Event::EpochOpened { epoch, origin, .. } => {
-            state.put_raw(Table::Counters, EPOCH, &encode(&(epoch, origin)))
-        }
-        Event::KeyActivated {
-            r#use,
-            keyid,
-            spki,
-            from_seq,
-        } => {
-            let record = KeyRecord {
-                r#use: r#use.clone(),
-                keyid: keyid.clone(),
-                spki: spki.clone(),
-                from_seq: *from_seq,
-                from: at.time,
-            };
-            state.put_raw(
-                Table::Counters,
-                &[KEY_PREFIX, &at.seq.to_be_bytes()].concat(),
-                &encode(&record),
-            )
-        }
-        Event::InstanceCreated { .. }
+        Event::EpochOpened { .. }
+        | Event::KeyActivated { .. }
+        | Event::KeyRetired { .. }
+        | Event::KeyCompromised { .. } => keys::apply(event, at, state),
+        Event::DataKeyRotated { .. }
+        | Event::InstanceCreated { .. }
         | Event::CeremonyRefused { .. }
         | Event::StatusLost { .. }
         | Event::LockLost { .. } => Ok(()),

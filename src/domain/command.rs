@@ -361,6 +361,15 @@ pub enum Command {
     AskDeploymentAgain {
         request: RequestId,
     },
+    /// A key turned out not to be ours alone: takes back what was signed at this position of the journal or later.
+    Disown {
+        from_seq: u64,
+        reason: String,
+    },
+    /// Takes back everything that waits or could still be used.
+    LetAllGo {
+        reason: String,
+    },
     /// Events of the appliance about itself, at start.
     Record {
         events: Vec<Event>,

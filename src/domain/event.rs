@@ -89,8 +89,39 @@ pub enum Event {
     KeyActivated {
         r#use: String,
         keyid: String,
+        /// SubjectPublicKeyInfo DER, base64.
         spki: String,
+        /// Signatures over what stands at this position of the journal, or later, count.
         from_seq: u64,
+        /// The blob with which the key before introduced this one; none for the first, and for one that follows a
+        /// compromised key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        introduction: Option<Digest>,
+    },
+    /// Another key has taken over.
+    #[serde(rename = "key.retired")]
+    KeyRetired {
+        r#use: String,
+        keyid: String,
+        spki: String,
+        /// The first position for which its signatures no longer count.
+        from_seq: u64,
+    },
+    /// Somebody else may hold the key: from a position on, nothing it signed counts.
+    #[serde(rename = "key.compromised")]
+    KeyCompromised {
+        r#use: String,
+        keyid: String,
+        spki: String,
+        /// The first position for which its signatures do not count. May lie far back.
+        from_seq: u64,
+        reason: String,
+    },
+    /// Stored secrets were sealed anew with a new data key.
+    #[serde(rename = "data_key.rotated")]
+    DataKeyRotated {
+        /// How many secrets.
+        secrets: u64,
     },
 
     #[serde(rename = "person.created")]
@@ -620,7 +651,10 @@ impl Event {
         match self {
             Event::InstanceCreated { instance, .. } => ("instance", instance.clone()),
             Event::EpochOpened { origin, .. } => ("log", origin.clone()),
-            Event::KeyActivated { keyid, .. } => ("key", keyid.clone()),
+            Event::KeyActivated { keyid, .. }
+            | Event::KeyRetired { keyid, .. }
+            | Event::KeyCompromised { keyid, .. } => ("key", keyid.clone()),
+            Event::DataKeyRotated { .. } => ("data_key", String::new()),
             Event::PersonCreated { person, .. }
             | Event::PersonChanged { person, .. }
             | Event::InvitationCreated { person, .. }

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod gate;
 pub mod governance;
 pub mod ids;
+pub mod keys;
 pub mod people;
 pub mod policy;
 pub mod project;

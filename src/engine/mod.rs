@@ -1,11 +1,16 @@
 //! The one way anything comes true: commands go into a bounded queue, one writer thread decides and commits them in
 //! groups, and whoever asked is answered after the commit. It never talks to the network.
 
+mod health;
+mod keys;
 mod seal;
 mod start;
 mod timers;
 mod writer;
 
+pub use crate::signing::Use;
+pub use health::{Condition, Health, Standing};
+pub use keys::{KeyChange, KeysChanged};
 pub use start::{Begun, begin_instance, continue_instance};
 pub use timers::run_timers;
 pub use writer::{Issuer, Writer, rebuild};
@@ -42,6 +47,9 @@ pub enum Error {
     /// The signing key is away; nothing was decided.
     #[error("the signing key can't be used: {0}")]
     Sealed(String),
+    /// The keys can't be changed so; nothing happened.
+    #[error("{0}")]
+    Keys(String),
     /// The host's clock is behind the journal; nothing was decided.
     #[error("the host's clock is behind the journal")]
     ClockUnsound,
@@ -50,9 +58,18 @@ pub enum Error {
     Stopped,
 }
 
-struct Job {
-    submission: Submission,
-    answer: oneshot::Sender<Result<Reply, Error>>,
+/// A command and who waits for its answer.
+type Waiting = (Submission, oneshot::Sender<Result<Reply, Error>>);
+
+/// What the writer can be asked.
+enum Job {
+    Command(Box<Waiting>),
+    /// Another key, between two groups of commands.
+    Keys {
+        change: KeyChange,
+        actor: Actor,
+        answer: oneshot::Sender<Result<KeysChanged, Error>>,
+    },
 }
 
 /// A handle to the writer, cheap to clone.
@@ -62,6 +79,7 @@ pub struct Engine {
     size: watch::Receiver<u64>,
     /// Closed when the writer has stopped.
     alive: Arc<watch::Receiver<bool>>,
+    health: Arc<Health>,
 }
 
 impl Engine {
@@ -70,35 +88,26 @@ impl Engine {
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE_COMMANDS_MAX);
         let (size_sender, size) = watch::channel(writer.size()?);
         let (alive_sender, alive) = watch::channel(true);
+        let health = writer.health.clone();
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || {
                 while let Some(first) = jobs.blocking_recv() {
-                    let mut group = vec![first];
-                    while group.len() < writer::GROUP_COMMANDS_MAX
-                        && let Ok(job) = jobs.try_recv()
-                    {
-                        group.push(job);
-                    }
-                    let (submissions, answers): (Vec<_>, Vec<_>) =
-                        group.into_iter().map(|it| (it.submission, it.answer)).unzip();
-                    match writer.write(submissions) {
-                        Ok((results, journal_size)) => {
-                            for (answer, result) in answers.into_iter().zip(results) {
-                                // A caller that went away does not undo what is committed.
-                                let _ = answer.send(result);
+                    let done = match first {
+                        Job::Command(first) => {
+                            let (group, then) = group_of(*first, &mut jobs);
+                            let done = write_group(&mut writer, group, &size_sender);
+                            match (done, then) {
+                                (Ok(()), Some(job)) => change_keys(&mut writer, job, &size_sender),
+                                (done, _) => done,
                             }
-                            size_sender
-                                .send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
                         }
-                        Err(error) => {
-                            // Unknown, not failed: stop here, let a restart look at what is on the disk.
-                            tracing::error!(%error, "the journal can't be written; stopping");
-                            for answer in answers {
-                                let _ = answer.send(Err(Error::Stopped));
-                            }
-                            break;
-                        }
+                        job @ Job::Keys { .. } => change_keys(&mut writer, job, &size_sender),
+                    };
+                    if let Err(error) = done {
+                        // Unknown, not failed: stop here, let a restart look at what is on the disk.
+                        tracing::error!(%error, "the journal can't be written; stopping");
+                        break;
                     }
                 }
                 let _ = alive_sender.send(false);
@@ -108,6 +117,7 @@ impl Engine {
             queue,
             size,
             alive: Arc::new(alive),
+            health,
         })
     }
 
@@ -128,11 +138,31 @@ impl Engine {
     /// As `submit`, with secrets or a cursor in the same transaction.
     pub async fn submit_with(&self, submission: Submission) -> Result<Reply, Error> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Job { submission, answer }) {
+        match self.queue.try_send(Job::Command(Box::new((submission, answer)))) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(Error::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::Stopped),
         }
+        answered.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// What keeps the appliance from doing all its work.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Changes the keys, between two groups of commands.
+    ///
+    /// # Errors
+    /// See `Error`; after `Busy`, `Sealed`, `Keys` and `Refused` nothing has happened.
+    pub async fn change_keys(&self, actor: Actor, change: KeyChange) -> Result<KeysChanged, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Keys {
+            change,
+            actor,
+            answer,
+        };
+        self.queue.send(job).await.map_err(|_| Error::Stopped)?;
         answered.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -148,6 +178,68 @@ impl Engine {
             if alive.changed().await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// The first command and those that wait behind it, up to a group; and the change of keys that ends the group early.
+fn group_of(first: Waiting, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Waiting>, Option<Job>) {
+    let mut group = vec![first];
+    while group.len() < writer::GROUP_COMMANDS_MAX {
+        match jobs.try_recv() {
+            Ok(Job::Command(next)) => group.push(*next),
+            Ok(job) => return (group, Some(job)),
+            Err(_) => break,
+        }
+    }
+    (group, None)
+}
+
+/// Writes a group and answers everybody in it. After an error the writer must stop.
+fn write_group(
+    writer: &mut Writer,
+    group: Vec<Waiting>,
+    size: &watch::Sender<u64>,
+) -> Result<(), crate::store::Error> {
+    let (submissions, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+    match writer.write(submissions) {
+        Ok((results, journal_size)) => {
+            for (answer, result) in answers.into_iter().zip(results) {
+                // A caller that went away does not undo what is committed.
+                let _ = answer.send(result);
+            }
+            size.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
+            Ok(())
+        }
+        Err(error) => {
+            for answer in answers {
+                let _ = answer.send(Err(Error::Stopped));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Changes the keys and answers whoever asked. After an error the writer must stop.
+fn change_keys(writer: &mut Writer, job: Job, size: &watch::Sender<u64>) -> Result<(), crate::store::Error> {
+    let Job::Keys {
+        change,
+        actor,
+        answer,
+    } = job
+    else {
+        return Ok(());
+    };
+    match writer.change_keys(change, &actor) {
+        Ok(result) => {
+            let _ = answer.send(result);
+            let journal_size = writer.size()?;
+            size.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
+            Ok(())
+        }
+        Err(error) => {
+            let _ = answer.send(Err(Error::Stopped));
+            Err(error)
         }
     }
 }

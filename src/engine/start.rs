@@ -3,8 +3,8 @@
 use crate::clock::Clock;
 use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
-use crate::domain::state::{Read, Table, decode};
-use crate::engine::writer::{Issuer, Writer};
+use crate::domain::keys::{active, all_keys};
+use crate::engine::writer::{Issuer, Writer, current_epoch};
 use crate::engine::{Submission, writer};
 use crate::evidence::dsse::{key_id, spki_of_ed25519};
 use crate::signing::Keys;
@@ -22,7 +22,7 @@ pub struct Begun {
 }
 
 /// The log's origin: host of the public URL, `log`, the first 8 hex digits of the instance, the epoch.
-fn origin(public_url: &str, instance: &str, epoch: u32) -> String {
+pub(super) fn origin(public_url: &str, instance: &str, epoch: u32) -> String {
     let host = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
     let host = host.split('/').next().unwrap_or(host);
     format!("{host}/log/{}/{epoch}", &instance[..8.min(instance.len())])
@@ -80,23 +80,12 @@ pub fn continue_instance(
 ) -> Result<Begun, store::Error> {
     let snapshot = store.read()?;
     let instance = snapshot.identity()?.instance;
-    let row = snapshot.get_raw(Table::Counters, crate::domain::apply::EPOCH)?;
-    let row = row.ok_or_else(|| store::Error::Damaged("the journal has no genesis".into()))?;
-    let (epoch, before): (u32, String) = decode(&row)?;
-    let active = |which: &str| -> Result<Option<String>, store::Error> {
-        let rows = snapshot.with_prefix(Table::Counters, crate::domain::apply::KEY_PREFIX)?;
-        let mut newest = None;
-        for (_, row) in rows {
-            let record: crate::domain::apply::KeyRecord = decode(&row)?;
-            if record.r#use == which {
-                newest = Some(record.keyid);
-            }
-        }
-        Ok(newest)
-    };
+    let (epoch, before) = current_epoch(&snapshot)?
+        .ok_or_else(|| store::Error::Damaged("the journal has no genesis".into()))?;
+    let recorded = all_keys(&snapshot)?;
     for (which, key) in [("credential", &keys.credential), ("log", &keys.log)] {
         let keyid = key_id(&spki_of_ed25519(&key.public_key()));
-        if active(which)?.as_deref() != Some(keyid.as_str()) {
+        if active(&recorded, which).map(|it| it.keyid.as_str()) != Some(keyid.as_str()) {
             return Err(store::Error::Damaged(format!(
                 "the {which} key is not the one this journal names"
             )));
@@ -140,6 +129,7 @@ fn activated(which: &str, public: [u8; 32], from_seq: u64) -> Event {
         keyid: key_id(&spki),
         spki: STANDARD.encode(&spki),
         from_seq,
+        introduction: None,
     }
 }
 

@@ -11,12 +11,12 @@ use crate::domain::request::{ChangeKey, change_row};
 use crate::domain::state::{Fault, Read, Table, Write};
 use crate::domain::time::Time;
 use crate::engine::seal::Ready;
-use crate::engine::{Error, Submission};
+use crate::engine::{Error, Health, Submission};
 use crate::evidence::leaf;
-use crate::signing::{Keys, SignError, sign_verified};
+use crate::signing::{Keyring, Keys, SignError, sign_verified};
 use crate::store;
 use crate::store::{Store, Transaction};
-use crate::tlog::{Checkpoint, CheckpointError, VerifierKey};
+use crate::tlog::{Checkpoint, CheckpointError};
 use std::sync::Arc;
 
 /// Commands committed together at the most: enough that a burst costs one flush, few enough that the first of them does
@@ -43,7 +43,9 @@ pub struct Writer {
     pub(super) keys: Keys,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) issuer: Issuer,
-    last: Time,
+    pub(super) keyring: Option<Box<dyn Keyring>>,
+    pub(super) health: Arc<Health>,
+    pub(super) last: Time,
 }
 
 /// The results of a group, in its order, and the journal's size after it.
@@ -70,13 +72,23 @@ impl Writer {
                 Time::parse(&leaf.time).ok_or_else(|| store::Error::Damaged("odd time of an entry".into()))?
             }
         };
+        let health = Arc::new(Health::default());
+        health.set_backends(keys.credential.backend(), keys.log.backend());
         Ok(Writer {
             store,
             keys,
             clock,
             issuer,
+            keyring: None,
+            health,
             last,
         })
+    }
+
+    /// Tells it where the next keys come from.
+    pub fn with_keyring(mut self, keyring: Box<dyn Keyring>) -> Writer {
+        self.keyring = Some(keyring);
+        self
     }
 
     /// The journal's size.
@@ -119,7 +131,7 @@ impl Writer {
         Ok((results, size))
     }
 
-    fn perform(
+    pub(super) fn perform(
         &self,
         submission: Submission,
         now: Time,
@@ -208,7 +220,7 @@ impl Writer {
 
     /// The signed checkpoint of the transaction's journal. The outer error is the store's, which is never to be tried
     /// again; the inner one is the signer's, which may be.
-    fn checkpoint(
+    pub(super) fn checkpoint(
         &self,
         transaction: &Transaction,
         size: u64,
@@ -224,11 +236,6 @@ impl Writer {
         Ok(Ok(checkpoint
             .assemble(self.keys.log.public_key(), &signature)
             .map_err(unfit)?))
-    }
-
-    /// The verifier key of the log in the current epoch.
-    pub fn log_key(&self) -> Result<VerifierKey, String> {
-        VerifierKey::new(&self.issuer.log_origin, self.keys.log.public_key()).map_err(|e| e.to_string())
     }
 }
 
@@ -259,9 +266,13 @@ pub fn rebuild(store: &Store) -> Result<(), store::Error> {
 
 /// The log's origin as the journal has it.
 pub(super) fn current_origin(state: &impl Read) -> Result<Option<String>, Fault> {
-    let row = state.get_raw(Table::Counters, crate::domain::apply::EPOCH)?;
-    row.map(|it| crate::domain::state::decode::<(u32, String)>(&it).map(|(_, origin)| origin))
-        .transpose()
+    Ok(current_epoch(state)?.map(|(_, origin)| origin))
+}
+
+/// The current epoch's number and origin as the journal has them.
+pub(super) fn current_epoch(state: &impl Read) -> Result<Option<(u32, String)>, Fault> {
+    let row = state.get_raw(Table::Counters, crate::domain::keys::EPOCH)?;
+    row.map(|it| crate::domain::state::decode(&it)).transpose()
 }
 
 fn encode_leaf(event: &Event, actor: &Actor, seq: u64, now: Time) -> Result<Vec<u8>, String> {

@@ -68,6 +68,8 @@ pub fn spki_of_ed25519(public: &[u8; 32]) -> Vec<u8> {
 pub struct PublicKey {
     key: ed25519_dalek::VerifyingKey,
     id: String,
+    /// The part of the journal it counts for, where its history is known: from a position until before another.
+    counts: Option<(u64, Option<u64>)>,
 }
 
 impl PublicKey {
@@ -81,7 +83,25 @@ impl PublicKey {
         Ok(PublicKey {
             key,
             id: key_id(&spki_of_ed25519(public)),
+            counts: None,
         })
+    }
+
+    /// The same key, which counts for a part of the journal alone: from a position on, until before another.
+    pub fn counting(mut self, from_seq: u64, until_seq: Option<u64>) -> PublicKey {
+        self.counts = Some((from_seq, until_seq));
+        self
+    }
+
+    /// Whether it counts for what stands at a position of the journal.
+    pub fn counts_at(&self, seq: u64) -> bool {
+        self.counts
+            .is_none_or(|(from, until)| from <= seq && until.is_none_or(|it| seq < it))
+    }
+
+    /// The part of the journal it counts for, where its history is known.
+    pub fn counts(&self) -> Option<(u64, Option<u64>)> {
+        self.counts
     }
 
     /// From SubjectPublicKeyInfo DER.

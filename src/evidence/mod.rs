@@ -4,6 +4,7 @@
 pub mod credential;
 pub mod dsse;
 pub mod intent;
+pub mod keys;
 pub mod leaf;
 pub mod outcome;
 pub mod strict;

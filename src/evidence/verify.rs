@@ -120,16 +120,20 @@ pub fn document(
     journal: Option<&Journal<'_>>,
 ) -> (Report, Option<Verified>) {
     let mut checks = Checks::default();
-    let body = match checks.open(file, trust) {
-        Some((statement, keyid)) => checks.body(&statement, &keyid, expect),
-        None => None,
+    let (body, keyid) = match checks.open(file, trust) {
+        Some((statement, keyid)) => (checks.body(&statement, &keyid, expect), Some(keyid)),
+        None => (None, None),
     };
     let verified = body.map(|body| Verified {
         file_sha256: Digest::of(file),
         body,
     });
     if let Some(verified) = &verified {
-        checks.journal(verified, trust, journal);
+        let proven = checks.journal(verified, trust, journal);
+        let key = trust.keys.iter().find(|it| keyid.as_deref() == Some(it.id()));
+        if let Some(counts) = key.and_then(PublicKey::counts) {
+            checks.key_period(counts, proven);
+        }
     }
     let report = checks.report();
     let verified = verified.filter(|_| report.valid);
@@ -590,11 +594,40 @@ impl Checks {
         }
     }
 
-    fn journal(&mut self, verified: &Verified, trust: &Trust<'_>, journal: Option<&Journal<'_>>) {
+    /// A key whose history is known counts for its own part of the journal alone. While it still counts, a position is
+    /// no condition; once it was retired or revoked, only a place in the log shows that it signed in time.
+    fn key_period(&mut self, (from, until): (u64, Option<u64>), proven: Option<u64>) {
+        let told = match (proven, until) {
+            (Some(seq), _) if seq < from || until.is_some_and(|it| seq >= it) => Err(format!(
+                "the key does not count for position {seq} of the journal: it counts from {from}{}",
+                until.map_or(String::new(), |it| format!(" until before {it}"))
+            )),
+            (Some(seq), _) => Ok(format!("the key counts for position {seq} of the journal")),
+            (None, None) => {
+                self.not_shown.push(format!(
+                    "that it was signed at position {from} of the journal or later"
+                ));
+                Ok("the key is the one that signs now".into())
+            }
+            (None, Some(until)) => Err(format!(
+                "the key no longer counts from position {until} of the journal on: the event and its proof must show \
+                 that it signed before"
+            )),
+        };
+        self.add("key period", told);
+    }
+
+    /// Answers with the position in the log, where a proof shows it.
+    fn journal(
+        &mut self,
+        verified: &Verified,
+        trust: &Trust<'_>,
+        journal: Option<&Journal<'_>>,
+    ) -> Option<u64> {
         let Some(journal) = journal else {
             self.not_shown
                 .push("inclusion in the log: neither the journal's event nor a proof was given".into());
-            return;
+            return None;
         };
         let event = match &verified.body {
             Body::Credential { credential, intent } => {
@@ -610,15 +643,26 @@ impl Checks {
         let (Some(seq), Some(proof)) = (seq, journal.proof) else {
             self.not_shown
                 .push("inclusion in the log: no proof was given for the event".into());
-            return;
+            return None;
         };
-        if self.add("inclusion", inclusion(seq, journal.event, proof, trust.log_keys)) {
+        let shown = self.add("inclusion", inclusion(seq, journal.event, proof, trust.log_keys));
+        if shown {
             self.not_shown.push(SAME_LOG.into());
         }
+        shown.then_some(seq)
     }
 }
 
 /// The predicate type of a statement, before its predicate is read.
+/// The request that a credential or outcome says it belongs to, unchecked.
+pub fn request_of(file: &[u8]) -> Option<String> {
+    let envelope = Envelope::parse(file).ok()?;
+    let value = strict::parse(&envelope.payload, Space::Refused).ok()?;
+    let statement = value.object("statement").ok()?;
+    let predicate = statement.object("predicate").ok()?;
+    Some(predicate.text("request").ok()?.to_owned())
+}
+
 fn predicate_type(statement: &[u8]) -> Result<String, StrictError> {
     let value = strict::parse(statement, Space::Refused)?;
     let statement = value.object("statement")?;

@@ -5,7 +5,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,9 @@ pub enum KeyFileError {
     /// The passphrase is not this file's.
     #[error("{path}: the passphrase does not open this key")]
     Passphrase { path: String },
+    /// Others than the owner can read or replace the file.
+    #[error("{path}: its mode is {mode:04o}, so that others than its owner can use it; set it to 0600")]
+    Mode { path: String, mode: u32 },
     /// The file is not an encrypted Ed25519 key.
     #[error("{path}: not an encrypted PKCS#8 Ed25519 key")]
     Form { path: String },
@@ -96,12 +99,60 @@ pub fn create_key_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Signin
         .map_err(io)?;
     file.write_all(pem.as_bytes()).map_err(io)?;
     file.sync_all().map_err(io)?;
+    sync_folder(path).map_err(io)?;
     Ok(key)
+}
+
+/// Refuses a file that others than its owner can read or write.
+///
+/// # Errors
+/// `Mode`, or `Io` when it is not there.
+pub fn check_private(path: &Path) -> Result<(), KeyFileError> {
+    let meta = std::fs::metadata(path).map_err(|source| KeyFileError::Io {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let mode = meta.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Mode {
+            path: path.display().to_string(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read, in place of an older one: wholly or not at all, also in a power cut.
+///
+/// # Errors
+/// When it can't be written.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    sync_folder(path)
+}
+
+/// Makes a new name in a folder durable.
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Opens a key file.
 pub fn open_key_file(path: &Path, passphrase: &str) -> Result<SigningKey, KeyFileError> {
     let shown = path.display().to_string();
+    check_private(path)?;
     let pem = std::fs::read_to_string(path).map_err(|source| KeyFileError::Io {
         path: shown.clone(),
         source,

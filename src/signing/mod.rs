@@ -1,10 +1,14 @@
 //! The appliance's own signatures: an Ed25519 key for credentials, another for the log, and the vault that seals secrets.
 //! It signs what it is handed and never knows what that means.
 
+mod agent;
 mod file;
 mod vault;
 
-pub use file::{KeyFileError, Passphrase, create_key_file, open_key_file};
+pub use agent::{AgentSigner, Identity, agent_identities};
+pub use file::{
+    KeyFileError, Passphrase, check_private, create_key_file, open_key_file, replace_private, sync_folder,
+};
 pub use vault::{Vault, VaultError};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -14,6 +18,8 @@ use std::sync::Arc;
 pub trait Signer: Send + Sync {
     /// The public key, raw.
     fn public_key(&self) -> [u8; 32];
+    /// Where the private key is: `file` or `agent`.
+    fn backend(&self) -> &'static str;
     /// A pure Ed25519 signature (RFC 8032) over `message`.
     ///
     /// # Errors
@@ -39,6 +45,54 @@ pub struct Keys {
     pub credential: Arc<dyn Signer>,
     /// Signs checkpoints of the log.
     pub log: Arc<dyn Signer>,
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Credential,
+    Log,
+}
+
+impl Use {
+    /// The journal's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Use::Credential => "credential",
+            Use::Log => "log",
+        }
+    }
+}
+
+/// Where the next keys come from, and what is done once the journal names them.
+pub trait Keyring: Send {
+    /// Makes, or finds, the key that is to follow. Until `promote` the old one stays usable after a crash.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    fn successor(&mut self, which: Use) -> Result<Arc<dyn Signer>, String>;
+    /// The journal names the successor now: it takes the old one's place.
+    ///
+    /// # Errors
+    /// For people. The journal stays right; the next start does what is left.
+    fn promote(&mut self, which: Use) -> Result<(), String>;
+    /// Nothing came of it.
+    fn discard(&mut self, which: Use);
+    /// Adds a data key, with which secrets are sealed from now on.
+    ///
+    /// # Errors
+    /// For people; the older one goes on sealing.
+    fn add_data_key(&mut self) -> Result<(), String>;
+    /// Seals a stored secret anew with the newest data key.
+    ///
+    /// # Errors
+    /// When it does not open.
+    fn reseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, String>;
+    /// Nothing stored was sealed by an older data key any more.
+    ///
+    /// # Errors
+    /// For people; the older ones then stay.
+    fn forget_older_data_keys(&mut self) -> Result<(), String>;
 }
 
 /// Signs, and believes the signature only after checking it: a fault in a key device must not reach the journal.
@@ -68,6 +122,10 @@ impl FileSigner {
 impl Signer for FileSigner {
     fn public_key(&self) -> [u8; 32] {
         self.key.verifying_key().to_bytes()
+    }
+
+    fn backend(&self) -> &'static str {
+        "file"
     }
 
     fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {

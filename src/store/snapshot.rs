@@ -119,6 +119,17 @@ impl Snapshot {
             .map(|it| it.value().to_vec()))
     }
 
+    /// All sealed secrets, by name.
+    pub fn secrets(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let table = self.transaction.open_table(SECRETS)?;
+        let mut secrets = Vec::new();
+        for row in table.iter()? {
+            let (name, sealed) = row?;
+            secrets.push((name.value().to_owned(), sealed.value().to_vec()));
+        }
+        Ok(secrets)
+    }
+
     /// Where a follower goes on.
     pub fn cursor(&self, follower: &str) -> Result<u64, Error> {
         Ok(self

@@ -13,7 +13,7 @@ use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty};
 use crate::listen::Front;
 use crate::store::{Snapshot, Store};
-use crate::tlog::VerifierKey;
+use crate::web::keys;
 use crate::web::problem::Problem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -45,9 +45,6 @@ pub struct App {
     /// How connections come in.
     pub front: Arc<Front>,
     pub passkey_hold_seconds: u64,
-    pub credential_key: PublicKey,
-    pub log_key: VerifierKey,
-    pub log_origin: String,
     pub set_up_token: Mutex<Option<SetUpToken>>,
     /// Since when, and how many ceremonies of nobody known were journalled in that minute.
     pub strangers: Mutex<(Time, u32)>,
@@ -90,14 +87,9 @@ impl App {
             .any(|it| !it.passkeys.is_empty()))
     }
 
-    /// The credential key's id: 64 hex digits.
-    pub fn key_id(&self) -> String {
-        self.credential_key.id().to_owned()
-    }
-
-    /// The public half of the credential key.
-    pub fn credential_key(&self) -> &PublicKey {
-        &self.credential_key
+    /// The public half of the credential key that signs now.
+    pub fn credential_key(&self) -> Result<PublicKey, Problem> {
+        Ok(keys::credential_key(&self.snapshot()?)?)
     }
 
     /// Version of the program.

@@ -6,6 +6,7 @@ pub mod app;
 mod assets;
 mod body;
 mod headers;
+pub mod keys;
 mod observe;
 mod pages;
 mod plain_http;

@@ -95,6 +95,8 @@ problem_types! {
         "Without its key the appliance records no decision. Nothing was decided; an admin has to make the key available.";
     CLOCK_UNSOUND = "clock-unsound", 503, "The server's clock is wrong",
         "The clock stands behind the journal. Decisions are refused until it is right again; nothing was decided.";
+    KEYS_STAY = "keys-stay", 409, "The keys can't be changed so",
+        "A key that was to follow could not be made or found. Nothing was changed; the key that signs still does.";
     STOPPED = "stopped", 503, "The journal can't be written",
         "The server is stopping because it can't write. Whether the last call was recorded is seen after the restart.";
 }
@@ -372,6 +374,7 @@ impl From<engine::Error> for Problem {
                 Problem::new(SEALED, "Nothing was decided.")
             }
             engine::Error::ClockUnsound => Problem::new(CLOCK_UNSOUND, "Nothing was decided."),
+            engine::Error::Keys(why) => Problem::new(KEYS_STAY, format!("Nothing was changed: {why}.")),
             engine::Error::Stopped => Problem::new(STOPPED, "Look again after the restart."),
         }
     }

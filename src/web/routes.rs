@@ -154,6 +154,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(well_known::get_log_key)],
         ),
         (
+            "/.well-known/signedapproval/introductions/{sha256}",
+            vec![get(well_known::get_introduction)],
+        ),
+        (
             "/.well-known/signedapproval/checkpoint",
             vec![get(well_known::get_checkpoint)],
         ),
@@ -363,6 +367,8 @@ pub fn on_the_host(config: &mut ServiceConfig) {
         .route("/local/api-keys", web::post().to(local::create_api_key_locally))
         .route("/readyz", web::get().to(health::get_readiness))
         .route("/local/keys", web::get().to(local::show_keys_locally))
+        .route("/local/keys/rotate", web::post().to(local::rotate_key_locally))
+        .route("/local/keys/revoke", web::post().to(local::revoke_key_locally))
         .default_service(to(nothing_here));
 }
 

@@ -21,6 +21,7 @@ mod flow_gitlab;
 mod flow_pipeline;
 mod gate;
 mod governance;
+mod keys;
 mod listening;
 mod locks;
 mod phone;

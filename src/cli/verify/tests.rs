@@ -35,6 +35,8 @@ fn args(files: &[&Path], key: &Path) -> VerifyArgs {
     VerifyArgs {
         files: files.iter().map(|it| it.to_path_buf()).collect(),
         key: vec![key.to_path_buf()],
+        key_history: None,
+        introduction: Vec::new(),
         log_key: Vec::new(),
         commit: None,
         environment: None,

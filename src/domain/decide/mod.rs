@@ -9,6 +9,7 @@ mod branches;
 mod changes;
 mod decisions;
 mod deployments;
+mod evidence;
 mod exceptions;
 mod gates;
 mod governance;
@@ -366,6 +367,8 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::StartDeployment { facts } => deployments::start(*facts, now, state),
         Command::RecordDeployment { deployment, answer } => deployments::record(deployment, answer, state),
         Command::AskDeploymentAgain { request } => deployments::ask_again(request, now, state),
+        Command::Disown { from_seq, reason } => evidence::disown(from_seq, &reason, now, state),
+        Command::LetAllGo { reason } => evidence::let_all_go(&reason, now, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -5,17 +5,22 @@ use crate::domain::request::Request;
 use crate::domain::state::{Read, Table, decode};
 use crate::evidence::dsse::{Envelope, sigstore_bundle};
 use crate::evidence::verify;
+use crate::evidence::verify::{Expect, Journal, Trust};
 use crate::store::Snapshot;
 use crate::tlog::Proof;
 use crate::web::api::approvals::visible_request;
 use crate::web::app::App;
 use crate::web::body::{API_BYTES_MAX, read_bytes};
+use crate::web::keys::{credential_keys, verifier_keys};
 use crate::web::problem::Problem;
 use crate::web::session::Caller;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
+
+/// An outcome is recorded this close behind what brought it about: in the same command.
+const OUTCOME_ENTRIES_MAX: usize = 8;
 
 /// `GET /api/v1/approvals/{id}/credentials`: whoever may see the request.
 pub async fn list_credentials(
@@ -135,10 +140,71 @@ pub async fn verify_envelope(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let bytes = read_bytes(&request, payload, API_BYTES_MAX).await?;
-    Ok(HttpResponse::Ok().json(verify::envelope(
-        &bytes,
-        std::slice::from_ref(app.credential_key()),
-    )))
+    let snapshot = app.snapshot()?;
+    let keys = credential_keys(&snapshot)?;
+    let log_keys = verifier_keys(&snapshot)?;
+    let trust = Trust {
+        keys: &keys,
+        log_keys: &log_keys,
+    };
+    // Where the journal holds it, its place shows whether its key counted there.
+    let place = place_of(&snapshot, &bytes)?;
+    let journal = place.as_ref().map(|(event, proof)| Journal {
+        event,
+        proof: Some(proof.as_bytes()),
+    });
+    let (report, _) = verify::document(&bytes, &trust, &Expect::default(), journal.as_ref());
+    Ok(HttpResponse::Ok().json(report))
+}
+
+/// The journal's entry of a credential or outcome, and the proof that the log holds it.
+fn place_of(snapshot: &Snapshot, file: &[u8]) -> Result<Option<(Vec<u8>, String)>, Problem> {
+    let digest = Digest::of(file);
+    let seq = match snapshot.get_raw(Table::Credentials, &digest.0)? {
+        Some(row) => Some(decode::<(RequestId, u64)>(&row)?.1),
+        None => outcome_place(snapshot, file, digest)?,
+    };
+    let covering = snapshot.latest_checkpoint()?;
+    let (Some(seq), Some((size, checkpoint))) = (seq, covering) else {
+        return Ok(None);
+    };
+    let Some(leaf) = snapshot.leaf(seq)?.filter(|_| seq < size) else {
+        return Ok(None);
+    };
+    let hashes = snapshot.inclusion_proof(seq, size)?;
+    let proof = Proof::new(seq, hashes, &checkpoint).map_err(Problem::internal)?;
+    Ok(Some((leaf, proof.encode())))
+}
+
+/// Where the journal tells of an outcome: the last event that changed its request, or shortly before.
+fn outcome_place(snapshot: &Snapshot, file: &[u8], digest: Digest) -> Result<Option<u64>, Problem> {
+    let Some(id) = verify::request_of(file) else {
+        return Ok(None);
+    };
+    let Some(request) = snapshot.get::<Request>(&id)? else {
+        return Ok(None);
+    };
+    if request.outcome != Some(digest) {
+        return Ok(None);
+    }
+    let named = |leaf: &[u8]| {
+        serde_json::from_slice::<serde_json::Value>(leaf)
+            .is_ok_and(|it| it["data"]["outcome_sha256"] == digest.to_string())
+    };
+    let decided = request.decisions.iter().map(|it| it.seq).max();
+    let from = decided.unwrap_or(request.seq);
+    for (seq, leaf) in snapshot.leaves(from, OUTCOME_ENTRIES_MAX)? {
+        if seq > request.changed_seq {
+            break;
+        }
+        if named(&leaf) {
+            return Ok(Some(seq));
+        }
+    }
+    Ok(snapshot
+        .leaf(request.changed_seq)?
+        .filter(|it| named(it))
+        .map(|_| request.changed_seq))
 }
 
 fn find(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<(Digest, u64), Problem> {

@@ -2,18 +2,23 @@
 //! user or root, who could read its files anyway; every act is in the journal under the actor `host`.
 
 use crate::domain::command::{Command, Reply};
+use crate::domain::decide::REASON_CHARS_MAX;
 use crate::domain::event::Actor;
 use crate::domain::ids::PersonId;
+use crate::domain::keys::all_keys;
 use crate::domain::people::Person;
 use crate::domain::state::Read;
+use crate::engine::{KeyChange, KeysChanged, Use};
 use crate::identity::random_id;
 use crate::web::api::api_keys::{KeyBody, make};
 use crate::web::api::people::{INVITATION_SECONDS, PersonBody, invite_url, new_invitation, roles_of};
 use crate::web::app::App;
 use crate::web::body::read_json;
+use crate::web::keys::verifier_key;
 use crate::web::problem::Problem;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
 use serde_json::json;
 
 /// `POST /local/people`: the host. Adds a person, or invites again one of that e-mail who has no passkey.
@@ -82,15 +87,87 @@ pub async fn list_people_locally(app: Data<App>) -> Result<HttpResponse, Problem
 
 /// `GET /local/keys`: the host. What the log is called and which keys sign.
 pub async fn show_keys_locally(app: Data<App>) -> Result<HttpResponse, Problem> {
-    use crate::evidence::dsse::{key_id, spki_of_ed25519};
+    let snapshot = app.snapshot()?;
+    let log = verifier_key(&snapshot)?;
+    let backends = app.engine.health().backends();
+    let keys: Vec<_> = all_keys(&snapshot)?
+        .iter()
+        .rev()
+        .map(|it| {
+            let signs = it.until_seq.is_none();
+            json!({
+                "use": it.r#use, "keyid": it.keyid, "from_seq": it.from_seq, "until_seq": it.until_seq,
+                "revoked": it.compromised, "signs": signs,
+                "backend": signs.then(|| if it.r#use == "log" { backends.1 } else { backends.0 }),
+            })
+        })
+        .collect();
     Ok(HttpResponse::Ok().json(json!({
-        "log_origin": app.log_origin,
-        "log_vkey": app.log_key.vkey(),
-        "keys": [
-            { "use": "credential", "keyid": app.key_id(), "backend": "file" },
-            { "use": "log", "keyid": key_id(&spki_of_ed25519(app.log_key.key())), "backend": "file" },
-        ],
+        "log_origin": log.name(),
+        "log_vkey": log.vkey(),
+        "keys": keys,
     })))
+}
+
+/// What `POST /local/keys/rotate` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateBody {
+    r#use: String,
+}
+
+/// `POST /local/keys/rotate`: the host. The next key of a use takes over; `data` seals all secrets anew.
+pub async fn rotate_key_locally(
+    app: Data<App>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<RotateBody>(&request, payload).await?;
+    let change = match body.r#use.as_str() {
+        "credential" => KeyChange::Rotate(Use::Credential),
+        "log" => KeyChange::Rotate(Use::Log),
+        "data" => KeyChange::DataKey,
+        _ => return Err(Problem::invalid("use", "`credential`, `log` or `data`.")),
+    };
+    Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
+}
+
+/// What `POST /local/keys/revoke` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeBody {
+    keyid: String,
+    from_seq: Option<u64>,
+    reason: String,
+}
+
+/// `POST /local/keys/revoke`: the host. From a position of the journal on nothing counts that the key signed.
+pub async fn revoke_key_locally(
+    app: Data<App>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<RevokeBody>(&request, payload).await?;
+    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_CHARS_MAX {
+        return Err(Problem::invalid(
+            "reason",
+            "Say why, in at most 2,000 characters.",
+        ));
+    }
+    let change = KeyChange::Revoke {
+        keyid: body.keyid,
+        from_seq: body.from_seq,
+        reason: body.reason,
+    };
+    Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
+}
+
+fn changed(it: KeysChanged) -> HttpResponse {
+    let (ended, from_seq) = it.ended.unzip();
+    HttpResponse::Ok().json(json!({
+        "activated": it.activated, "ended": ended, "from_seq": from_seq, "taken_back": it.taken_back,
+        "secrets": it.secrets,
+    }))
 }
 
 /// A person by id or e-mail.

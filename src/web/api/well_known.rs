@@ -1,51 +1,43 @@
 //! Public keys and the log's newest checkpoint, for anybody.
 
-use crate::domain::apply::{KEY_PREFIX, KeyRecord};
-use crate::domain::state::{Read, Table, decode};
+use crate::domain::ids::Digest;
+use crate::domain::keys::all_keys;
+use crate::domain::state::Read;
+use crate::evidence::keys::{Entry, history};
 use crate::web::app::App;
+use crate::web::keys::verifier_keys;
 use crate::web::problem::Problem;
 use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Path};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Length of an Ed25519 public key, at the end of its SubjectPublicKeyInfo.
 const ED25519_BYTES: usize = 32;
 
 /// `GET /.well-known/signedapproval/credential.pem`: anybody.
-pub async fn get_credential_key(app: Data<App>) -> HttpResponse {
-    HttpResponse::Ok()
+pub async fn get_credential_key(app: Data<App>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok()
         .content_type("application/x-pem-file")
-        .body(app.credential_key().pem())
-}
-
-fn keys(app: &App) -> Result<Vec<KeyRecord>, Problem> {
-    let rows = app.snapshot()?.with_prefix(Table::Counters, KEY_PREFIX)?;
-    Ok(rows
-        .iter()
-        .map(|(_, row)| decode(row))
-        .collect::<Result<_, _>>()?)
+        .body(app.credential_key()?.pem()))
 }
 
 /// `GET /.well-known/signedapproval/keys.json`: anybody. All keys with the part of the journal they count for.
 pub async fn get_keys(app: Data<App>) -> Result<HttpResponse, Problem> {
-    let keys: Vec<Value> = keys(&app)?
-        .iter()
-        .map(|it| {
-            json!({
-                "keyid": it.keyid, "use": it.r#use, "spki": it.spki, "from_seq": it.from_seq,
-                "until_seq": null, "from": it.from, "until": null, "introduction": null,
-            })
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({ "keys": keys })))
+    let entries: Vec<Entry> = all_keys(&app.snapshot()?)?.iter().map(Entry::of).collect();
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .body(history(&entries)))
 }
 
 /// `GET /.well-known/signedapproval/jwks.json`: anybody. The credential keys as a JWK set (RFC 8037).
 pub async fn get_jwks(app: Data<App>) -> Result<HttpResponse, Problem> {
     let mut set = Vec::new();
-    for key in keys(&app)?.iter().filter(|it| it.r#use == "credential") {
+    for key in all_keys(&app.snapshot()?)?
+        .iter()
+        .filter(|it| it.r#use == "credential")
+    {
         let spki = STANDARD.decode(&key.spki).map_err(Problem::internal)?;
         let raw = &spki[spki.len().saturating_sub(ED25519_BYTES)..];
         set.push(json!({
@@ -58,11 +50,29 @@ pub async fn get_jwks(app: Data<App>) -> Result<HttpResponse, Problem> {
         .body(json!({ "keys": set }).to_string()))
 }
 
-/// `GET /.well-known/signedapproval/log.vkey`: anybody. The log's verifier key of this epoch (C2SP signed-note).
-pub async fn get_log_key(app: Data<App>) -> HttpResponse {
-    HttpResponse::Ok()
+/// `GET /.well-known/signedapproval/log.vkey`: anybody. The log's verifier keys (C2SP signed-note), one an epoch,
+/// the newest first.
+pub async fn get_log_key(app: Data<App>) -> Result<HttpResponse, Problem> {
+    let lines = verifier_keys(&app.snapshot()?)?;
+    let lines: String = lines.iter().map(|it| format!("{}\n", it.vkey())).collect();
+    Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
-        .body(format!("{}\n", app.log_key.vkey()))
+        .body(lines))
+}
+
+/// `GET /.well-known/signedapproval/introductions/{sha256}`: anybody. The statement by which one key introduced the
+/// next, as the key history names it.
+pub async fn get_introduction(app: Data<App>, digest: Path<String>) -> Result<HttpResponse, Problem> {
+    let digest = Digest::parse(&digest).ok_or_else(Problem::not_found)?;
+    let snapshot = app.snapshot()?;
+    // Other blobs are nobody's business here.
+    let named = all_keys(&snapshot)?
+        .iter()
+        .any(|it| it.introduction == Some(digest));
+    let file = if named { snapshot.blob(&digest)? } else { None };
+    Ok(HttpResponse::Ok()
+        .content_type("application/vnd.dsse.envelope.v1+json")
+        .body(file.ok_or_else(Problem::not_found)?))
 }
 
 /// `GET /.well-known/signedapproval/checkpoint`: anybody. The newest signed checkpoint.

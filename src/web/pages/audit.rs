@@ -68,7 +68,7 @@ pub async fn show_audit(
         size,
         covered: latest.as_ref().map(|(covered, _)| *covered),
         checkpoint: latest.map(|(_, note)| shown_lines(&note)),
-        credential_key: app.key_id(),
+        credential_key: app.credential_key()?.id().to_owned(),
         entries: leaves.iter().rev().map(|(seq, leaf)| entry(*seq, leaf)).collect(),
         older: (from > 0).then_some(from),
         first: before.is_none(),

@@ -4,8 +4,8 @@ use crate::domain::ids::PersonId;
 use crate::domain::request::{Answer, Decision, Request};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
-use crate::evidence::dsse::Envelope;
-use crate::web::app::App;
+use crate::evidence::dsse::{Envelope, PublicKey};
+use crate::web::keys::credential_keys;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 use crate::web::pages::standing::method_words;
@@ -75,22 +75,22 @@ pub struct Receipt {
 impl Receipt {
     /// The receipts of a request's decisions, the reader's own first, else in their order, each checked against the appliance's key now.
     pub fn all(
-        app: &App,
         state: &impl Read,
         request: &Request,
         what: &str,
         reader: &PersonId,
     ) -> Result<Vec<Receipt>, Fault> {
+        let keys = credential_keys(state)?;
         let mut receipts = Vec::with_capacity(request.decisions.len());
         for decision in &request.decisions {
-            receipts.push(Receipt::of(app, state, decision, what, reader)?);
+            receipts.push(Receipt::of(&keys, state, decision, what, reader)?);
         }
         receipts.sort_by_key(|it| !it.own);
         Ok(receipts)
     }
 
     fn of(
-        app: &App,
+        keys: &[PublicKey],
         state: &impl Read,
         decision: &Decision,
         what: &str,
@@ -98,11 +98,13 @@ impl Receipt {
     ) -> Result<Receipt, Fault> {
         let file = state.blob(&decision.credential)?;
         let envelope = file.and_then(|it| Envelope::parse(&it).ok());
-        let verified = envelope
-            .as_ref()
-            .is_some_and(|it| it.verify(app.credential_key()).is_ok());
+        let verified = envelope.as_ref().is_some_and(|it| {
+            let key = keys.iter().find(|key| key.id() == it.keyid());
+            // A key signs for its own part of the journal alone.
+            key.is_some_and(|key| it.verify(key).is_ok() && key.counts_at(decision.seq))
+        });
         let signature = envelope.as_ref().and_then(|it| it.signatures.first());
-        let key_id = signature.map_or_else(|| app.key_id(), |it| it.keyid.clone());
+        let key_id = signature.map_or_else(String::new, |it| it.keyid.clone());
         let by = shown(&decision.name, 120);
         let sentence = signed_sentence(&Signed {
             what,

@@ -342,7 +342,7 @@ fn page(
         subject: shown(&opening.subject, ACTION_MAX),
         subject_sha256: request.subject_sha256.to_string(),
         decisions: request.decisions.len(),
-        receipts: Receipt::all(app, state, request, &what, &person.id)?,
+        receipts: Receipt::all(state, request, &what, &person.id)?,
         outcome: request.outcome.is_some(),
         ended: ended(request, change.as_ref()),
         next: next(state, request, project, kind, now)?,
