@@ -87,5 +87,6 @@ fn unasked(change: &Change) -> Event {
         source_project_id: it.source_project_id,
         files_sha256: it.files_sha256,
         request: None,
+        left: None,
     }
 }
