@@ -3,10 +3,12 @@
 mod admin;
 mod config;
 mod door;
+mod gate;
 mod host;
 mod instance;
 mod keyring;
 mod keys;
+mod pinned;
 mod policy;
 mod serve;
 mod verify;
@@ -40,6 +42,7 @@ enum Command {
     /// With no configuration at all it serves http://localhost:8080 for evaluation, keeps its data in
     /// ./signedapproval-data and prints one set-up link.
     Serve(serve::ServeArgs),
+    Gate(Box<gate::GateArgs>),
     Verify(verify::VerifyArgs),
     /// Administer the running appliance on its own host.
     #[command(subcommand)]
@@ -72,6 +75,7 @@ pub struct Files {
 pub fn run(arguments: Arguments) -> u8 {
     match arguments.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Admin(command) => admin::run(&command),
         Command::Keys(command) => keys::run(&command),

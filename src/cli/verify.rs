@@ -1,14 +1,21 @@
 //! `signedapproval verify`: checks credentials, outcomes, events and proofs on this machine, with no server.
 //! It reads the files it is given and the keys it is told to trust, and nothing else.
 
+mod spent;
+
+use crate::cli::pinned::{self, shown};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::text::visible;
+use crate::domain::time::Time;
 use crate::evidence::dsse::PublicKey;
 use crate::evidence::keys;
+use crate::evidence::outcome::Outcome;
+use crate::evidence::receipt::{RECEIPT_TYPE, Receipt};
 use crate::evidence::verify;
 use crate::evidence::verify::{Body, Check, Expect, Journal, Report, Trust, Verified};
 use crate::tlog::VerifierKey;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +36,8 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Exit codes: 0 valid, 1 not valid, 2 usage, 3 a file can't be opened.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// Credentials and outcomes (.dsse.json), their events (.event.json) and proofs (.tlog-proof). Files belong
-    /// together when they share a base name.
+    /// Credentials and outcomes (.dsse.json), their events (.event.json) and proofs (.tlog-proof), which belong together
+    /// when they share a base name; and receipts of `signedapproval gate`.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
@@ -62,6 +69,19 @@ pub struct VerifyArgs {
     /// The project, by its path, that every document must be about.
     #[arg(long, value_name = "PATH")]
     pub project: Option<String>,
+
+    /// The action's exact text that every document must be about.
+    #[arg(long, value_name = "TEXT")]
+    pub action: Option<String>,
+
+    /// `now` or an RFC 3339 time at which every outcome must still be good.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+
+    /// A directory that remembers what was used: an approval that stands in it is not valid, and one that is valid is
+    /// put there.
+    #[arg(long, value_name = "DIR")]
+    pub spent: Option<PathBuf>,
 
     /// Print the result as JSON.
     #[arg(long)]
@@ -116,6 +136,7 @@ struct Group {
     dsse: Option<(PathBuf, Vec<u8>)>,
     event: Option<(PathBuf, Vec<u8>)>,
     proof: Option<(PathBuf, Vec<u8>)>,
+    receipt: Option<(PathBuf, Vec<u8>)>,
 }
 
 #[derive(Serialize)]
@@ -147,7 +168,7 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
     };
     let mut log_keys = Vec::new();
     for text in &args.log_key {
-        log_keys.extend(verifier_keys(text)?);
+        log_keys.extend(pinned_log_keys(text)?);
     }
     if log_keys.is_empty() && groups.values().any(|it| it.proof.is_some()) {
         return Err(Stop::usage("a .tlog-proof can't be checked without --log-key"));
@@ -156,8 +177,17 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
         keys: &keys,
         log_keys: &log_keys,
     };
+    let at = match args.at.as_deref() {
+        None => None,
+        Some("now") => Some(SystemClock.now()),
+        Some(text) => {
+            Some(Time::parse(text).ok_or_else(|| Stop::usage("--at takes `now` or an RFC 3339 time"))?)
+        }
+    };
     let expect = Expect {
         commit: args.commit.as_deref(),
+        action: args.action.as_deref(),
+        at,
         environment: args.environment.as_deref(),
         project: args.project.as_deref(),
         ..Expect::default()
@@ -172,8 +202,16 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
         });
         verified.extend(document);
     }
-    let checks = across(&verified);
-    let valid = files.iter().all(|it| it.report.valid) && checks.iter().all(|it| it.ok);
+    let mut checks = across(&verified);
+    let mut valid = files.iter().all(|it| it.report.valid) && checks.iter().all(|it| it.ok);
+    if let Some(directory) = args.spent.as_deref().filter(|_| valid) {
+        let unused = spent::spend(directory, &usable(&groups, &verified)).map_err(|message| Stop {
+            code: UNREADABLE,
+            message,
+        })?;
+        valid = unused.ok;
+        checks.push(unused);
+    }
     Ok(Findings { valid, files, checks })
 }
 
@@ -183,6 +221,9 @@ impl Group {
         trust: &Trust<'_>,
         expect: &Expect<'_>,
     ) -> Result<(&Path, Report, Option<Verified>), Stop> {
+        if let Some((path, bytes)) = &self.receipt {
+            return Ok((path, verify::receipt(bytes, trust, expect), None));
+        }
         let proof = self.proof.as_ref().map(|(_, bytes)| bytes.as_slice());
         match (&self.dsse, &self.event) {
             (Some((path, file)), event) => {
@@ -206,6 +247,23 @@ impl Group {
             (None, None) => Err(Stop::usage("a proof needs the .event.json of the same base name")),
         }
     }
+}
+
+/// The requests that outcomes and receipts are about.
+fn usable(groups: &BTreeMap<PathBuf, Group>, verified: &[Verified]) -> Vec<String> {
+    let outcomes = verified.iter().filter(|it| {
+        matches!(&it.body, Body::Outcome { outcome, .. }
+            if matches!(outcome.outcome, Outcome::Approved | Outcome::Skipped))
+    });
+    let receipts = groups.values().filter_map(|it| {
+        let (_, bytes) = it.receipt.as_ref()?;
+        Some(Receipt::parse(bytes).ok()?.request.to_string())
+    });
+    let all: BTreeSet<String> = outcomes
+        .map(|it| it.request().to_owned())
+        .chain(receipts)
+        .collect();
+    all.into_iter().collect()
 }
 
 /// Each outcome against the credentials of its request that were given.
@@ -242,7 +300,17 @@ fn groups(files: &[PathBuf]) -> Result<BTreeMap<PathBuf, Group>, Stop> {
             .into_iter()
             .find(|it| name.ends_with(it));
         let Some(ending) = ending else {
-            let message = "is none of .dsse.json, .event.json, .tlog-proof";
+            let bytes = if name.ends_with(".json") {
+                read(path)?
+            } else {
+                Vec::new()
+            };
+            if name.ends_with(".receipt.json") || bytes.starts_with(receipt_head().as_bytes()) {
+                let group = groups.entry(path.clone()).or_default();
+                group.receipt = Some((path.clone(), bytes));
+                continue;
+            }
+            let message = "is none of .dsse.json, .event.json, .tlog-proof, and no receipt";
             return Err(Stop::usage(format!("{}: {message}", shown(path))));
         };
         let bytes = read(path)?;
@@ -301,33 +369,21 @@ fn believed(pinned: &[PublicKey], history: &Path, introductions: &[PathBuf]) -> 
 }
 
 /// `--log-key` is the key's own text, or the name of a file with one a line.
-fn verifier_keys(text: &str) -> Result<Vec<VerifierKey>, Stop> {
-    if let Ok(key) = VerifierKey::parse(text) {
-        return Ok(vec![key]);
-    }
+fn pinned_log_keys(text: &str) -> Result<Vec<VerifierKey>, Stop> {
     // A key's text always has a plus sign in it; what is neither a key nor a file is most likely a mistyped key.
     let path = Path::new(text);
-    if text.contains('+') && !path.exists() {
-        return Err(Stop::usage("--log-key is not a verifier key"));
+    if VerifierKey::parse(text).is_err() {
+        if text.contains('+') && !path.exists() {
+            return Err(Stop::usage("--log-key is not a verifier key"));
+        }
+        read(path)?;
     }
-    let bytes = read(path)?;
-    let lines = String::from_utf8(bytes).map_err(|_| Stop::usage(format!("{}: not text", shown(path))))?;
-    let keys: Result<Vec<_>, _> = lines
-        .lines()
-        .filter(|it| !it.trim().is_empty())
-        .map(VerifierKey::parse)
-        .collect();
-    match keys {
-        Ok(keys) if !keys.is_empty() => Ok(keys),
-        _ => Err(Stop::usage(format!(
-            "{}: no verifier key, or a line that is none",
-            shown(path)
-        ))),
-    }
+    pinned::verifier_keys(text).map_err(Stop::usage)
 }
 
-fn shown(path: &Path) -> String {
-    visible(&path.display().to_string())
+/// How a receipt begins.
+fn receipt_head() -> String {
+    format!("{{\"v\":1,\"type\":\"{RECEIPT_TYPE}\"")
 }
 
 impl Findings {

@@ -726,12 +726,13 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             record.changed_seq = at.seq;
             state.put(&record)
         }
-        Event::RequestConsumed { request } => {
+        Event::RequestConsumed { request, idempotency } => {
             let mut record: Request = must(state, request.as_str())?;
             if let Some(deadline) = record.expires_at {
                 state.delete_raw(Table::Deadlines, &deadline_row(deadline, request))?;
             }
             record.consumed_at = Some(at.time);
+            record.consumed_by = *idempotency;
             record.changed_seq = at.seq;
             state.put(&record)
         }
@@ -1110,6 +1111,7 @@ fn open(
         decisions: Vec::new(),
         outcome: None,
         consumed_at: None,
+        consumed_by: None,
         lapsed: false,
         seq: at.seq,
         changed_seq: at.seq,

@@ -76,7 +76,8 @@ pub fn code_for<'a>(
         .then(|| code_of(request))
 }
 
-fn code_of(request: &RequestId) -> MatchCode {
+/// The code of a request, whether a rule asks for it or not: both sides make it from the id.
+pub fn code_of(request: &RequestId) -> MatchCode {
     let bits = Digest::of(format!("signedapproval/match-code/v1\0{request}").as_bytes()).0;
     let two_digits = |bit: u8| 10 + bit % 90;
     let code = two_digits(bits[0]);

@@ -214,6 +214,8 @@ pub enum Command {
     },
     ConsumeRequest {
         request: RequestId,
+        /// Digest of the caller's idempotency key, with the key's id.
+        idempotency: Option<Digest>,
     },
     /// The rules were changed, and this request may have less time by now.
     Shorten {

@@ -411,7 +411,12 @@ pub enum Event {
     #[serde(rename = "request.lapsed")]
     RequestLapsed { request: RequestId, reason: String },
     #[serde(rename = "request.consumed")]
-    RequestConsumed { request: RequestId },
+    RequestConsumed {
+        request: RequestId,
+        /// `key id NUL key`'s digest, where the caller sent an idempotency key: its repetition is the same use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency: Option<Digest>,
+    },
     #[serde(rename = "ceremony.refused")]
     CeremonyRefused {
         person: Option<PersonId>,
@@ -718,7 +723,7 @@ impl Event {
             | Event::RequestSkipped { request, .. }
             | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
-            | Event::RequestConsumed { request }
+            | Event::RequestConsumed { request, .. }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
             Event::CeremonyRefused { request, person, .. } => match (request, person) {
                 (Some(request), _) => ("request", request.to_string()),
@@ -753,7 +758,7 @@ impl Event {
             | Event::RequestSkipped { request, .. }
             | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
-            | Event::RequestConsumed { request }
+            | Event::RequestConsumed { request, .. }
             | Event::MergeAnswered { request, .. } => Some(request),
             _ => None,
         }

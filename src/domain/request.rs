@@ -254,6 +254,9 @@ pub struct Request {
     /// Digest of the outcome statement's file.
     pub outcome: Option<Digest>,
     pub consumed_at: Option<Time>,
+    /// Digest of the idempotency key of that use, where there was one.
+    #[serde(default)]
+    pub consumed_by: Option<Digest>,
     /// An approval that was not used in time (policy rule 9).
     pub lapsed: bool,
     /// Journal position of `request.opened`.

@@ -7,6 +7,7 @@ pub mod intent;
 pub mod keys;
 pub mod leaf;
 pub mod outcome;
+pub mod receipt;
 pub mod strict;
 pub mod subject;
 pub mod verify;

@@ -174,6 +174,8 @@ pub struct Subject {
     pub base: Option<String>,
     /// Of an action: who asked, `<kind>:<id>`.
     pub requester: Option<String>,
+    /// Of an action: digest of what its requester sent as metadata.
+    pub claimed_sha256: Option<Digest>,
     /// Name and value of the digest a statement about this subject must carry.
     pub digest: (String, String),
 }
@@ -252,6 +254,7 @@ impl Subject {
             target: Some(subject.text("target")?.to_owned()),
             base: (!base.is_empty()).then(|| base.to_owned()),
             requester: None,
+            claimed_sha256: None,
             digest: ("gitCommit".into(), commit(subject, "head")?),
         })
     }
@@ -309,7 +312,7 @@ impl Subject {
             ],
             &["environment", "project", "digest", "job"],
         )?;
-        subject.digest("claimed_sha256")?;
+        let claimed_sha256 = subject.digest("claimed_sha256")?;
         if let Some(job) = subject.optional("job") {
             Subject::check_job(subject, &job.object("subject.job")?)?;
         }
@@ -334,6 +337,7 @@ impl Subject {
             target: None,
             base: None,
             requester: Some(subject.text("requester")?.to_owned()),
+            claimed_sha256: Some(claimed_sha256),
             digest,
         })
     }

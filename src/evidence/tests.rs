@@ -800,11 +800,16 @@ fn a_document_about_something_else_is_refused() {
         action: Some("deploy pay/api"),
         environment: Some("production"),
         project: Some("pay/api"),
+        claimed: Some(Digest::of(b"{}")),
         request: Some(request.as_str()),
         at: None,
     };
     assert!(it.verify_with(&file, &good, None).0.valid);
     for bad in [
+        Expect {
+            claimed: Some(Digest::of(b"{ }")),
+            ..good
+        },
         Expect {
             commit: Some(BASE),
             ..good

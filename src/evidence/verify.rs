@@ -12,6 +12,7 @@ use crate::evidence::dsse::{Envelope, PAYLOAD_TYPE, PublicKey};
 use crate::evidence::intent::{ParsedIntent, challenge};
 use crate::evidence::leaf;
 use crate::evidence::outcome::{OUTCOME_TYPE, Obligation, Outcome, OutcomeStatement};
+use crate::evidence::receipt::Receipt;
 use crate::evidence::strict;
 use crate::evidence::strict::{Space, StrictError};
 use crate::evidence::subject::Subject;
@@ -67,6 +68,9 @@ pub struct Expect<'a> {
     pub environment: Option<&'a str>,
     pub project: Option<&'a str>,
     pub request: Option<&'a str>,
+    /// Digest of the metadata the request was opened with. Whoever put a random number into it knows by this that the
+    /// document belongs to that very request, whatever the server says.
+    pub claimed: Option<Digest>,
     /// An outcome that has expired by this instant is refused.
     pub at: Option<Time>,
 }
@@ -148,11 +152,72 @@ pub fn envelope(file: &[u8], keys: &[PublicKey]) -> Report {
 /// Verifies an approval as a whole: the outcome says approved or skipped, and every credential it names is there, valid
 /// and fills its place. For a pipeline that must not go on otherwise.
 pub fn approval(outcome: &[u8], credentials: &[&[u8]], trust: &Trust<'_>, expect: &Expect<'_>) -> Report {
+    let alone: Vec<_> = credentials.iter().map(|it| (*it, None)).collect();
+    whole(outcome, &alone, trust, expect)
+}
+
+/// Verifies a receipt: the approval in it as a whole, of the request and the metadata it names, and, where a log key is
+/// trusted, that the log holds each decision.
+pub fn receipt(bytes: &[u8], trust: &Trust<'_>, expect: &Expect<'_>) -> Report {
+    let receipt = match Receipt::parse(bytes) {
+        Ok(receipt) => receipt,
+        Err(error) => {
+            let mut checks = Checks::default();
+            checks.add("receipt", Err(visible(&error.to_string())));
+            return checks.report();
+        }
+    };
+    let own = Expect {
+        request: Some(receipt.request.as_str()),
+        claimed: Some(Digest::of(&receipt.claimed)),
+        ..*expect
+    };
+    let credentials: Vec<_> = receipt
+        .credentials
+        .iter()
+        .map(|it| {
+            let proof = (!trust.log_keys.is_empty()).then_some(it.proof.as_slice());
+            let journal = Journal {
+                event: &it.event,
+                proof,
+            };
+            (it.credential.as_slice(), Some(journal))
+        })
+        .collect();
+    let mut report = whole(&receipt.outcome, &credentials, trust, &own);
+    let (mut checks, mut result) = (Vec::new(), Ok("one approval with its credentials".to_owned()));
+    if let Some(wanted) = expect.request.filter(|it| *it != receipt.request.as_str()) {
+        result = Err(format!("it is not of {}", visible(wanted)));
+    }
+    if let Some(wanted) = expect.claimed.filter(|it| *it != Digest::of(&receipt.claimed)) {
+        result = Err(format!("its metadata is not that of digest {wanted}"));
+    }
+    let ok = result.is_ok();
+    checks.push(Check {
+        name: "receipt",
+        ok,
+        detail: result.unwrap_or_else(|it| it),
+    });
+    checks.append(&mut report.checks);
+    report.checks = checks;
+    report.valid &= ok;
+    if !report.valid {
+        report.verdict = None;
+    }
+    report
+}
+
+fn whole(
+    outcome: &[u8],
+    credentials: &[(&[u8], Option<Journal<'_>>)],
+    trust: &Trust<'_>,
+    expect: &Expect<'_>,
+) -> Report {
     let (mut report, verified) = document(outcome, trust, expect, None);
     let Some(verified) = verified else { return report };
     let mut given = Vec::new();
-    for file in credentials {
-        let (other, verified) = document(file, trust, expect, None);
+    for (file, journal) in credentials {
+        let (other, verified) = document(file, trust, expect, journal.as_ref());
         report.checks.extend(other.checks);
         report.valid &= other.valid;
         given.extend(verified);
@@ -589,6 +654,15 @@ impl Checks {
                 match found == Some(wanted) {
                     true => Ok(format!("the {what} is {found_text}")),
                     false => Err(format!("the {what} is {found_text}, not {}", visible(wanted))),
+                },
+            );
+        }
+        if let Some(wanted) = expect.claimed {
+            self.add(
+                "expected",
+                match subject.claimed_sha256 == Some(wanted) {
+                    true => Ok("it is the request that was opened with this metadata".into()),
+                    false => Err("it belongs to a request that was opened with other metadata".into()),
                 },
             );
         }

@@ -25,6 +25,7 @@ mod keys;
 mod listening;
 mod locks;
 mod phone;
+mod pipeline_gate;
 mod policies;
 mod policy_pages;
 mod proofs;

@@ -144,7 +144,7 @@ impl Chronicle {
                 self.of(request).end(request);
             }
             Event::RequestLapsed { request, .. } => self.of(request).lapsed = true,
-            Event::RequestConsumed { request } => {
+            Event::RequestConsumed { request, .. } => {
                 let course = self.of(request);
                 assert!(
                     course.granted && !course.lapsed,

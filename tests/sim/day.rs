@@ -538,9 +538,16 @@ fn consume(sim: &mut Sim, name: &str) -> Result<(), Down> {
         by("Otto"),
         Command::ConsumeRequest {
             request: request.clone(),
+            idempotency: None,
         },
     )?);
-    let again = sim.give(by("Otto"), Command::ConsumeRequest { request })?;
+    let again = sim.give(
+        by("Otto"),
+        Command::ConsumeRequest {
+            request,
+            idempotency: None,
+        },
+    )?;
     assert!(
         matches!(again, Err(Error::Refused(Refusal::NotUsable { .. }))),
         "used twice: {again:?}"

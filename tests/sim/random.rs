@@ -137,7 +137,10 @@ impl Day {
                         request,
                         reason: "not today".into(),
                     },
-                    _ => Command::ConsumeRequest { request },
+                    _ => Command::ConsumeRequest {
+                        request,
+                        idempotency: None,
+                    },
                 };
                 allowed(self.sim.give(day::by("Bea"), command)?);
                 Ok(())

@@ -41,6 +41,9 @@ fn args(files: &[&Path], key: &Path) -> VerifyArgs {
         commit: None,
         environment: None,
         project: None,
+        action: None,
+        at: None,
+        spent: None,
         json: false,
     }
 }

@@ -203,7 +203,10 @@ fn started(
         let mut steps = Vec::new();
         if gate.consumed_at.is_none() {
             let request = gate.id.clone();
-            steps.push(Step::event(Event::RequestConsumed { request }));
+            steps.push(Step::event(Event::RequestConsumed {
+                request,
+                idempotency: None,
+            }));
         }
         let by = facts.job_account;
         steps.push(answered(before, DeploymentAnswer::Started { by }));
@@ -303,7 +306,10 @@ pub(super) fn start(facts: DeploymentFacts, now: Time, state: &impl Read) -> Dec
         return refuse("Nobody was asked about this job.");
     };
     Ok(Plan::done(vec![
-        Step::event(Event::RequestConsumed { request }),
+        Step::event(Event::RequestConsumed {
+            request,
+            idempotency: None,
+        }),
         answered(&record, DeploymentAnswer::Starting),
     ]))
 }

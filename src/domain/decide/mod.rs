@@ -255,7 +255,9 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::OpenRequest(open) => requests::open(*open, now, state),
         Command::Decide(decide) => decisions::decide(*decide, now, state),
         Command::CancelRequest { request, reason } => requests::cancel(request, reason, state),
-        Command::ConsumeRequest { request } => requests::consume(request, now, state),
+        Command::ConsumeRequest { request, idempotency } => {
+            requests::consume(request, idempotency, now, state)
+        }
         Command::Shorten { request } => requests::shorten(request, state),
         Command::Expire { request } => requests::expire(request, now, state),
         Command::SeeRequest { request } => attention::see(request, actor, state),

@@ -319,7 +319,12 @@ pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> D
     Ok(Plan::done(vec![ended(&record, Status::Cancelled, &reason)]))
 }
 
-pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decided {
+pub(super) fn consume(
+    request: RequestId,
+    idempotency: Option<Digest>,
+    now: Time,
+    state: &impl Read,
+) -> Decided {
     let record: Request = state.get(request.as_str())?.ok_or(Refusal::Unknown)?;
     let refuse = |why: String| Err(Refusal::NotUsable { why }.into());
     if record.status != Status::Approved {
@@ -332,12 +337,19 @@ pub(super) fn consume(request: RequestId, now: Time, state: &impl Read) -> Decid
         return refuse("This approval is used by starting its job on the forge.".into());
     }
     if record.consumed_at.is_some() {
+        // The answer got lost on its way, and the same use is told again.
+        if idempotency.is_some() && record.consumed_by == idempotency {
+            return Ok(Plan::nothing());
+        }
         return refuse("This approval has been used; a deployment needs one of its own.".into());
     }
     if record.lapsed || record.expires_at.is_some_and(|it| now >= it) {
         return refuse("This approval was not used in time; ask again.".into());
     }
-    Ok(Plan::done(vec![Step::event(Event::RequestConsumed { request })]))
+    Ok(Plan::done(vec![Step::event(Event::RequestConsumed {
+        request,
+        idempotency,
+    })]))
 }
 
 pub(super) fn shorten(request: RequestId, state: &impl Read) -> Decided {

@@ -125,7 +125,7 @@ pub async fn request_approval(
     let subject = String::from_utf8(subject.to_bytes()).map_err(Problem::internal)?;
     let open = OpenRequest {
         id,
-        idempotency: idempotency(&request, key, &bytes)?,
+        idempotency: idempotency_key(&request, key.id.as_str())?.map(|it| (it, Digest::of(&bytes))),
         ttl_seconds,
         requester: Requester::Key {
             id: key.id.clone(),
@@ -214,11 +214,8 @@ fn project_of(key: &ApiKey, asked: Option<String>) -> Result<Option<String>, Pro
     }
 }
 
-fn idempotency(
-    request: &HttpRequest,
-    key: &ApiKey,
-    body: &[u8],
-) -> Result<Option<(Digest, Digest)>, Problem> {
+/// The digest of the header `Idempotency-Key` and of whose it is, if it is there.
+fn idempotency_key(request: &HttpRequest, caller: &str) -> Result<Option<Digest>, Problem> {
     let Some(value) = request.headers().get("idempotency-key") else {
         return Ok(None);
     };
@@ -229,10 +226,7 @@ fn idempotency(
             "1 to 255 printable ASCII characters",
         ));
     }
-    Ok(Some((
-        Digest::of(format!("{}\0{value}", key.id).as_bytes()),
-        Digest::of(body),
-    )))
+    Ok(Some(Digest::of(format!("{caller}\0{value}").as_bytes())))
 }
 
 fn requesting_key(caller: &Caller) -> Result<&ApiKey, Problem> {
@@ -365,6 +359,9 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
         "claimed": opening.claimed.as_deref().map_or_else(|| Ok(json!({})), raw)?,
         "url": format!("{}/a/{}", app.public_url, request.id),
     });
+    if let Some(at) = request.consumed_at {
+        shown["consumed_at"] = json!(at);
+    }
     if let Some(at) = request.decided_at {
         shown["decided_at"] = json!(at);
     }
@@ -529,17 +526,23 @@ pub async fn cancel_approval(
     Ok(HttpResponse::Ok().json(shown))
 }
 
-/// `POST /api/v1/approvals/{id}/consume`: the key that asked. 200 once.
+/// `POST /api/v1/approvals/{id}/consume`: the key that asked. 200 once, and to the repetition of the same use.
 pub async fn consume_approval(
     app: Data<App>,
     caller: Caller,
+    request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    let used_by = match &caller {
+        Caller::Key(key) => idempotency_key(&request, key.id.as_str())?,
+        Caller::Person(person) => idempotency_key(&request, person.id.as_str())?,
+    };
     let request = changeable(&app, &caller, &id)?;
     app.submit(
         caller.actor(),
         Command::ConsumeRequest {
             request: request.id.clone(),
+            idempotency: used_by,
         },
     )
     .await?;

@@ -1,7 +1,7 @@
 //! The page of one request: what is asked, what was checked and what is merely claimed, who may decide, the decision
 //! itself, and afterwards its receipt.
 
-use crate::domain::attention::match_code;
+use crate::domain::attention::{code_of, match_code};
 use crate::domain::decide::{as_judged_now, may_ask_again};
 use crate::domain::deployment::{Deployment, DeploymentFacts, DeploymentState};
 use crate::domain::facts::{Account, ChangeFacts, Part};
@@ -107,6 +107,8 @@ struct Asked {
     environment: Option<String>,
     project: Option<String>,
     at: Moment,
+    /// What the pipeline's log shows too.
+    match_code: Option<String>,
 }
 
 /// A change's checked facts.
@@ -417,6 +419,9 @@ fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
             .filter(|_| request.change.is_none())
             .map(|it| shown(it, NAME_MAX)),
         at: Moment::of(request.created_at),
+        // Where a rule asks for it, the approver has to find it elsewhere.
+        match_code: (matches!(&request.requester, Requester::Key { .. }) && match_code(request).is_none())
+            .then(|| code_of(&request.id).code.to_string()),
     }
 }
 

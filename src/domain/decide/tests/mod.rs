@@ -625,17 +625,26 @@ fn an_approved_deployment_is_used_once_and_in_time() {
     world.give(Command::OpenRequest(Box::new(open))).unwrap();
     assert!(
         world
-            .give(Command::ConsumeRequest { request: id.clone() })
+            .give(Command::ConsumeRequest {
+                request: id.clone(),
+                idempotency: None
+            })
             .is_err()
     );
     world.decision(&id, 2, Answer::Approve).unwrap();
     assert!(
         world
-            .give(Command::ConsumeRequest { request: id.clone() })
+            .give(Command::ConsumeRequest {
+                request: id.clone(),
+                idempotency: None
+            })
             .is_ok()
     );
     assert!(matches!(
-        world.give(Command::ConsumeRequest { request: id }),
+        world.give(Command::ConsumeRequest {
+            request: id,
+            idempotency: None
+        }),
         Err(Refusal::NotUsable { .. })
     ));
 }
