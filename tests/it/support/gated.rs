@@ -30,6 +30,8 @@ pub const PROJECT: u64 = 42;
 pub const WEBHOOK_MAX: Duration = Duration::from_secs(5);
 /// For whatever has no time of its own in the contract.
 pub const SOON: Duration = Duration::from_secs(30);
+/// So long a call may be under way, on a busy machine. Times of requests are whole seconds.
+const ON_THE_WAY_SECONDS: i64 = 1;
 /// Between two questions.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -173,6 +175,8 @@ impl Gated {
                 .strip_prefix("signedapproval/")
                 .ok_or_else(|| format!("a status named {name}"))?
                 .to_owned();
+            // What the appliance came to know while its call was on the way is taken back by its next one.
+            let on_the_way = jiff::Timestamp::now().as_second() - ON_THE_WAY_SECONDS;
             let page = ask()?;
             let all = page["items"]
                 .as_array()
@@ -183,6 +187,7 @@ impl Gated {
                 // its record's: that it ends right is looked at in the end.
                 let newest = all.iter().find(|it| it["subject"]["change"] == change);
                 if let Some(it) = newest.filter(|it| is_of(it, sha, &target))
+                    && opened_at(it) < on_the_way
                     && it["status"] != "approved"
                     && it["status"] != "skipped"
                 {
@@ -295,6 +300,12 @@ impl Gated {
         calls.retain(|it| it.body["state"] == state && it.status == Some(201));
         calls
     }
+}
+
+/// When a request was opened, in seconds since 1970.
+fn opened_at(request: &Value) -> i64 {
+    let text = request["created_at"].as_str().unwrap_or_default();
+    text.parse::<jiff::Timestamp>().expect("a time").as_second()
 }
 
 /// Whether a request is about this head and target.
