@@ -5,7 +5,10 @@ use crate::domain::branch::{Content, LandedAs, LandedChange, LandedCommit, Landi
 use crate::domain::facts::Account;
 use crate::domain::policy::NamePattern;
 use crate::forge::LandingAsked;
-use crate::forge::gitlab::read::{Branch, Diff, Event, FILE_LIMITS, MergeRequest};
+use crate::forge::gitlab::contributors::Event;
+use crate::forge::gitlab::files::Diff;
+use crate::forge::gitlab::merge_request::MergeRequest;
+use crate::forge::gitlab::read::{Branch, FILE_LIMITS};
 use crate::forge::gitlab::{
     GitLab, Limits, commit_id, full_ref, is_commit_id, is_limit, project_number, short_ref,
 };

@@ -1,12 +1,16 @@
 //! GitLab, from 15.7 on, by its REST API v4. It never follows a link that an answer names, and puts the token into one
 //! header only.
 
+mod account;
+mod contributors;
 mod deployments;
+mod files;
 mod inspect;
 mod inspect_environments;
 mod landing;
 mod lock;
 mod merge;
+mod merge_request;
 mod plan;
 mod provision;
 mod read;
