@@ -3,7 +3,7 @@
 use crate::cli::door;
 use crate::cli::{Files, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Flags, KEYS, Kind, Settings, Value, load};
+use crate::config::{Flags, KEYS, Key, Kind, Settings, Value, load};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -59,15 +59,19 @@ fn settings(files: &Files) -> Result<Settings, crate::config::Error> {
     load(&flags, std::env::vars())
 }
 
+/// A setting's value for people; secrets are only said to be there.
+pub(super) fn shown(key: &Key, value: &Value) -> String {
+    match value {
+        Value::Text(text) if key.kind == Kind::Secret && !text.is_empty() => "[secret]".to_owned(),
+        Value::Text(text) => text.clone(),
+        Value::List(items) => items.join(", "),
+    }
+}
+
 fn print(settings: &Settings, with_origin: bool, as_json: bool) {
     let rows = KEYS.iter().filter_map(|key| {
         let (value, origin) = settings.origins.get(key.name)?;
-        let text = match value {
-            Value::Text(text) if key.kind == Kind::Secret && !text.is_empty() => "[secret]".to_owned(),
-            Value::Text(text) => text.clone(),
-            Value::List(items) => items.join(", "),
-        };
-        Some((key.name, text, origin.clone()))
+        Some((key.name, shown(key, value), origin.clone()))
     });
     if as_json {
         let items: Vec<_> = rows

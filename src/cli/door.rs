@@ -1,14 +1,21 @@
 //! How the settings make the public listener, and how it changes while running: certificates, proxies and limits.
 
+use crate::cli::{config, supervise};
 use crate::clock::Clock;
-use crate::config::{Flags, RELOADED, Settings, is_evaluation, load};
+use crate::config::{Flags, KEYS, Key, RELOADED, Settings, is_evaluation, load};
+use crate::domain::command::Command;
+use crate::domain::condition::{Reported, Severity};
+use crate::domain::event::Actor;
 use crate::domain::time::Time;
 use crate::listen::certificate;
+use crate::listen::certificate::Left;
 use crate::listen::tls::{Looked, Source, Wanted, build};
 use crate::listen::{Caps, Connections, Front, Proxies, Tls, raise_file_limit};
+use crate::web::app::{App, SettingLine};
+use actix_web::web::Data;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +23,12 @@ use tokio::signal::unix::{SignalKind, signal};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Open files that are no connections: the database, pipes, calls to forges.
 const OTHER_FILES: u64 = 200;
+
+/// First part of the names of conditions that are reported here.
+const AREA: &str = "certificate";
+
+/// Changes how much is logged.
+pub type SetLevel = Box<dyn Fn(&str) -> Result<(), String>>;
 
 /// How the public listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,14 +187,31 @@ pub fn announce(front: &Front, settings: &Settings) {
     }
 }
 
-/// Keeps the front door up to date: looks at the certificate's files, and reads the settings anew on SIGHUP.
-pub async fn keep(front: Arc<Front>, flags: Flags, mut settings: Settings) {
+/// All settings for people to look at.
+pub fn lines(settings: &Settings) -> Vec<SettingLine> {
+    let line = |key: &'static Key| {
+        let (value, origin) = settings.origins.get(key.name)?;
+        Some(SettingLine {
+            key: key.name,
+            value: config::shown(key, value),
+            origin: origin.to_string(),
+            reloaded: RELOADED.contains(&key.name),
+        })
+    };
+    KEYS.iter().filter_map(line).collect()
+}
+
+/// Keeps the front door up to date: looks at the certificate's files, says in the journal what about them needs somebody,
+/// and reads the settings anew on SIGHUP.
+pub async fn keep(app: Data<App>, log: SetLevel, flags: Flags, mut settings: Settings) {
+    let front = app.front.clone();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::error!("signals can't be listened for");
         return;
     };
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reported = None;
     loop {
         tokio::select! {
             _ = tick.tick() => {
@@ -195,12 +225,90 @@ pub async fn keep(front: Arc<Front>, flags: Flags, mut settings: Settings) {
                 if received.is_none() {
                     return;
                 }
+                supervise::reloading();
                 if let Some(new) = reload(&front, &flags, &settings) {
+                    if let Err(error) = log(&new.log_level) {
+                        tracing::error!(error, "the log's level can't be changed");
+                    }
+                    *app.settings.write().unwrap_or_else(PoisonError::into_inner) = lines(&new);
                     settings = new;
+                    tracing::info!("the settings were read anew");
                 }
+                supervise::ready(&app.public_url);
+            }
+        }
+        let now = conditions(&front, app.now());
+        if reported.as_ref() != Some(&now) {
+            let command = Command::ReportConditions {
+                area: AREA,
+                now: now.clone(),
+            };
+            match app.engine.submit(Actor::System, command).await {
+                Ok(_) => reported = Some(now),
+                Err(error) => tracing::warn!(%error, "the certificate's state could not be recorded"),
             }
         }
     }
+}
+
+/// What about the certificate needs somebody.
+fn conditions(front: &Front, now: Time) -> Vec<Reported> {
+    let Some(tls) = &front.tls else {
+        return Vec::new();
+    };
+    let current = tls.current();
+    let facts = &current.facts;
+    let until = facts.not_after.to_the_second();
+    let mut found = Vec::new();
+    let mut add = |name, severity, detail: String| {
+        found.push(Reported {
+            name,
+            severity,
+            detail,
+        });
+    };
+    if current.self_signed {
+        let detail = "The certificate is of this server's own making. Browsers warn, and passkeys can't be made. Set tls.certificate and tls.private_key.";
+        add("certificate.self_signed", Severity::Warning, detail.to_owned());
+    }
+    match facts.left(now) {
+        Left::Enough => {}
+        // It makes itself anew in time.
+        Left::Little | Left::VeryLittle if current.self_signed => {}
+        Left::Little => {
+            let detail = format!(
+                "The certificate runs out at {until}. Put a new one in place; it is taken without a restart."
+            );
+            add("certificate.expiring", Severity::Warning, detail);
+        }
+        Left::VeryLittle => {
+            let detail = format!(
+                "The certificate runs out very soon, at {until}. After that nobody can connect, and a restart is refused."
+            );
+            add("certificate.expiring", Severity::Warning, detail);
+        }
+        Left::Nothing => {
+            let detail = format!(
+                "The certificate ran out at {until}. Nobody can connect any more, and a restart is refused."
+            );
+            add("certificate.expired", Severity::Degraded, detail);
+        }
+    }
+    if !facts.names_host {
+        let detail = format!(
+            "The certificate is for {}, not for the host of {}.",
+            facts.names.join(", "),
+            front.public_url
+        );
+        add("certificate.other_host", Severity::Warning, detail);
+    }
+    if let Some(reason) = tls.refused()
+        && facts.left(now) != Left::Nothing
+    {
+        let detail = format!("The certificate's files can't be used; what was in use stays. {reason}");
+        add("certificate.refused", Severity::Warning, detail);
+    }
+    found
 }
 
 /// Reads the settings anew and puts into force what can be. Anything wrong: nothing changes.
@@ -242,7 +350,6 @@ fn reload(front: &Front, flags: &Flags, old: &Settings) -> Option<Settings> {
             tracing::warn!(key, "this setting counts after a restart");
         }
     }
-    tracing::info!("the settings were read anew");
     Some(new)
 }
 

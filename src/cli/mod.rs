@@ -11,6 +11,7 @@ mod keys;
 mod pinned;
 mod policy;
 mod serve;
+mod supervise;
 mod verify;
 
 use clap::{Parser, Subcommand};

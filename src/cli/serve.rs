@@ -1,11 +1,12 @@
 //! `serve`: builds everything, passes it down, and waits for the end.
 
 use crate::cli::door;
-use crate::cli::door::Way;
+use crate::cli::door::{SetLevel, Way};
 use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, Opening, write_private};
 use crate::cli::keyring::Backend;
+use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
@@ -19,13 +20,14 @@ use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
 use crate::web;
 use crate::web::app::{App, SetUpToken};
+use crate::web::metrics::Metrics;
 use actix_web::web::Data;
 use futures_util::future::select_all;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +35,8 @@ use tracing_subscriber::EnvFilter;
 const SETUP_URL: &str = "setup-url";
 /// Name of the systemd socket for plain http (`FileDescriptorName=`).
 const REDIRECT_SOCKET: &str = "redirect";
+/// The same for monitors.
+const METRICS_SOCKET: &str = "metrics";
 /// How long a set-up link works, in seconds. A restart makes a new one.
 const SETUP_SECONDS: u64 = 30 * 60;
 /// A new passkey decides after this long where nothing else is set: a day, in which a theft can be noticed.
@@ -67,7 +71,7 @@ pub fn run(args: &ServeArgs) -> u8 {
         Ok(settings) => settings,
         Err(error) => return fail(USAGE, &error),
     };
-    start_log(settings.log_format);
+    let log = start_log(&settings);
     let mut inherited = match Inherited::take() {
         Ok(inherited) => inherited,
         Err(error) => return fail(FAILED, &error),
@@ -75,6 +79,13 @@ pub fn run(args: &ServeArgs) -> u8 {
     let redirect = match inherited.named(REDIRECT_SOCKET) {
         Some(listener) => Some(listener),
         None => match settings.front.redirect_listen.map(bind).transpose() {
+            Ok(listener) => listener,
+            Err(error) => return fail(FAILED, &error),
+        },
+    };
+    let metrics = match inherited.named(METRICS_SOCKET) {
+        Some(listener) => Some(listener),
+        None => match settings.front.metrics_listen.map(bind).transpose() {
             Ok(listener) => listener,
             Err(error) => return fail(FAILED, &error),
         },
@@ -123,9 +134,14 @@ pub fn run(args: &ServeArgs) -> u8 {
             Err(error) => return fail(FAILED, &error),
         }
     }
-    let sockets = Sockets { listener, redirect };
+    let sockets = Sockets {
+        listener,
+        redirect,
+        metrics,
+    };
     let start = Start {
         flags,
+        log,
         settings,
         public_url,
         evaluation,
@@ -153,6 +169,7 @@ fn backend(keys: &KeySettings) -> Backend {
 /// What `serve` is started with.
 struct Start {
     flags: Flags,
+    log: SetLevel,
     settings: Settings,
     public_url: String,
     evaluation: bool,
@@ -164,6 +181,7 @@ struct Start {
 struct Sockets {
     listener: TcpListener,
     redirect: Option<TcpListener>,
+    metrics: Option<TcpListener>,
 }
 
 fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {
@@ -173,6 +191,7 @@ fn bind(address: std::net::SocketAddr) -> Result<TcpListener, String> {
 async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     let Start {
         flags,
+        log,
         settings,
         public_url,
         evaluation,
@@ -218,6 +237,8 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         seal: Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret)),
         public_url: public_url.clone(),
         evaluation,
+        metrics: Metrics::new(settings.metrics_token.clone(), clock.now()),
+        settings: RwLock::new(door::lines(&settings)),
         front: front.clone(),
         passkey_hold_seconds: hold,
         set_up_token: Mutex::new(None),
@@ -238,6 +259,9 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         let mut others = vec![web::serve_host(app.clone(), socket)?];
         if let Some(listener) = sockets.redirect {
             others.push(web::serve_redirect(app.clone(), listener)?);
+        }
+        if let Some(listener) = sockets.metrics {
+            others.push(web::serve_metrics(app.clone(), listener)?);
         }
         Ok::<_, std::io::Error>((server, others))
     })();
@@ -268,6 +292,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         public_url,
         look_every: settings.look_every,
     };
+    let watched = store.clone();
     let engine_of_timers = engine.clone();
     let followers = vec![
         actix_web::rt::spawn(async move {
@@ -285,13 +310,15 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];
-    actix_web::rt::spawn(door::keep(front, flags, settings.clone()));
+    actix_web::rt::spawn(door::keep(app.clone(), log, flags, settings.clone()));
+    actix_web::rt::spawn(supervise::watchdog(engine.clone(), watched));
     let mut handles = vec![server.handle()];
     for other in others {
         handles.push(other.handle());
         actix_web::rt::spawn(other);
     }
     let serving = actix_web::rt::spawn(server);
+    supervise::ready(&app.public_url);
     let code = tokio::select! {
         () = stop_asked() => OK,
         () = engine.stopped() => MUST_RESTART,
@@ -307,6 +334,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         }
         _ = serving => FAILED,
     };
+    supervise::stopping();
     // All at once: each gives its answers under way the same few seconds.
     futures_util::future::join_all(handles.iter().map(|it| it.stop(true))).await;
     let _ = std::fs::remove_file(settings.data_dir.join("admin.sock"));
@@ -367,20 +395,32 @@ async fn stop_asked() {
 
 /// Failed ceremonies stand in the journal with their reason, and what is no HTTP has its answer; the libraries' own lines
 /// would let any caller write errors into the log.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,actix_server=warn,actix_http=off,webauthn_rs=off,webauthn_rs_core=off")
-    });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
-    };
-    if let Err(error) = started {
-        eprintln!("signedapproval: no log: {error}");
+fn start_log(settings: &Settings) -> SetLevel {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    let filter_now = filter(&settings.log_level);
+    let failed =
+        |error: Box<dyn std::error::Error + Send + Sync>| eprintln!("signedapproval: no log: {error}");
+    match settings.log_format {
+        LogFormat::Json => {
+            let builder = builder.json().with_env_filter(filter_now).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().unwrap_or_else(failed);
+            Box::new(move |level| handle.reload(filter(level)).map_err(|e| e.to_string()))
+        }
+        LogFormat::Text => {
+            let builder = builder
+                .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+                .with_env_filter(filter_now)
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().unwrap_or_else(failed);
+            Box::new(move |level| handle.reload(filter(level)).map_err(|e| e.to_string()))
+        }
     }
+}
+
+/// The level for our own lines, with the libraries' as they should be. `SIGNEDAPPROVAL_LOG` goes before all of it.
+fn filter(level: &str) -> EnvFilter {
+    let all = format!("{level},actix_server=warn,actix_http=off,webauthn_rs=off,webauthn_rs_core=off");
+    EnvFilter::try_from_env("SIGNEDAPPROVAL_LOG").unwrap_or_else(|_| EnvFilter::new(all))
 }

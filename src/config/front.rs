@@ -30,6 +30,8 @@ pub struct Front {
     pub keys_need_certificate: bool,
     /// Where plain http is answered with a redirect.
     pub redirect_listen: Option<SocketAddr>,
+    /// Where monitors are served.
+    pub metrics_listen: Option<SocketAddr>,
     /// Networks of proxies that are believed about the client.
     pub trusted_proxies: Vec<IpNet>,
     pub connections: usize,
@@ -117,6 +119,20 @@ impl Front {
             let reason = "there is something to redirect to only where `public_url` begins with https://";
             return Err(bad(values, "tls.redirect_listen", reason));
         }
+        let metrics_listen = match text(values, "metrics.listen") {
+            // A port alone is on this machine.
+            Some(it) if it.bytes().all(|b| b.is_ascii_digit()) => {
+                let port = it
+                    .parse()
+                    .map_err(|_| bad(values, "metrics.listen", "a port up to 65535"))?;
+                Some(SocketAddr::from(([127, 0, 0, 1], port)))
+            }
+            Some(it) => {
+                let reason = "an address and port, such as 127.0.0.1:9465";
+                Some(it.parse().map_err(|_| bad(values, "metrics.listen", reason))?)
+            }
+            None => None,
+        };
         let connections = count(values, "limits.connections")?;
         let connections_per_address = count(values, "limits.connections_per_address")?;
         Ok(Front {
@@ -125,6 +141,7 @@ impl Front {
             client_ca,
             keys_need_certificate,
             redirect_listen,
+            metrics_listen,
             trusted_proxies: networks(values)?,
             connections,
             connections_per_address,

@@ -124,6 +124,21 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "metrics.listen",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "metrics.token",
+        kind: Kind::Secret,
+        default: "",
+    },
+    Key {
+        name: "log.level",
+        kind: Kind::Text,
+        default: "info",
+    },
+    Key {
         name: "log.format",
         kind: Kind::Text,
         default: "text",
@@ -140,4 +155,5 @@ pub const RELOADED: &[&str] = &[
     "proxy.trusted",
     "limits.connections",
     "limits.connections_per_address",
+    "log.level",
 ];

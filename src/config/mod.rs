@@ -64,6 +64,10 @@ pub struct Settings {
     /// Seconds before a new passkey may decide; `None`: 24 hours, 0 in evaluation mode.
     pub passkey_hold_seconds: Option<u64>,
     pub log_format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: String,
+    /// Needed to read the metrics, where it is set.
+    pub metrics_token: Option<String>,
     /// Every value with its origin, for people.
     pub origins: BTreeMap<&'static str, (Value, Origin)>,
 }
@@ -135,6 +139,13 @@ impl Settings {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
         };
+        let log_level = text("log.level").unwrap_or_default();
+        if !["error", "warn", "info", "debug", "trace"].contains(&log_level.as_str()) {
+            return Err(bad(
+                "log.level",
+                "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+            ));
+        }
         let front = Front::read(&values, public_url.as_deref())?;
         Ok(Settings {
             public_url,
@@ -147,6 +158,8 @@ impl Settings {
             look_every,
             passkey_hold_seconds,
             log_format,
+            log_level,
+            metrics_token: text("metrics.token"),
             origins: values,
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::domain::attention::Look;
 use crate::domain::branch::{Tip, Watched};
+use crate::domain::condition::Condition;
 use crate::domain::deployment::{Deployment, DeploymentAnswer, DeploymentFacts, DeploymentState};
 use crate::domain::event::{EnrolledPasskey, Event};
 use crate::domain::facts::Account;
@@ -754,6 +755,20 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             not_in_force: None,
             sources: sources.clone(),
         }),
+        Event::ConditionBegan {
+            condition,
+            severity,
+            detail,
+        } => {
+            let before: Option<Condition> = state.get(condition)?;
+            state.put(&Condition {
+                name: condition.clone(),
+                severity: *severity,
+                detail: detail.clone(),
+                since: before.map_or(at.time, |it| it.since),
+            })
+        }
+        Event::ConditionEnded { condition } => state.delete_raw(Table::Conditions, condition.as_bytes()),
         Event::StatusReadBack { status, not_in_force } => {
             let mut record: ConfirmedStatus = must(state, &status.row())?;
             record.not_in_force.clone_from(not_in_force);

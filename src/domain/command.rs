@@ -1,6 +1,7 @@
 //! What somebody wants to happen. Imperative; carries every fact and every random number the decision needs.
 
 use crate::domain::branch::{Landing, Moved};
+use crate::domain::condition::Reported;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey};
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
@@ -371,6 +372,11 @@ pub enum Command {
     /// Takes back everything that waits or could still be used.
     LetAllGo {
         reason: String,
+    },
+    /// All conditions that a watcher sees now in its area (the first part of their names).
+    ReportConditions {
+        area: &'static str,
+        now: Vec<Reported>,
     },
     /// Events of the appliance about itself, at start.
     Record {

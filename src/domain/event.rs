@@ -3,6 +3,7 @@
 //! The `serde` names are the journal's own (`docs/journal-format.md`) and are pinned by a test.
 
 use crate::domain::branch::{Moved, Way};
+use crate::domain::condition::Severity;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey, DeploymentState};
 use crate::domain::facts::Account;
 use crate::domain::gate::{Finding, Strength};
@@ -580,6 +581,16 @@ pub enum Event {
         project: ProjectId,
         patterns: BTreeSet<String>,
     },
+    /// Something about the appliance itself needs a person from now on, or is said in other words.
+    #[serde(rename = "condition.began")]
+    ConditionBegan {
+        condition: String,
+        severity: Severity,
+        detail: String,
+    },
+    /// It is over.
+    #[serde(rename = "condition.ended")]
+    ConditionEnded { condition: String },
     /// A status was read back from the forge.
     #[serde(rename = "status.read_back")]
     StatusReadBack {
@@ -735,6 +746,9 @@ impl Event {
             | Event::DeploymentAskedAgain { deployment, .. }
             | Event::ExceptionUnapprovedDeployment { deployment, .. } => {
                 ("deployment", deployment_id(deployment))
+            }
+            Event::ConditionBegan { condition, .. } | Event::ConditionEnded { condition } => {
+                ("condition", condition.clone())
             }
             Event::StatusConfirmed { status, .. }
             | Event::StatusReadBack { status, .. }

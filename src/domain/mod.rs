@@ -11,6 +11,7 @@ pub mod apply;
 pub mod attention;
 pub mod branch;
 pub mod command;
+pub mod condition;
 pub mod decide;
 pub mod deployment;
 pub mod event;

@@ -82,6 +82,8 @@ pub enum Table {
     Deployments,
     /// `project NUL job` → nothing: the deployments of which something may still have to be done.
     OpenDeployments,
+    /// What about the appliance itself needs a person, while it lasts.
+    Conditions,
 }
 
 impl Table {
@@ -128,6 +130,7 @@ impl Table {
         Table::PasskeyOwners,
         Table::Deployments,
         Table::OpenDeployments,
+        Table::Conditions,
     ];
 
     /// The table's name on disk. Never changed once released.
@@ -174,6 +177,7 @@ impl Table {
             Table::PasskeyOwners => "passkey_owners",
             Table::Deployments => "deployments",
             Table::OpenDeployments => "open_deployments",
+            Table::Conditions => "conditions",
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::command::{Command, Reply};
 use crate::domain::event::Actor;
 use crate::domain::refusal::Refusal;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands that may wait for the writer. Past this the appliance says 503 rather than let memory grow.
@@ -80,6 +81,25 @@ pub struct Engine {
     /// Closed when the writer has stopped.
     alive: Arc<watch::Receiver<bool>>,
     health: Arc<Health>,
+    timings: Arc<Timings>,
+}
+
+/// What the writer has done since the start.
+#[derive(Debug, Default)]
+pub struct Timings {
+    pub groups: AtomicU64,
+    pub commands: AtomicU64,
+    /// Time in transactions, in microseconds.
+    pub micros: AtomicU64,
+}
+
+impl Timings {
+    fn add(&self, commands: u64, took: std::time::Duration) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.commands.fetch_add(commands, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 impl Engine {
@@ -89,6 +109,8 @@ impl Engine {
         let (size_sender, size) = watch::channel(writer.size()?);
         let (alive_sender, alive) = watch::channel(true);
         let health = writer.health.clone();
+        let timings = Arc::new(Timings::default());
+        let counted = timings.clone();
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || {
@@ -96,7 +118,9 @@ impl Engine {
                     let done = match first {
                         Job::Command(first) => {
                             let (group, then) = group_of(*first, &mut jobs);
+                            let (begun, commands) = (std::time::Instant::now(), group.len() as u64);
                             let done = write_group(&mut writer, group, &size_sender);
+                            counted.add(commands, begun.elapsed());
                             match (done, then) {
                                 (Ok(()), Some(job)) => change_keys(&mut writer, job, &size_sender),
                                 (done, _) => done,
@@ -118,6 +142,7 @@ impl Engine {
             size,
             alive: Arc::new(alive),
             health,
+            timings,
         })
     }
 
@@ -169,6 +194,16 @@ impl Engine {
     /// The journal's size, and word of every change of it.
     pub fn watch_size(&self) -> watch::Receiver<u64> {
         self.size.clone()
+    }
+
+    /// What the writer has done since the start.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// How many commands wait for the writer.
+    pub fn queued(&self) -> usize {
+        QUEUE_COMMANDS_MAX - self.queue.capacity()
     }
 
     /// Returns when the writer has stopped for good.

@@ -3,6 +3,7 @@
 
 pub mod certificate;
 mod connections;
+mod process;
 mod proxies;
 pub mod self_signed;
 mod sockets;
@@ -13,6 +14,7 @@ pub mod tls;
 mod tests;
 
 pub use connections::{Caps, Connections, Entry, Serving, Tally};
+pub use process::{Process, free_bytes, process};
 pub use proxies::Proxies;
 pub use sockets::{Inherited, raise_file_limit};
 pub use stream::{ClientCertificate, Connection, Peer};

@@ -51,6 +51,9 @@ impl Inherited {
 pub fn raise_file_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     let soft = limit.current;
+    if soft == limit.maximum {
+        return soft.unwrap_or(u64::MAX);
+    }
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files could not be raised");

@@ -139,6 +139,22 @@ impl Snapshot {
             .map_or(0, |it| it.value()))
     }
 
+    /// Every follower with the entry it goes on with.
+    pub fn cursors(&self) -> Result<Vec<(String, u64)>, Error> {
+        let table = self.transaction.open_table(CURSORS)?;
+        let mut found = Vec::new();
+        for row in table.iter()? {
+            let (follower, next) = row?;
+            found.push((follower.value().to_owned(), next.value()));
+        }
+        Ok(found)
+    }
+
+    /// How many records a table has.
+    pub fn count(&self, table: Table) -> Result<u64, Error> {
+        Ok(self.transaction.open_table(projection(table))?.len()?)
+    }
+
     /// The event in a leaf, for followers.
     pub fn event(leaf: &[u8]) -> Result<Event, Error> {
         serde_json::from_slice(leaf).map_err(|e| Error::Damaged(format!("journal entry: {e}")))

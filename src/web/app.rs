@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::domain::command::{Command, Reply};
+use crate::domain::condition::{Condition, Severity};
 use crate::domain::event::Actor;
 use crate::domain::ids::Digest;
 use crate::domain::people::{Group, Person};
@@ -12,11 +13,13 @@ use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty};
 use crate::listen::Front;
+use crate::store;
 use crate::store::{Snapshot, Store};
 use crate::web::keys;
+use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use subtle::ConstantTimeEq;
 
 /// Refused ceremonies of nobody known that are journalled in a minute at the most.
@@ -31,6 +34,16 @@ pub struct SetUpToken {
     pub expires_at: Time,
 }
 
+/// One setting, for people.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SettingLine {
+    pub key: &'static str,
+    pub value: String,
+    pub origin: String,
+    /// A change counts after SIGHUP; else after a restart.
+    pub reloaded: bool,
+}
+
 /// What every handler works with.
 pub struct App {
     pub store: Arc<Store>,
@@ -42,6 +55,10 @@ pub struct App {
     pub seal: Seal,
     pub public_url: String,
     pub evaluation: bool,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Every setting with its value and where it comes from; secrets are not in it.
+    pub settings: RwLock<Vec<SettingLine>>,
     /// How connections come in.
     pub front: Arc<Front>,
     pub passkey_hold_seconds: u64,
@@ -66,6 +83,34 @@ impl App {
     /// Plain http on localhost: for trying out.
     pub fn evaluation(&self) -> bool {
         self.evaluation
+    }
+
+    /// Everything about the appliance itself that needs somebody now: what its watchers recorded, and what keeps the engine
+    /// from its work at this moment.
+    pub fn conditions(&self) -> Result<Vec<Condition>, store::Error> {
+        let state = self.store.read()?;
+        state.size()?;
+        let mut all: Vec<Condition> = state.all()?;
+        for it in self.engine.health().standing() {
+            if all.iter().any(|known| known.name == it.condition.name()) {
+                continue;
+            }
+            all.push(Condition {
+                name: it.condition.name().to_owned(),
+                severity: match it.condition.blocks_decisions() {
+                    true => Severity::Degraded,
+                    false => Severity::Warning,
+                },
+                detail: it.detail,
+                since: it.since,
+            });
+        }
+        Ok(all)
+    }
+
+    /// The database's file.
+    pub fn database_file(&self) -> PathBuf {
+        self.set_up_file.with_file_name("journal.redb")
     }
 
     /// Whether the certificate is one of our own making.

@@ -7,6 +7,7 @@ mod assets;
 mod body;
 mod headers;
 pub mod keys;
+pub mod metrics;
 mod observe;
 mod pages;
 mod plain_http;
@@ -40,6 +41,8 @@ const SHUTDOWN_SECONDS: u64 = 5;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A connection's first head has to be there within this. Later ones: `listen/stream.rs`.
 const FIRST_HEAD: Duration = Duration::from_secs(5);
+/// Monitors are few.
+const METRICS_CONNECTIONS_MAX: usize = 64;
 /// How long the end of a connection may take.
 const DISCONNECT: Duration = Duration::from_secs(1);
 
@@ -127,6 +130,27 @@ where
         })
         .and_then(http)
     })?;
+    Ok(server.run())
+}
+
+/// Serves figures and health to monitors.
+///
+/// # Errors
+/// When the listener can't be used.
+pub fn serve_metrics(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(app.clone())
+            .configure(routes::parsing)
+            .configure(routes::for_monitors)
+    })
+    .workers(1)
+    .max_connections(METRICS_CONNECTIONS_MAX)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(FIRST_HEAD)
+    .shutdown_timeout(1)
+    .disable_signals()
+    .listen(listener)?;
     Ok(server.run())
 }
 

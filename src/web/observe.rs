@@ -8,6 +8,7 @@ use crate::web::problem::Problem;
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
@@ -87,6 +88,15 @@ pub async fn observe(
     response
         .headers_mut()
         .insert(HeaderName::from_static("x-request-id"), id_text);
+    if let Some(app) = &app {
+        // The pattern, never the path: a figure for each path would have no end.
+        let route = response
+            .request()
+            .match_pattern()
+            .unwrap_or_else(|| "none".to_owned());
+        app.metrics
+            .answered(&route, known(&method), status, started.elapsed().as_secs_f64());
+    }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let client = client.map(|it| it.to_string()).unwrap_or_default();
     let subject = certificate.as_ref().map(|it| it.subject.as_str());
@@ -105,6 +115,19 @@ pub async fn observe(
             _serving: serving,
         })
     }))
+}
+
+/// A method as a label: callers may invent others.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }
 
 /// A header's values that are text, in their order.

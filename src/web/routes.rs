@@ -2,9 +2,10 @@
 
 use crate::web::api::{
     api_keys, approvals, attention, credentials, decisions, delegations, enrolment, exceptions, governance,
-    health, hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning,
+    health, hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning, server,
     session, trials, well_known,
 };
+use crate::web::metrics;
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
 use crate::web::{assets, problem};
@@ -31,6 +32,15 @@ pub fn public(config: &mut ServiceConfig) {
     }
     config.service(redirect("/a", "/a/"));
     config.default_service(to(nothing_here));
+}
+
+/// What the listener for monitors answers.
+pub fn for_monitors(config: &mut ServiceConfig) {
+    config
+        .route("/metrics", web::get().to(metrics::get_metrics))
+        .route("/healthz", web::get().to(health::get_health))
+        .route("/readyz", web::get().to(health::get_readiness))
+        .default_service(to(nothing_here));
 }
 
 /// A method's name for `Allow`, and its route.
@@ -111,6 +121,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/approvals/{id}/not-me",
             vec![post(attention::report_request)],
         ),
+        // The server itself
+        ("/api/v1/settings", vec![get(server::list_settings)]),
+        ("/api/v1/conditions", vec![get(server::list_conditions)]),
+        ("/dashboard/server", vec![get(pages::server::show_server)]),
         // Proofs
         (
             "/api/v1/approvals/{id}/credentials",

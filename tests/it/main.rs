@@ -24,6 +24,7 @@ mod governance;
 mod keys;
 mod listening;
 mod locks;
+mod monitoring;
 mod phone;
 mod pipeline_gate;
 mod policies;

@@ -7,6 +7,7 @@ mod administration;
 mod attention;
 mod branches;
 mod changes;
+mod conditions;
 mod decisions;
 mod deployments;
 mod evidence;
@@ -371,6 +372,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::AskDeploymentAgain { request } => deployments::ask_again(request, now, state),
         Command::Disown { from_seq, reason } => evidence::disown(from_seq, &reason, now, state),
         Command::LetAllGo { reason } => evidence::let_all_go(&reason, now, state),
+        Command::ReportConditions { area, now } => conditions::report(area, now, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

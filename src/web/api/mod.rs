@@ -20,6 +20,7 @@ pub mod people;
 pub mod policies;
 pub mod policy_versions;
 pub mod provisioning;
+pub mod server;
 pub mod session;
 pub mod trials;
 pub mod well_known;

@@ -24,6 +24,7 @@ pub enum Place {
     Groups,
     ApiKeys,
     Audit,
+    Server,
     Help,
 }
 
@@ -119,6 +120,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/groups", "Groups", Place::Groups),
         ("/dashboard/api-keys", "API keys", Place::ApiKeys),
         ("/dashboard/audit", "Audit", Place::Audit),
+        ("/dashboard/server", "Server", Place::Server),
     ];
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();

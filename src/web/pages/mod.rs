@@ -28,6 +28,7 @@ mod queue;
 pub mod receipt;
 mod request;
 mod requests;
+pub mod server;
 mod setting_up;
 mod since;
 mod standing;

@@ -12,6 +12,7 @@ use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
+use crate::web::pages::server::{ConditionView, conditions};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
@@ -32,6 +33,8 @@ const DAY_MS: i64 = 86_400_000;
 #[template(path = "admin/overview.html")]
 struct OverviewPage {
     frame: Frame,
+    /// What about the server itself needs somebody.
+    conditions: Vec<ConditionView>,
     steps: Vec<Step>,
     steps_done: usize,
     approver: bool,
@@ -85,6 +88,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let card = |it: &Request| Card::of(it, &places, &people, now);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
+        conditions: conditions(&app)?,
         steps_done: steps.iter().filter(|it| it.done).count(),
         steps,
         approver: person.has(Role::Approver),
