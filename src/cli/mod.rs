@@ -8,6 +8,7 @@ mod host;
 mod instance;
 mod keyring;
 mod keys;
+mod manual;
 mod pinned;
 mod policy;
 mod serve;
@@ -59,6 +60,10 @@ enum Command {
     Config(config::ConfigCommand),
     /// Ask the running appliance whether it is ready. Exit code 0 or 1.
     Healthcheck(host::Place),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages.
+    Man(manual::ManArgs),
 }
 
 /// Where the running appliance keeps its data.
@@ -83,6 +88,8 @@ pub fn run(arguments: Arguments) -> u8 {
         Command::Policy(command) => policy::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Healthcheck(place) => host::healthcheck(&place),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

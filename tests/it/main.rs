@@ -25,6 +25,7 @@ mod keys;
 mod listening;
 mod locks;
 mod monitoring;
+mod packages;
 mod phone;
 mod pipeline_gate;
 mod policies;
