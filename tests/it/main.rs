@@ -33,6 +33,7 @@ mod policy_pages;
 mod proofs;
 mod provision;
 mod reconcile;
+mod start_time;
 mod support;
 mod support_selftest;
 mod tidy;

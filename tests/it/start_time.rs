@@ -1,0 +1,125 @@
+//! How long a start takes with a long journal. A campaign, run by `SIGNEDAPPROVAL_LONG_JOURNAL=1000000` (entries), for the
+//! figures in docs/performance.md:
+//!
+//! SIGNEDAPPROVAL_TEST_BINARY=…/release/signedapproval SIGNEDAPPROVAL_LONG_JOURNAL=1000000 \
+//!   cargo test --test it start_time:: -- --nocapture
+
+use crate::support::appliance::{Appliance, Options, bare_command, free_port};
+use crate::support::authority::exchange;
+use signedapproval::clock::SystemClock;
+use signedapproval::domain::command::Command;
+use signedapproval::domain::event::{Actor, Event};
+use signedapproval::domain::ids::IntegrationId;
+use signedapproval::engine::{Submission, continue_instance};
+use signedapproval::signing::{FileSigner, Keys, open_key_file};
+use signedapproval::store::Store;
+use std::fs;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// Events of one command.
+const AT_ONCE: usize = 5_000;
+const STARTS: usize = 7;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_a_long_journal() {
+    let Some(entries) = std::env::var("SIGNEDAPPROVAL_LONG_JOURNAL")
+        .ok()
+        .and_then(|it| it.parse::<usize>().ok())
+    else {
+        eprintln!("skipped: set SIGNEDAPPROVAL_LONG_JOURNAL to a number of entries");
+        return;
+    };
+    let mut appliance = Appliance::start(Options::default()).await;
+    let public_url = appliance.public_url();
+    appliance.stop().await;
+    let data = appliance.data_dir().to_owned();
+    let passphrase = fs::read_to_string(data.join("keys/passphrase")).unwrap();
+    let key = |name: &str| {
+        let key = open_key_file(&data.join(format!("keys/{name}.pem")), passphrase.trim_end()).unwrap();
+        Arc::new(FileSigner::new(key))
+    };
+    let keys = Keys {
+        credential: key("credential"),
+        log: key("log"),
+    };
+    {
+        let store = Arc::new(Store::open(&data.join("journal.redb")).unwrap());
+        let begun = continue_instance(store, keys, Arc::new(SystemClock), &public_url, "test").unwrap();
+        let mut writer = begun.writer;
+        let mut made = usize::try_from(writer.size().unwrap()).unwrap();
+        while made < entries {
+            let events = (0..AT_ONCE.min(entries - made)).map(|n| Event::HookReceived {
+                integration: IntegrationId::from_random([7; 16]),
+                delivery: format!("0000-{:08}", made + n),
+                event: "merge_request".to_owned(),
+                change: None,
+                forge_project_id: format!("{}", n % 500),
+            });
+            let submission = Submission {
+                actor: Actor::System,
+                command: Command::Record {
+                    events: events.collect(),
+                },
+                secrets: Vec::new(),
+                cursor: None,
+            };
+            let (results, size) = writer.write(vec![submission]).unwrap();
+            results.into_iter().for_each(|it| drop(it.unwrap()));
+            made = usize::try_from(size).unwrap();
+        }
+    }
+    let bytes = fs::metadata(data.join("journal.redb")).unwrap().len();
+    let mut times = Vec::new();
+    let mut resident = String::new();
+    for _ in 0..STARTS {
+        let port = free_port();
+        let begun = Instant::now();
+        let mut child = bare_command(appliance.dir())
+            .args(["serve", "--data-dir"])
+            .arg(&data)
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--public-url",
+                &public_url,
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        loop {
+            assert!(begun.elapsed() < Duration::from_secs(120), "it does not start");
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await {
+                let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                if exchange(&mut stream, request, Duration::from_secs(60))
+                    .await
+                    .starts_with("HTTP/1.1 200")
+                {
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        times.push(begun.elapsed());
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        resident = status
+            .lines()
+            .find(|it| it.starts_with("VmRSS"))
+            .unwrap_or_default()
+            .to_owned();
+        crate::support::appliance::signal(child.id(), "TERM");
+        child.wait().unwrap();
+    }
+    times.sort();
+    println!(
+        "{entries} entries, {} MiB: process to /readyz 200 in {:?} (median of {STARTS}; {:?} to {:?}); {resident}",
+        bytes / 1024 / 1024,
+        times[STARTS / 2],
+        times[0],
+        times[STARTS - 1]
+    );
+}
