@@ -2,6 +2,7 @@
 //!
 //! The modules stand in reading order; each may name only modules above it (`tests/it/tidy.rs` holds that).
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. It reads arguments and files, prints, and chooses the exit code.
 
 mod admin;
+mod audit;
 mod config;
 mod door;
 mod gate;
@@ -49,6 +50,9 @@ enum Command {
     /// Administer the running appliance on its own host.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Signed bundles for auditors: export, verify; the log as tiles.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show the signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -84,6 +88,7 @@ pub fn run(arguments: Arguments) -> u8 {
         Command::Gate(args) => gate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Admin(command) => admin::run(&command),
+        Command::Audit(command) => audit::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Policy(command) => policy::run(&command),
         Command::Config(command) => config::run(&command),

@@ -20,6 +20,7 @@ use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
 use crate::web;
 use crate::web::app::{App, SetUpToken};
+use crate::web::exports::Exports;
 use crate::web::metrics::Metrics;
 use actix_web::web::Data;
 use futures_util::future::select_all;
@@ -31,6 +32,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Folder of the data directory in which audit bundles are made.
+const EXPORTS: &str = "exports";
 /// Where the set-up link is written, for whoever has the data directory.
 const SETUP_URL: &str = "setup-url";
 /// Name of the systemd socket for plain http (`FileDescriptorName=`).
@@ -227,7 +230,17 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     let hold = settings
         .passkey_hold_seconds
         .unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
+    let exports = match Exports::new(&settings.data_dir.join(EXPORTS)) {
+        Ok(exports) => exports,
+        Err(error) => {
+            return fail(
+                FAILED,
+                &format!("{}: {error}", settings.data_dir.join(EXPORTS).display()),
+            );
+        }
+    };
     let app = Data::new(App {
+        exports,
         store: store.clone(),
         engine: engine.clone(),
         clock: clock.clone(),

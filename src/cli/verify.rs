@@ -7,6 +7,7 @@ use crate::cli::pinned::{self, shown};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::text::visible;
 use crate::domain::time::Time;
+use crate::evidence::bundle::verify::bundle;
 use crate::evidence::dsse::PublicKey;
 use crate::evidence::keys;
 use crate::evidence::outcome::Outcome;
@@ -37,7 +38,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
     /// Credentials and outcomes (.dsse.json), their events (.event.json) and proofs (.tlog-proof), which belong together
-    /// when they share a base name; and receipts of `signedapproval gate`.
+    /// when they share a base name; receipts of `signedapproval gate`; and audit bundles (.zip).
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
@@ -156,7 +157,12 @@ struct Findings {
 }
 
 fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
-    let groups = groups(&args.files)?;
+    let (bundles, files): (Vec<PathBuf>, Vec<PathBuf>) = args
+        .files
+        .iter()
+        .cloned()
+        .partition(|it| it.extension().is_some_and(|it| it == "zip"));
+    let groups = groups(&files)?;
     let keys = args
         .key
         .iter()
@@ -172,6 +178,9 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
     }
     if log_keys.is_empty() && groups.values().any(|it| it.proof.is_some()) {
         return Err(Stop::usage("a .tlog-proof can't be checked without --log-key"));
+    }
+    if log_keys.is_empty() && !bundles.is_empty() {
+        return Err(Stop::usage("a bundle can't be checked without --log-key"));
     }
     let trust = Trust {
         keys: &keys,
@@ -201,6 +210,12 @@ fn verdict(args: &VerifyArgs) -> Result<Findings, Stop> {
             report,
         });
         verified.extend(document);
+    }
+    for path in &bundles {
+        files.push(FileReport {
+            file: shown(path),
+            report: bundle_report(path, &trust)?,
+        });
     }
     let mut checks = across(&verified);
     let mut valid = files.iter().all(|it| it.report.valid) && checks.iter().all(|it| it.ok);
@@ -266,6 +281,22 @@ fn usable(groups: &BTreeMap<PathBuf, Group>, verified: &[Verified]) -> Vec<Strin
     all.into_iter().collect()
 }
 
+/// A whole bundle in the form of one file's report.
+fn bundle_report(path: &Path, trust: &Trust<'_>) -> Result<Report, Stop> {
+    let cannot = |e: std::io::Error| Stop {
+        code: UNREADABLE,
+        message: format!("{}: {e}", shown(path)),
+    };
+    let mut file = std::fs::File::open(path).map_err(cannot)?;
+    let report = bundle(&mut file, trust).map_err(cannot)?;
+    Ok(Report {
+        valid: report.valid,
+        checks: report.checks,
+        not_shown: report.not_shown,
+        verdict: report.verdict,
+    })
+}
+
 /// Each outcome against the credentials of its request that were given.
 fn across(verified: &[Verified]) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -289,13 +320,6 @@ fn groups(files: &[PathBuf]) -> Result<BTreeMap<PathBuf, Group>, Stop> {
     let mut groups: BTreeMap<PathBuf, Group> = BTreeMap::new();
     for path in files {
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-        if name.ends_with(".zip") {
-            let message = format!(
-                "{}: audit bundles (.zip) are not supported by this version yet",
-                shown(path)
-            );
-            return Err(Stop::usage(message));
-        }
         let ending = [".dsse.json", ".event.json", ".tlog-proof"]
             .into_iter()
             .find(|it| name.ends_with(it));

@@ -54,6 +54,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::KeyCompromised { .. } => keys::apply(event, at, state),
         Event::DataKeyRotated { .. }
         | Event::InstanceCreated { .. }
+        | Event::ExportRequested { .. }
+        | Event::ExportMade { .. }
         | Event::CeremonyRefused { .. }
         | Event::StatusLost { .. }
         | Event::LockLost { .. } => Ok(()),

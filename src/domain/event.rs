@@ -9,14 +9,14 @@ use crate::domain::facts::Account;
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
-    ApiKeyId, DelegationId, Digest, GroupId, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId,
-    RequestId,
+    ApiKeyId, DelegationId, Digest, ExportId, GroupId, IntegrationId, InvitationId, PersonId, ProjectId,
+    ProposalId, RequestId,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, StepReport};
-use crate::domain::request::{Answer, ChangeKey, GateState, Kind, StatusKey};
+use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -450,6 +450,29 @@ pub enum Event {
         rule: String,
         approvers: Vec<PersonId>,
     },
+    /// An audit bundle was asked for.
+    #[serde(rename = "export.requested")]
+    ExportRequested {
+        export: ExportId,
+        from: Time,
+        to: Time,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_project: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_person: Option<PersonId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_outcome: Option<Status>,
+    },
+    /// An audit bundle was made.
+    #[serde(rename = "export.made")]
+    ExportMade {
+        export: ExportId,
+        bundle_sha256: Digest,
+        bytes: u64,
+        events: u64,
+        credentials: u64,
+        outcomes: u64,
+    },
     /// What the settings of a project's forge were found to enforce.
     #[serde(rename = "gate.checked")]
     GateChecked {
@@ -705,6 +728,9 @@ impl Event {
             | Event::ProposalClosed { proposal, .. } => ("proposal", proposal.to_string()),
             Event::DelegationMade { delegation, .. } | Event::DelegationEnded { delegation } => {
                 ("delegation", delegation.to_string())
+            }
+            Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
+                ("export", export.to_string())
             }
             Event::ExceptionBreakGlass { request, .. }
             | Event::RequestSeen { request, .. }

@@ -65,6 +65,8 @@ ids! {
     ProposalId = "prp_";
     /// One person standing in for another for a while.
     DelegationId = "dlg_";
+    /// One making of an audit bundle.
+    ExportId = "exp_";
     /// One WebAuthn ceremony.
     CeremonyId = "cer_";
 }

@@ -71,6 +71,11 @@ enum Job {
         actor: Actor,
         answer: oneshot::Sender<Result<KeysChanged, Error>>,
     },
+    /// A statement about the journal, as an audit bundle's manifest; nothing is written.
+    Sign {
+        statement: Vec<u8>,
+        answer: oneshot::Sender<Result<Vec<u8>, Error>>,
+    },
 }
 
 /// A handle to the writer, cheap to clone.
@@ -122,11 +127,11 @@ impl Engine {
                             let done = write_group(&mut writer, group, &size_sender);
                             counted.add(commands, begun.elapsed());
                             match (done, then) {
-                                (Ok(()), Some(job)) => change_keys(&mut writer, job, &size_sender),
+                                (Ok(()), Some(job)) => with_keys(&mut writer, job, &size_sender),
                                 (done, _) => done,
                             }
                         }
-                        job @ Job::Keys { .. } => change_keys(&mut writer, job, &size_sender),
+                        job => with_keys(&mut writer, job, &size_sender),
                     };
                     if let Err(error) = done {
                         // Unknown, not failed: stop here, let a restart look at what is on the disk.
@@ -189,6 +194,24 @@ impl Engine {
         };
         self.queue.send(job).await.map_err(|_| Error::Stopped)?;
         answered.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Has an in-toto statement signed with the credential key: the envelope's bytes. For threads that may wait.
+    ///
+    /// # Errors
+    /// `Busy`, `Sealed` or `Stopped`.
+    pub fn sign_blocking(&self, statement: &[u8]) -> Result<Vec<u8>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Sign {
+            statement: statement.to_vec(),
+            answer,
+        };
+        match self.queue.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Error::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::Stopped),
+        }
+        answered.blocking_recv().unwrap_or(Err(Error::Stopped))
     }
 
     /// The journal's size, and word of every change of it.
@@ -255,15 +278,20 @@ fn write_group(
     }
 }
 
-/// Changes the keys and answers whoever asked. After an error the writer must stop.
-fn change_keys(writer: &mut Writer, job: Job, size: &watch::Sender<u64>) -> Result<(), crate::store::Error> {
-    let Job::Keys {
-        change,
-        actor,
-        answer,
-    } = job
-    else {
-        return Ok(());
+/// Does what needs the keys between two groups, and answers whoever asked. After an error the writer must stop.
+fn with_keys(writer: &mut Writer, job: Job, size: &watch::Sender<u64>) -> Result<(), crate::store::Error> {
+    let (change, actor, answer) = match job {
+        Job::Keys {
+            change,
+            actor,
+            answer,
+        } => (change, actor, answer),
+        Job::Sign { statement, answer } => {
+            let signed = writer.sign_statement(&statement);
+            let _ = answer.send(signed.map_err(|e| Error::Sealed(e.to_string())));
+            return Ok(());
+        }
+        Job::Command(_) => return Ok(()),
     };
     match writer.change_keys(change, &actor) {
         Ok(result) => {

@@ -94,6 +94,11 @@ impl Writer {
         Ok(Ok(prepared))
     }
 
+    /// Signs a statement with the credential key: the envelope's bytes.
+    pub(super) fn sign_statement(&self, statement: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.signed(statement)
+    }
+
     fn signed(&self, statement: &[u8]) -> Result<Vec<u8>, SignError> {
         let signer = &*self.keys.credential;
         let signature = sign_verified(signer, &pae(PAYLOAD_TYPE, statement))?;

@@ -179,6 +179,11 @@ impl<'v, 'a> Object<'v, 'a> {
         }
     }
 
+    /// The names of all members, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'v str> {
+        self.members.iter().map(|(name, _)| name.as_str())
+    }
+
     /// A member that may be absent.
     pub fn optional(&self, name: &str) -> Option<&'v Value<'a>> {
         self.members

@@ -13,6 +13,7 @@ use crate::evidence::intent::{ParsedIntent, challenge};
 use crate::evidence::leaf;
 use crate::evidence::outcome::{OUTCOME_TYPE, Obligation, Outcome, OutcomeStatement};
 use crate::evidence::receipt::Receipt;
+use crate::evidence::sentence::{Signed, sentence};
 use crate::evidence::strict;
 use crate::evidence::strict::{Space, StrictError};
 use crate::evidence::subject::Subject;
@@ -523,18 +524,15 @@ impl Checks {
         self.add("times", times(&credential, &intent));
         self.expected(expect, subject, &credential.digests, &credential.request);
         self.credential_limits(&credential);
-        let done = match credential.decision {
-            Answer::Approve => "approved",
-            Answer::Reject => "rejected",
-        };
-        self.verdict = Some(format!(
-            "{} was {done} by {} via {} at {}, signed with Ed25519 key {}…, signature verified",
-            visible(&subject.name),
-            visible(&credential.approver_name),
-            credential.method.name(),
-            to_the_second(&credential.decided_at),
-            &keyid[..6],
-        ));
+        self.verdict = Some(sentence(&Signed {
+            what: &subject.name,
+            answer: credential.decision,
+            by: &credential.approver_name,
+            method: credential.method.name(),
+            at: &to_the_second(&credential.decided_at),
+            key_id: keyid,
+            verified: true,
+        }));
         Some(Body::Credential {
             credential: Box::new(credential),
             intent: Box::new(intent),

@@ -74,6 +74,24 @@ impl Snapshot {
         Ok(leaves)
     }
 
+    /// Hands out entries from `from` on, at most `limit`, without a copy of each.
+    ///
+    /// # Errors
+    /// When they can't be read, or `each` says so.
+    pub fn each_leaf<E: From<Error>>(
+        &self,
+        from: u64,
+        limit: usize,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let table = self.transaction.open_table(JOURNAL).map_err(Error::from)?;
+        for row in table.range(from..).map_err(Error::from)?.take(limit) {
+            let (seq, leaf) = row.map_err(Error::from)?;
+            each(seq.value(), leaf.value())?;
+        }
+        Ok(())
+    }
+
     /// The root of the first `size` entries.
     pub fn root(&self, size: u64) -> Result<Hash, Error> {
         tlog::root(size, self).map_err(tree_error)
@@ -108,6 +126,23 @@ impl Snapshot {
             }
             None => Ok(None),
         }
+    }
+
+    /// The largest stored checkpoint that covers at most the first `size` entries.
+    pub fn checkpoint_within(&self, size: u64) -> Result<Option<(u64, String)>, Error> {
+        let table = self.transaction.open_table(CHECKPOINTS)?;
+        match table.range(..=size)?.next_back() {
+            Some(row) => {
+                let (size, note) = row?;
+                Ok(Some((size.value(), text(note.value())?)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a blob is there.
+    pub fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.transaction.open_table(BLOBS)?.get(&digest.0[..])?.is_some())
     }
 
     /// A sealed secret.

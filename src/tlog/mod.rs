@@ -17,6 +17,6 @@ pub use crate::tlog::note::{Note, NoteError, VerifierKey};
 pub use crate::tlog::proof::{Proof, ProofError};
 pub use crate::tlog::tile::{Tile, TileError, TileKind};
 pub use crate::tlog::tree::{
-    Batch, Frontier, MemoryNodes, NodeId, Nodes, TreeError, VerifyError, append, consistency_proof,
-    inclusion_proof, root, verify_consistency, verify_extension, verify_inclusion,
+    Batch, Extension, Frontier, MemoryNodes, NodeId, Nodes, TreeError, VerifyError, append,
+    consistency_proof, inclusion_proof, root, verify_consistency, verify_extension, verify_inclusion,
 };

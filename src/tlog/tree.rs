@@ -270,42 +270,80 @@ pub fn verify_extension(
     proof: &[Hash],
     leaf_hashes: impl IntoIterator<Item = Hash>,
 ) -> Result<(), VerifyError> {
-    verify_consistency(old, old_root, new, new_root, proof)?;
-    let mut frontier = if old.is_power_of_two() {
-        Frontier {
-            size: old,
-            peaks: vec![*old_root],
-        }
-    } else if old == new {
-        // The proof is empty, so that there is nothing to build on; but neither may there be any leaf.
-        return if leaf_hashes.into_iter().next().is_none() {
-            Ok(())
-        } else {
-            Err(VerifyError::Leaves)
-        };
-    } else {
-        // Every range of the proof is wholly old or wholly new, and the old ones are the old tree's peaks. The
-        // proof runs from the smallest, rightmost peak to the left.
-        let ranges = consistency_ranges(old, new);
-        let mut peaks: Vec<Hash> = ranges
-            .iter()
-            .zip(proof)
-            .filter(|((_, to), _)| *to <= old)
-            .map(|(_, hash)| *hash)
-            .collect();
-        peaks.reverse();
-        Frontier { size: old, peaks }
-    };
+    let mut extension = Extension::begin(old, old_root, new, new_root, proof)?;
     for leaf_hash in leaf_hashes {
-        if frontier.size == new {
-            return Err(VerifyError::Leaves);
-        }
-        frontier.append(leaf_hash);
+        extension.append(leaf_hash)?;
     }
-    if frontier.size == new && frontier.root() == *new_root {
-        Ok(())
-    } else {
-        Err(VerifyError::Leaves)
+    extension.finish()
+}
+
+/// [`verify_extension`] one leaf after the other, for readers that do something else with each leaf besides.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    /// `None` where both trees are the same one, and nothing may come.
+    frontier: Option<Frontier>,
+    new: u64,
+    new_root: Hash,
+}
+
+impl Extension {
+    /// Checks that the new tree begins with the old one, and gets ready for the leaves between them.
+    pub fn begin(
+        old: u64,
+        old_root: &Hash,
+        new: u64,
+        new_root: &Hash,
+        proof: &[Hash],
+    ) -> Result<Self, VerifyError> {
+        verify_consistency(old, old_root, new, new_root, proof)?;
+        let frontier = if old == 0 {
+            Some(Frontier::new())
+        } else if old.is_power_of_two() {
+            Some(Frontier {
+                size: old,
+                peaks: vec![*old_root],
+            })
+        } else if old == new {
+            // The proof is empty, so that there is nothing to build on; but neither may there be any leaf.
+            None
+        } else {
+            // Every range of the proof is wholly old or wholly new, and the old ones are the old tree's peaks. The
+            // proof runs from the smallest, rightmost peak to the left.
+            let ranges = consistency_ranges(old, new);
+            let mut peaks: Vec<Hash> = ranges
+                .iter()
+                .zip(proof)
+                .filter(|((_, to), _)| *to <= old)
+                .map(|(_, hash)| *hash)
+                .collect();
+            peaks.reverse();
+            Some(Frontier { size: old, peaks })
+        };
+        Ok(Extension {
+            frontier,
+            new,
+            new_root: *new_root,
+        })
+    }
+
+    /// The next leaf.
+    pub fn append(&mut self, leaf_hash: Hash) -> Result<(), VerifyError> {
+        match &mut self.frontier {
+            Some(frontier) if frontier.size < self.new => {
+                frontier.append(leaf_hash);
+                Ok(())
+            }
+            _ => Err(VerifyError::Leaves),
+        }
+    }
+
+    /// There are no more leaves: they must have been all of them, and the right ones.
+    pub fn finish(self) -> Result<(), VerifyError> {
+        match self.frontier {
+            None => Ok(()),
+            Some(it) if it.size == self.new && it.root() == self.new_root => Ok(()),
+            Some(_) => Err(VerifyError::Leaves),
+        }
     }
 }
 

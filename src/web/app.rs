@@ -65,6 +65,8 @@ pub struct App {
     pub set_up_token: Mutex<Option<SetUpToken>>,
     /// Since when, and how many ceremonies of nobody known were journalled in that minute.
     pub strangers: Mutex<(Time, u32)>,
+    /// Audit bundles being made, or ready to be fetched.
+    pub exports: crate::web::exports::Exports,
     /// Where the set-up link stands on disk.
     pub set_up_file: PathBuf,
 }

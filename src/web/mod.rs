@@ -5,6 +5,7 @@ pub mod api;
 pub mod app;
 mod assets;
 mod body;
+pub mod exports;
 mod headers;
 pub mod keys;
 pub mod metrics;

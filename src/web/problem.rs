@@ -163,6 +163,11 @@ impl Problem {
         self
     }
 
+    /// More than may go on at once.
+    pub fn too_many(detail: impl Into<String>) -> Self {
+        Problem::new(TOO_MANY, detail).after_seconds(30)
+    }
+
     /// A body or parameter that is not well formed.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Problem::new(BAD_REQUEST, detail)

@@ -1,9 +1,9 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, attention, credentials, decisions, delegations, enrolment, exceptions, governance,
-    health, hooks, integrations, journal, local, me, people, policies, policy_versions, provisioning, server,
-    session, trials, well_known,
+    api_keys, approvals, attention, audit, credentials, decisions, delegations, enrolment, exceptions,
+    governance, health, hooks, integrations, journal, local, log, me, people, policies, policy_versions,
+    provisioning, server, session, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -324,6 +324,18 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/delegations/{id}",
             vec![delete(delegations::end_delegation)],
         ),
+        (
+            "/api/v1/audit/exports",
+            vec![get(audit::list_exports), post(audit::start_export)],
+        ),
+        (
+            "/api/v1/audit/exports/{id}",
+            vec![get(audit::get_export), delete(audit::remove_export)],
+        ),
+        ("/api/v1/audit/exports/{id}/bundle", vec![get(audit::get_bundle)]),
+        // The log as tiles
+        ("/log/checkpoint", vec![get(log::get_log_checkpoint)]),
+        ("/log/tile/{path:.*}", vec![get(log::get_log_tile)]),
         ("/api/v1/exceptions", vec![get(exceptions::list_exceptions)]),
         (
             "/api/v1/exceptions/{id}/review",
@@ -383,6 +395,26 @@ pub fn on_the_host(config: &mut ServiceConfig) {
         .route("/local/keys", web::get().to(local::show_keys_locally))
         .route("/local/keys/rotate", web::post().to(local::rotate_key_locally))
         .route("/local/keys/revoke", web::post().to(local::revoke_key_locally))
+        .route(
+            "/local/audit/exports",
+            web::post().to(audit::start_export_locally),
+        )
+        .route(
+            "/local/audit/exports/{id}",
+            web::get().to(audit::get_export_locally),
+        )
+        .route(
+            "/local/audit/exports/{id}/bundle",
+            web::get().to(audit::get_bundle_locally),
+        )
+        .route(
+            "/local/log/checkpoint",
+            web::get().to(log::get_log_checkpoint_locally),
+        )
+        .route(
+            "/local/log/tile/{path:.*}",
+            web::get().to(log::get_log_tile_locally),
+        )
         .default_service(to(nothing_here));
 }
 

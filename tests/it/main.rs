@@ -8,6 +8,7 @@
 mod admin_cli;
 mod bad_input;
 mod browser;
+mod bundles;
 mod bypass;
 mod ceremonies;
 mod chaos;

@@ -22,6 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("identity", &["domain", "clock", "evidence"]),
     ("listen", &["domain", "clock"]),
     ("store", &["domain", "tlog", "evidence"]),
+    ("audit", &["domain", "tlog", "evidence", "store"]),
     ("forge", &["domain", "config", "outbound"]),
     (
         "engine",
@@ -36,8 +37,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "web",
         &[
-            "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "engine",
-            "forge", "outbound",
+            "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "audit",
+            "engine", "forge", "outbound",
         ],
     ),
     ("cli", &["*"]),

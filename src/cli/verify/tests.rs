@@ -105,6 +105,7 @@ fn exit_codes_are_those_of_the_contract() {
         UNREADABLE
     );
     assert_eq!(code(&args(&[&credential], &credential)), USAGE, "no PEM");
+    // A bundle needs a log key, too.
     assert_eq!(code(&args(&[&folder.write("b.zip", b"PK")], &key)), USAGE);
     assert_eq!(code(&args(&[&folder.write("c.json", &file)], &key)), USAGE);
     let mut bad_log = args(&[&credential], &key);

@@ -4,6 +4,7 @@
 pub mod api_keys;
 pub mod approvals;
 pub mod attention;
+pub mod audit;
 pub mod credentials;
 pub mod decisions;
 pub mod delegations;
@@ -15,6 +16,7 @@ pub mod hooks;
 pub mod integrations;
 pub mod journal;
 pub mod local;
+pub mod log;
 pub mod me;
 pub mod people;
 pub mod policies;

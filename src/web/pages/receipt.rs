@@ -3,54 +3,14 @@
 use crate::domain::ids::PersonId;
 use crate::domain::request::{Answer, Decision, Request};
 use crate::domain::state::{Fault, Read};
-use crate::domain::time::Time;
+use crate::evidence::credential::Credential;
 use crate::evidence::dsse::{Envelope, PublicKey};
+use crate::evidence::intent::ParsedIntent;
+use crate::evidence::sentence::{Signed, sentence};
 use crate::web::keys::credential_keys;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 use crate::web::pages::standing::method_words;
-
-/// Digits of a key id in a sentence. The whole of it stands below.
-const KEY_DIGITS: usize = 6;
-
-/// What a receipt's sentence says.
-#[derive(Clone, Copy, Debug)]
-pub struct Signed<'a> {
-    /// What was decided: `!142`.
-    pub what: &'a str,
-    pub answer: Answer,
-    /// The person's name.
-    pub by: &'a str,
-    /// `passkey`, `biometric` or `totp`.
-    pub method: &'a str,
-    pub at: Time,
-    /// 64 hex digits.
-    pub key_id: &'a str,
-    /// Whether the credential's signature was checked just now and is good.
-    pub verified: bool,
-}
-
-/// `!142 was approved by Alex Floyd via passkey at 2026-03-15T14:23:07Z, signed with Ed25519 key abc123…, signature
-/// verified`. Says that the signature is verified only where it is.
-pub fn signed_sentence(it: &Signed<'_>) -> String {
-    let verb = match it.answer {
-        Answer::Approve => "approved",
-        Answer::Reject => "rejected",
-    };
-    let key = it.key_id.get(..KEY_DIGITS).unwrap_or(it.key_id);
-    let verdict = if it.verified {
-        "signature verified"
-    } else {
-        "signature NOT verified"
-    };
-    format!(
-        "{} was {verb} by {} via {} at {}, signed with Ed25519 key {key}…, {verdict}",
-        it.what,
-        it.by,
-        it.method,
-        it.at.to_the_second(),
-    )
-}
 
 /// One decision as its receipt.
 #[derive(Clone, Debug)]
@@ -106,12 +66,17 @@ impl Receipt {
         let signature = envelope.as_ref().and_then(|it| it.signatures.first());
         let key_id = signature.map_or_else(String::new, |it| it.keyid.clone());
         let by = shown(&decision.name, 120);
-        let sentence = signed_sentence(&Signed {
-            what,
+        // As the signed subject calls it: the same words as in a bundle or on the command line.
+        let signed = envelope
+            .as_ref()
+            .and_then(|it| Credential::parse(&it.payload).ok())
+            .and_then(|it| ParsedIntent::parse(&it.intent).ok());
+        let sentence = sentence(&Signed {
+            what: signed.as_ref().map_or(what, |it| &it.subject.name),
             answer: decision.answer,
-            by: &by,
+            by: &decision.name,
             method: decision.method.name(),
-            at: decision.decided_at,
+            at: &decision.decided_at.to_the_second(),
             key_id: &key_id,
             verified,
         });
@@ -129,31 +94,5 @@ impl Receipt {
             comment: shown(&decision.comment, 2000),
             seq: decision.seq,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sentence_is_the_one_that_was_promised() {
-        let key_id = "abc123".to_owned() + &"0".repeat(58);
-        let mut signed = Signed {
-            what: "!142",
-            answer: Answer::Approve,
-            by: "Alex Floyd",
-            method: "passkey",
-            at: Time::parse("2026-03-15T14:23:07Z").expect("a time"),
-            key_id: &key_id,
-            verified: true,
-        };
-        assert_eq!(
-            signed_sentence(&signed),
-            "!142 was approved by Alex Floyd via passkey at 2026-03-15T14:23:07Z, signed with Ed25519 key abc123…, \
-             signature verified"
-        );
-        signed.verified = false;
-        assert!(signed_sentence(&signed).ends_with("signature NOT verified"));
     }
 }
