@@ -3,7 +3,7 @@
 use crate::domain::command::Command;
 use crate::domain::decide::{WantedStatus, wanted_status};
 use crate::domain::event::{Actor, Event};
-use crate::domain::request::{ConfirmedStatus, GateState, Request, StatusKey};
+use crate::domain::request::{ConfirmedStatus, Request, StatusKey};
 use crate::domain::state::Read;
 use crate::effects::latest::{Cursors, Latest, Settled, Touched, keep_right};
 use crate::effects::{Surroundings, Trouble};
@@ -85,7 +85,7 @@ async fn settle(
     in_doubt: bool,
     cursors: Cursors,
 ) -> Result<Settled, Trouble> {
-    let (wanted, last, connected) = {
+    let (wanted, last, insist, connected) = {
         let snapshot = at.store.read()?;
         let wanted = wanted_status(key, in_doubt, &snapshot)?;
         let last = snapshot.get::<ConfirmedStatus>(&key.row())?;
@@ -95,7 +95,14 @@ async fn settle(
         if !in_doubt && last.as_ref().is_some_and(|it| says(it, &wanted)) {
             return Ok(Settled::Right);
         }
-        (wanted, last, at.connected(&key.project, &snapshot)?)
+        // What was confirmed for another request may have been written over while nobody asked for this commit.
+        let again = last.as_ref().is_some_and(|it| it.request != wanted.request);
+        (
+            wanted,
+            last,
+            in_doubt || again,
+            at.connected(&key.project, &snapshot)?,
+        )
     };
     let Some(connected) = connected else {
         return Ok(Settled::Right);
@@ -111,7 +118,7 @@ async fn settle(
             Some(request) => format!("{}/a/{request}", at.public_url),
             None => format!("{}/a/", at.public_url),
         },
-        insist: in_doubt,
+        insist,
     };
     let state = wanted.state;
     let still = || {
@@ -153,13 +160,12 @@ async fn settle(
     }
 }
 
-/// Whether the forge was told just this: for every branch, and with the green of the request that gives it now, whose
-/// change may wait to be merged.
+/// Whether the forge was told just this: for every branch, and for the request it is about now.
 fn says(confirmed: &ConfirmedStatus, wanted: &WantedStatus) -> bool {
     confirmed.state == wanted.state
         && confirmed.refused.is_none()
         && wanted.sources.iter().all(|it| confirmed.sources.contains(it))
-        && (wanted.state != GateState::Success || confirmed.request == wanted.request)
+        && confirmed.request == wanted.request
 }
 
 async fn confirm(

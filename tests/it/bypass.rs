@@ -491,6 +491,37 @@ async fn a_status_that_somebody_else_set_is_set_back_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_somebody_set_while_nobody_asked_is_set_back_once_somebody_asks_again() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let before = it.gitlab.head(PROJECT, "production");
+    it.seen("production", &before).await;
+    let change = it.open("feature", "production");
+    it.pending(&change, "production").await;
+    it.gitlab.merge_past_all_checks(PROJECT, change.iid, mia);
+    it.reported(1).await;
+    let name = "signedapproval/production";
+    it.gitlab
+        .post_status(PROJECT, &change.head, mia, name, "feature", "success");
+    let started = Instant::now();
+    while it.exceptions("status_forged").await.is_empty() {
+        assert!(started.elapsed() < FOUND_MAX, "it is reported");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The merge is undone, and the same commit is offered once more.
+    it.gitlab.force_push(PROJECT, "production", mia, &before);
+    let iid = it
+        .gitlab
+        .open_merge_request(PROJECT, "feature", "production", "Once more", it.carl_account);
+    let again = Change { iid, ..change };
+    it.request(&again, "production", "pending").await;
+    it.gitlab.expect("our status shown again", FOUND_MAX, |gitlab| {
+        let shown = gitlab.shown_status(PROJECT, &again.head, name);
+        shown.is_some_and(|it| it.author != mia && it.status == "pending")
+    });
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_the_forge_took_and_did_not_keep_is_sent_again() {
     let it = Gated::start().await;
     it.gitlab.fail(
