@@ -15,6 +15,7 @@ pub mod identity;
 pub mod listen;
 pub mod outbound;
 pub mod signing;
+pub mod sink;
 pub mod store;
 pub mod tlog;
 pub mod web;

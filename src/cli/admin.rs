@@ -29,6 +29,11 @@ pub enum AdminCommand {
         #[command(subcommand)]
         command: ApiKeyCommand,
     },
+    /// Agree to go on from a journal that lacks entries, where there are fewer than two administrators to do so.
+    AcceptRollback {
+        #[command(flatten)]
+        files: Files,
+    },
     /// List the people.
     People {
         #[command(flatten)]
@@ -84,6 +89,17 @@ pub fn run(command: &AdminCommand) -> u8 {
                     )
                 },
             )
+        }
+        AdminCommand::AcceptRollback { files } => {
+            match call(files, Method::Post, "/local/rollback", Some(&json!({}))) {
+                Ok(_) => {
+                    println!(
+                        "Agreed. The administrators there are have to agree as well, at the appliance's address."
+                    );
+                    OK
+                }
+                Err(failure) => fail(failure.code, &failure.message),
+            }
         }
         AdminCommand::ApiKey {
             command:

@@ -12,6 +12,7 @@ mod keys;
 mod manual;
 mod pinned;
 mod policy;
+mod rollback;
 mod serve;
 mod supervise;
 mod verify;

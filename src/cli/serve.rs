@@ -6,18 +6,22 @@ use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, Opening, write_private};
 use crate::cli::keyring::Backend;
+use crate::cli::rollback;
 use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
     Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks,
-    run_merges, run_read_back, run_reconciler, run_statuses,
+    run_merges, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
 };
-use crate::engine::{Engine, run_timers};
+use crate::engine::{Begun, Engine, run_timers};
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
+use crate::outbound::Nearby;
+use crate::sink::{About, Board, Requirement, Sinks};
+use crate::store::Store;
 use crate::web;
 use crate::web::app::{App, SetUpToken};
 use crate::web::exports::Exports;
@@ -212,19 +216,56 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Err(error) => return fail(USAGE, &error),
     };
     if begun.new_epoch {
-        tracing::warn!(%public_url, "the public URL is another than before: a new epoch of the log was opened");
+        tracing::warn!(%public_url, "the public URL is another than before: a new epoch of the log is opened");
     }
-    let engine = match Engine::start(begun.writer) {
-        Ok(engine) => engine,
-        Err(error) => return fail(FAILED, &error),
+    let start_place = Beginning {
+        store: &store,
+        settings: &settings,
+        clock: &clock,
+        front: &front,
+        listener: &sockets.listener,
+        public_url: &public_url,
+        evaluation,
     };
     let mut allow_http = settings.allow_http.clone();
     if evaluation {
         allow_http.extend(["localhost", "127.0.0.1", "::1", "[::1]"].map(str::to_owned));
     }
-    let unseal = {
+    let mut private = settings.allow_private.clone();
+    if evaluation {
+        private.extend(["127.0.0.0/8", "::1"].map(str::to_owned));
+    }
+    let nearby = match Nearby::parse(&private) {
+        Ok(nearby) => Arc::new(nearby),
+        Err(reason) => return fail(USAGE, &format!("`outbound.allow_private`: {reason}")),
+    };
+    let unseal: crate::sink::Unseal = {
         let vault = vault.clone();
         Arc::new(move |name: &str, sealed: &[u8]| vault.unseal(name, sealed).ok())
+    };
+    let sinks = Arc::new(Sinks {
+        about: About {
+            instance: match store.read().and_then(|it| it.identity()) {
+                Ok(identity) => identity.instance,
+                Err(error) => return fail(FAILED, &error),
+            },
+            host: host_name(&public_url),
+            version: App::version(),
+        },
+        allow_http: allow_http.clone(),
+        nearby,
+        directory: settings.sinks.directory.clone(),
+        unseal: unseal.clone(),
+        board: Board::default(),
+    });
+    let begun = match settled(begun, &start_place, &sinks).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return OK,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let engine = match Engine::start(begun.writer) {
+        Ok(engine) => engine,
+        Err(error) => return fail(FAILED, &error),
     };
     let forges = Arc::new(Forges::new(allow_http, unseal));
     let hold = settings
@@ -245,6 +286,8 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         engine: engine.clone(),
         clock: clock.clone(),
         forges: forges.clone(),
+        sinks: sinks.clone(),
+        require_sink: settings.sinks.require.map_or(Requirement::None, Requirement::Any),
         relying_party,
         ceremonies: Ceremonies::default(),
         seal: Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret)),
@@ -321,6 +364,8 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_lock_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_branches(surroundings.clone())),
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
+        actix_web::rt::spawn(run_sinks(surroundings.clone(), sinks, settings.sinks.stuck_after)),
+        actix_web::rt::spawn(run_witness(surroundings.clone(), settings.sinks.witness.clone())),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];
     actix_web::rt::spawn(door::keep(app.clone(), log, flags, settings.clone()));
@@ -352,6 +397,56 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     futures_util::future::join_all(handles.iter().map(|it| it.stop(true))).await;
     let _ = std::fs::remove_file(settings.data_dir.join("admin.sock"));
     code
+}
+
+/// What a start has by the time it looks whether the journal may be gone on with.
+struct Beginning<'a> {
+    store: &'a Arc<Store>,
+    settings: &'a Settings,
+    clock: &'a Arc<dyn Clock>,
+    front: &'a Arc<Front>,
+    listener: &'a TcpListener,
+    public_url: &'a str,
+    evaluation: bool,
+}
+
+/// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
+/// told to stop meanwhile.
+async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<Option<Begun>, String> {
+    let words = |e: &dyn std::fmt::Display| e.to_string();
+    let found = rollback::look(at.store, &at.settings.sinks, sinks, &**at.clock)
+        .await
+        .map_err(|e| words(&e))?;
+    if found.is_empty() {
+        begun.go_on().map_err(|e| words(&e))?;
+        return Ok(Some(begun));
+    }
+    let data_dir = &at.settings.data_dir;
+    let socket =
+        admin_socket(data_dir).map_err(|e| format!("{}: {e}", data_dir.join("admin.sock").display()))?;
+    let place = rollback::Place {
+        front: at.front.clone(),
+        listener: at.listener,
+        socket,
+        socket_path: &data_dir.join("admin.sock"),
+        public_url: at.public_url,
+        evaluation: at.evaluation,
+    };
+    let agreed = rollback::wait(at.store.clone(), at.clock.clone(), &found, place, stop_asked()).await?;
+    let Some(confirmed) = agreed else {
+        return Ok(None);
+    };
+    begun
+        .accept_rollback(at.public_url, found, confirmed)
+        .map_err(|e| words(&e))?;
+    Ok(Some(begun))
+}
+
+/// Host name of a URL, without its port.
+fn host_name(public_url: &str) -> String {
+    let url = url::Url::parse(public_url).ok();
+    url.and_then(|it| it.host_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// The host's socket, for this user alone.

@@ -114,6 +114,36 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "outbound.allow_private",
+        kind: Kind::List,
+        default: "",
+    },
+    Key {
+        name: "sinks.directory",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "sinks.witness",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "sinks.require",
+        kind: Kind::Text,
+        default: "none",
+    },
+    Key {
+        name: "sinks.require_wait",
+        kind: Kind::Text,
+        default: "5s",
+    },
+    Key {
+        name: "sinks.stuck_after",
+        kind: Kind::Text,
+        default: "5m",
+    },
+    Key {
         name: "forge.look_every",
         kind: Kind::Text,
         default: "25",

@@ -4,6 +4,7 @@
 mod front;
 mod keys;
 mod layers;
+mod sinks;
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 pub use front::{Front, TlsFiles};
 pub use keys::{KEYS, Key, Kind, RELOADED};
 pub use layers::{Error, Flags, Layers, Origin, Value, load};
+pub use sinks::SinkSettings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -59,6 +61,9 @@ pub struct Settings {
     pub passphrase: Option<String>,
     /// Hosts that may be called over plain http.
     pub allow_http: Vec<String>,
+    /// Private hosts and networks that log sinks may be in.
+    pub allow_private: Vec<String>,
+    pub sinks: SinkSettings,
     /// How often forges are looked at anew: 1 to 60 seconds.
     pub look_every: Duration,
     /// Seconds before a new passkey may decide; `None`: 24 hours, 0 in evaluation mode.
@@ -135,7 +140,7 @@ impl Settings {
             }
             _ => return Err(bad("keys.backend", "\"file\" or \"agent\"")),
         };
-        let allow_http = match values.get("outbound.allow_http") {
+        let list = |key: &str| match values.get(key) {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
         };
@@ -147,6 +152,8 @@ impl Settings {
             ));
         }
         let front = Front::read(&values, public_url.as_deref())?;
+        let (allow_http, allow_private) = (list("outbound.allow_http"), list("outbound.allow_private"));
+        let sinks = SinkSettings::read(&text, &bad)?;
         Ok(Settings {
             public_url,
             listen,
@@ -155,6 +162,8 @@ impl Settings {
             keys,
             passphrase: text("keys.passphrase"),
             allow_http,
+            allow_private,
+            sinks,
             look_every,
             passkey_hold_seconds,
             log_format,

@@ -1,5 +1,7 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
+mod sinks;
+
 use crate::domain::attention::Look;
 use crate::domain::branch::{Tip, Watched};
 use crate::domain::condition::Condition;
@@ -34,6 +36,9 @@ pub struct Place {
 
 /// Row of the newest change to rules or to who is who: requests opened before it are judged anew.
 pub const RULES: &[u8] = b"rules";
+/// Rows of the checkpoints that the journal was gone on from without: the digest of each follows.
+pub const GIVEN_UP: &[u8] = b"given-up/";
+
 /// Makes one event true.
 pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
     if matches!(
@@ -57,6 +62,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::ExportRequested { .. }
         | Event::ExportMade { .. }
         | Event::CeremonyRefused { .. }
+        | Event::DecisionAnnounced { .. }
+        | Event::SinkTested { .. }
         | Event::StatusLost { .. }
         | Event::LockLost { .. } => Ok(()),
         Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
@@ -102,6 +109,25 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             }
             None => Ok(()),
         },
+        Event::ExceptionRollbackAccepted { found, by, .. } => {
+            for it in found {
+                let digest = Digest::of(it.checkpoint.as_bytes());
+                state.put_raw(Table::Counters, &[GIVEN_UP, &digest.0[..]].concat(), &[])?;
+            }
+            let took_part = by.iter().filter_map(|it| it.person.clone()).collect();
+            except(event, took_part, at, state)
+        }
+        Event::SinkAdded { .. }
+        | Event::SinkChanged { .. }
+        | Event::SinkRemoved { .. }
+        | Event::SinkRecovered { .. }
+        | Event::ExceptionSinkStuck { .. }
+        | Event::ExceptionSinkEntryWithheld { .. } => {
+            if event.type_name().starts_with("exception.") {
+                except(event, BTreeSet::new(), at, state)?;
+            }
+            sinks::apply(event, at, state)
+        }
         Event::BranchesWatched { project, patterns } => state.put(&Watched {
             project: project.clone(),
             patterns: patterns.clone(),

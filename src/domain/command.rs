@@ -9,12 +9,15 @@ use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
     ApiKeyId, DelegationId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId,
+    SinkId,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, Seen, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
+use crate::domain::rollback::FoundCheckpoint;
+use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
 
@@ -378,6 +381,38 @@ pub enum Command {
         area: &'static str,
         now: Vec<Reported>,
     },
+    /// Enough admins agree to go on from a journal that lacks entries.
+    AcceptRollback(Box<AcceptRollback>),
+    AddSink {
+        sink: SinkId,
+        wanted: Box<WantedSink>,
+        /// The first entry it gets.
+        from: u64,
+    },
+    ChangeSink {
+        sink: SinkId,
+        wanted: Box<WantedSink>,
+    },
+    RemoveSink {
+        sink: SinkId,
+    },
+    ReportSink {
+        sink: SinkId,
+        report: SinkReport,
+    },
+    /// A sink has stored every entry before `next`.
+    AcknowledgeSink {
+        sink: SinkId,
+        next: u64,
+    },
+    /// Somebody is about to decide: told to the log sinks before it happens, where they must have stored it.
+    AnnounceDecision {
+        request: RequestId,
+        person: PersonId,
+        answer: Answer,
+        /// Digest of the intent that was signed.
+        intent_sha256: Digest,
+    },
     /// Events of the appliance about itself, at start.
     Record {
         events: Vec<Event>,
@@ -409,6 +444,41 @@ pub struct ForgedStatus {
     pub by: Option<Account>,
     /// The forge's number of it, as text.
     pub forge_status: String,
+}
+
+/// What goes on from a journal that lacks entries.
+#[derive(Clone, Debug)]
+pub struct AcceptRollback {
+    /// Entries the journal has.
+    pub size: u64,
+    /// Checkpoints it does not fit.
+    pub found: Vec<FoundCheckpoint>,
+    /// Who agreed: person, name, and what was signed and the signature.
+    pub confirmed: Vec<(Option<PersonId>, String, Option<Vec<u8>>)>,
+    /// The epoch that begins with it, and its origin.
+    pub epoch: u32,
+    pub origin: String,
+}
+
+/// A log sink as an admin wants it, checked.
+#[derive(Clone, Debug)]
+pub struct WantedSink {
+    pub name: String,
+    pub destination: Destination,
+    pub format: SinkFormat,
+}
+
+/// What a log sink's worker, or an admin's test of it, tells.
+#[derive(Clone, Debug)]
+pub enum SinkReport {
+    /// It has not taken an entry for long; `next` is the first it lacks.
+    Stuck { next: u64, reason: String },
+    /// It takes entries again.
+    Recovered { next: u64 },
+    /// It refused one entry for good and took a substitute that says so.
+    Withheld { entry: u64, reason: String },
+    /// An admin had a test message sent.
+    Tested { refused: Option<String> },
 }
 
 /// A change to the rules, or to who is meant by them.

@@ -10,13 +10,15 @@ use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
     ApiKeyId, DelegationId, Digest, ExportId, GroupId, IntegrationId, InvitationId, PersonId, ProjectId,
-    ProposalId, RequestId,
+    ProposalId, RequestId, SinkId,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
+use crate::domain::rollback::{FoundCheckpoint, RollbackConfirmation};
+use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -670,6 +672,73 @@ pub enum Event {
         by: Option<Account>,
         request: Option<RequestId>,
     },
+    /// The journal is copied to one more place.
+    #[serde(rename = "sink.added")]
+    SinkAdded {
+        sink: SinkId,
+        name: String,
+        destination: Destination,
+        format: SinkFormat,
+        /// The first entry it gets.
+        from: u64,
+    },
+    #[serde(rename = "sink.changed")]
+    SinkChanged {
+        sink: SinkId,
+        name: String,
+        destination: Destination,
+        format: SinkFormat,
+    },
+    #[serde(rename = "sink.removed")]
+    SinkRemoved { sink: SinkId },
+    /// An admin had a test message sent.
+    #[serde(rename = "sink.tested")]
+    SinkTested {
+        sink: SinkId,
+        /// Why it was not taken; `None`: it was.
+        refused: Option<String>,
+    },
+    /// A sink has not taken what it should for long.
+    #[serde(rename = "exception.sink_stuck")]
+    ExceptionSinkStuck {
+        sink: SinkId,
+        name: String,
+        /// The first entry it lacks.
+        next: u64,
+        reason: String,
+    },
+    /// A sink that was stuck takes entries again.
+    #[serde(rename = "sink.recovered")]
+    SinkRecovered {
+        sink: SinkId,
+        /// The first entry it lacked by then.
+        next: u64,
+    },
+    /// A sink refused an entry for good and took a substitute, which names the entry's position and hash.
+    #[serde(rename = "exception.sink_entry_withheld")]
+    ExceptionSinkEntryWithheld {
+        sink: SinkId,
+        name: String,
+        /// Journal position of the entry.
+        entry: u64,
+        reason: String,
+    },
+    /// Admins went on from a journal that a checkpoint outside does not fit. What happened after its end is lost.
+    #[serde(rename = "exception.rollback_accepted")]
+    ExceptionRollbackAccepted {
+        /// Entries the journal had.
+        size: u64,
+        found: Vec<FoundCheckpoint>,
+        by: Vec<RollbackConfirmation>,
+    },
+    /// Somebody's decision was verified and is about to be recorded, once a log sink has stored this.
+    #[serde(rename = "decision.announced")]
+    DecisionAnnounced {
+        request: RequestId,
+        person: PersonId,
+        decision: Answer,
+        intent_sha256: Digest,
+    },
 }
 
 impl Event {
@@ -762,6 +831,15 @@ impl Event {
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request, .. }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
+            Event::ExceptionRollbackAccepted { size, .. } => ("journal", size.to_string()),
+            Event::DecisionAnnounced { request, .. } => ("request", request.to_string()),
+            Event::SinkAdded { sink, .. }
+            | Event::SinkChanged { sink, .. }
+            | Event::SinkRemoved { sink }
+            | Event::SinkTested { sink, .. }
+            | Event::SinkRecovered { sink, .. }
+            | Event::ExceptionSinkStuck { sink, .. }
+            | Event::ExceptionSinkEntryWithheld { sink, .. } => ("sink", sink.to_string()),
             Event::CeremonyRefused { request, person, .. } => match (request, person) {
                 (Some(request), _) => ("request", request.to_string()),
                 (None, Some(person)) => ("person", person.to_string()),

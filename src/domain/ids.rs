@@ -67,6 +67,8 @@ ids! {
     DelegationId = "dlg_";
     /// One making of an audit bundle.
     ExportId = "exp_";
+    /// A log sink.
+    SinkId = "snk_";
     /// One WebAuthn ceremony.
     CeremonyId = "cer_";
 }

@@ -26,6 +26,8 @@ pub mod project;
 pub mod provision;
 pub mod refusal;
 pub mod request;
+pub mod rollback;
+pub mod sink;
 pub mod state;
 pub mod text;
 pub mod time;

@@ -84,6 +84,8 @@ pub enum Table {
     OpenDeployments,
     /// What about the appliance itself needs a person, while it lasts.
     Conditions,
+    /// Log sinks.
+    Sinks,
 }
 
 impl Table {
@@ -131,6 +133,7 @@ impl Table {
         Table::Deployments,
         Table::OpenDeployments,
         Table::Conditions,
+        Table::Sinks,
     ];
 
     /// The table's name on disk. Never changed once released.
@@ -178,6 +181,7 @@ impl Table {
             Table::Deployments => "deployments",
             Table::OpenDeployments => "open_deployments",
             Table::Conditions => "conditions",
+            Table::Sinks => "sinks",
         }
     }
 }

@@ -13,8 +13,10 @@ mod pace;
 mod read_back;
 mod reconcile;
 mod rounds;
+mod sinks;
 mod status;
 mod unfinished;
+mod witness;
 
 pub use branches::run_branches;
 pub use deploy::run_deployments;
@@ -24,7 +26,9 @@ pub use lock::{run_lock_read_back, run_locks};
 pub use merge::run_merges;
 pub use read_back::run_read_back;
 pub use reconcile::run_reconciler;
+pub use sinks::run_sinks;
 pub use status::run_statuses;
+pub use witness::run_witness;
 
 use crate::clock::Clock;
 use crate::domain::ids::ProjectId;

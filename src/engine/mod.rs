@@ -1,6 +1,7 @@
 //! The one way anything comes true: commands go into a bounded queue, one writer thread decides and commits them in
 //! groups, and whoever asked is answered after the commit. It never talks to the network.
 
+mod compare;
 mod health;
 mod keys;
 mod seal;
@@ -9,6 +10,7 @@ mod timers;
 mod writer;
 
 pub use crate::signing::Use;
+pub use compare::{Fit, compare_checkpoint};
 pub use health::{Condition, Health, Standing};
 pub use keys::{KeyChange, KeysChanged};
 pub use start::{Begun, begin_instance, continue_instance};

@@ -27,6 +27,7 @@ pub(super) enum Ready {
     Event(Box<Event>),
     Hint(ChangeKey),
     Unhint(ChangeKey, u64),
+    Cursor(String, u64),
 }
 
 /// The steps to write, and the digest of the credential made among them.
@@ -58,6 +59,7 @@ impl Writer {
                 Step::Event(event) => prepared.steps.push(Ready::Event(event)),
                 Step::Hint(change) => prepared.steps.push(Ready::Hint(change)),
                 Step::Unhint(change, seen) => prepared.steps.push(Ready::Unhint(change, seen)),
+                Step::Cursor(follower, next) => prepared.steps.push(Ready::Cursor(follower, next)),
                 Step::Decision(draft) => {
                     let statement = self.credential_statement(&draft, now, state)?;
                     let file = match self.signed(&statement) {

@@ -1,9 +1,11 @@
 //! The first entries of a journal, and what a later start has to say.
 
 use crate::clock::Clock;
-use crate::domain::command::Command;
+use crate::domain::command::{AcceptRollback, Command};
 use crate::domain::event::{Actor, Event};
+use crate::domain::ids::PersonId;
 use crate::domain::keys::{active, all_keys};
+use crate::domain::rollback::FoundCheckpoint;
 use crate::engine::writer::{Issuer, Writer, current_epoch};
 use crate::engine::{Submission, writer};
 use crate::evidence::dsse::{key_id, spki_of_ed25519};
@@ -17,8 +19,62 @@ use std::sync::Arc;
 /// What the caller of a start has to know.
 pub struct Begun {
     pub writer: Writer,
-    /// A new epoch was opened because the public URL is another than before.
+    /// A new epoch is to be opened because the public URL is another than before.
     pub new_epoch: bool,
+    /// What [`Begun::go_on`] writes. Until then a start has written nothing, so that a journal that must not be gone on with
+    /// stays as it was found.
+    pub pending: Vec<Event>,
+}
+
+impl Begun {
+    /// Writes what this start has to say.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn go_on(&mut self) -> Result<(), store::Error> {
+        match std::mem::take(&mut self.pending) {
+            nothing if nothing.is_empty() => Ok(()),
+            events => give(&mut self.writer, Command::Record { events }),
+        }
+    }
+
+    /// Goes on from a journal that lacks entries, under a new epoch, since enough admins agreed.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn accept_rollback(
+        &mut self,
+        public_url: &str,
+        found: Vec<FoundCheckpoint>,
+        confirmed: Vec<(Option<PersonId>, String, Option<Vec<u8>>)>,
+    ) -> Result<(), store::Error> {
+        let (size, instance, epoch) = {
+            let snapshot = self.writer.store.read()?;
+            let epoch = current_epoch(&snapshot)?;
+            let (epoch, _) =
+                epoch.ok_or_else(|| store::Error::Damaged("the journal has no genesis".into()))?;
+            (snapshot.size()?, snapshot.identity()?.instance, epoch)
+        };
+        // Whatever epoch the rest of the tree was signed in, this is a later one.
+        let later = found.iter().filter_map(|it| epoch_of(&it.checkpoint)).max();
+        let epoch = epoch.max(later.unwrap_or(0)).saturating_add(1);
+        let origin = origin(public_url, &instance, epoch);
+        self.writer.issuer.log_origin.clone_from(&origin);
+        self.pending.clear();
+        let command = Command::AcceptRollback(Box::new(AcceptRollback {
+            size,
+            found,
+            confirmed,
+            epoch,
+            origin,
+        }));
+        give(&mut self.writer, command)
+    }
+}
+
+/// The epoch in a checkpoint's origin.
+fn epoch_of(note: &str) -> Option<u32> {
+    note.lines().next()?.rsplit_once('/')?.1.parse().ok()
 }
 
 /// The log's origin: host of the public URL, `log`, the first 8 hex digits of the instance, the epoch.
@@ -60,10 +116,11 @@ pub fn begin_instance(
         activated("log", keys.log.public_key(), 3),
     ];
     let mut writer = Writer::new(store, keys, clock, issuer)?;
-    record(&mut writer, events)?;
+    give(&mut writer, Command::Record { events })?;
     Ok(Begun {
         writer,
         new_epoch: false,
+        pending: Vec::new(),
     })
 }
 
@@ -106,19 +163,20 @@ pub fn continue_instance(
         version: version.to_owned(),
         log_origin: log_origin.clone(),
     };
-    let mut writer = Writer::new(store, keys, clock, issuer)?;
+    let writer = Writer::new(store, keys, clock, issuer)?;
+    let mut pending = Vec::new();
     if moved {
-        let event = Event::EpochOpened {
+        pending.push(Event::EpochOpened {
             epoch: epoch + 1,
             origin: log_origin,
             reason: "the public URL changed".into(),
             previous: newest,
-        };
-        record(&mut writer, vec![event])?;
+        });
     }
     Ok(Begun {
         writer,
         new_epoch: moved,
+        pending,
     })
 }
 
@@ -133,8 +191,7 @@ fn activated(which: &str, public: [u8; 32], from_seq: u64) -> Event {
     }
 }
 
-fn record(writer: &mut writer::Writer, events: Vec<Event>) -> Result<(), store::Error> {
-    let command = Command::Record { events };
+fn give(writer: &mut writer::Writer, command: Command) -> Result<(), store::Error> {
     let submission = Submission {
         actor: Actor::System,
         command,

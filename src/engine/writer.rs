@@ -185,6 +185,7 @@ impl Writer {
                     )?;
                 }
                 Ready::Unhint(change, seen) => unhint(&change, seen, transaction)?,
+                Ready::Cursor(follower, next) => transaction.put_cursor(&follower, next)?,
             }
         }
         if reply.is_ok() {

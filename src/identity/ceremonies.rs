@@ -53,6 +53,13 @@ pub enum Purpose {
         issued_at: Time,
         state: Box<PasskeyAuthentication>,
     },
+    /// An admin agrees to go on from a journal that lacks entries. The passkey says who it is.
+    Rollback {
+        intent: Vec<u8>,
+        nonce: [u8; 32],
+        challenge: [u8; 32],
+        state: Box<DiscoverableAuthentication>,
+    },
     /// A further admin confirms a change to the rules.
     Confirm {
         person: PersonId,

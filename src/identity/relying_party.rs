@@ -173,6 +173,22 @@ impl RelyingParty {
         Ok((to_json(&options.public_key), state))
     }
 
+    /// As `start_sign_in`, over a challenge of our own.
+    pub fn start_sign_in_over(
+        &self,
+        challenge: &[u8; 32],
+    ) -> Result<(Value, DiscoverableAuthentication), Error> {
+        let (mut options, state) = self.start_sign_in()?;
+        let text = URL_SAFE_NO_PAD.encode(challenge);
+        options["challenge"] = json!(text);
+        let mut layout = to_json(&state);
+        // A state without it would check another challenge than the one that is signed.
+        challenge_of(&layout)?;
+        layout["ast"]["challenge"] = json!(text);
+        let state = serde_json::from_value(layout).map_err(|e| Error::Settings(e.to_string()))?;
+        Ok((options, state))
+    }
+
     /// Credential id of an answer, base64url without padding, to find whose it is.
     pub fn credential_id(credential: &Value) -> Result<String, Error> {
         let response: PublicKeyCredential =

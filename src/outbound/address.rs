@@ -2,10 +2,12 @@
 //! is connected to.
 
 use crate::outbound::Error;
+use crate::outbound::Nearby;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use url::Host;
 use url::Url;
 
@@ -76,14 +78,18 @@ pub(crate) fn permit(url: &Url, allow_http: &[String]) -> Result<(), Error> {
         }
         other => return refused(format!("only https URLs are called, not {other}")),
     }
-    let literal = match url.host() {
+    match literal(url) {
+        Some(address) if forbidden(address) => refused(format!("{host} is an address that is never called")),
+        _ => Ok(()),
+    }
+}
+
+/// The address in a URL that names one instead of a host.
+pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host() {
         Some(Host::Ipv4(it)) => Some(IpAddr::V4(it)),
         Some(Host::Ipv6(it)) => Some(IpAddr::V6(it)),
         _ => None,
-    };
-    match literal {
-        Some(address) if forbidden(address) => refused(format!("{host} is an address that is never called")),
-        _ => Ok(()),
     }
 }
 
@@ -109,7 +115,7 @@ pub(crate) fn forbidden(address: IpAddr) -> bool {
 }
 
 /// The IPv4 address inside a mapped, compatible or NAT64 (RFC 6052, `64:ff9b::/96`) one; `::` and `::1` are not such.
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, high, low] = address.segments();
     let prefix = [a, b, c, d, e, f];
     let mapped = prefix == [0, 0, 0, 0, 0, 0xffff];
@@ -118,20 +124,28 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     (mapped || compatible || nat64).then(|| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
 }
 
-/// A name led to an address that is never called.
+/// A name led to an address that is not called; the text says why.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} leads to an address that is never called")]
+#[error("{0}")]
 pub(crate) struct ForbiddenAddress(pub String);
 
-/// The system's own name resolution (hosts file, search domains), with [`forbidden`] applied to what is then connected to.
-pub(crate) struct GuardedResolver;
+/// The system's own name resolution (hosts file, search domains), with [`forbidden`] applied to what is then connected to,
+/// and the rules of [`Nearby`] where they are asked for.
+pub(crate) struct GuardedResolver(pub Option<Arc<Nearby>>);
 
 impl reqwest::dns::Resolve for GuardedResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let nearby = self.0.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|it| forbidden(it.ip())) {
-                return Err(ForbiddenAddress(name.as_str().to_owned()).into());
+            for address in &found {
+                if forbidden(address.ip()) {
+                    let why = format!("{} leads to an address that is never called", name.as_str());
+                    return Err(ForbiddenAddress(why).into());
+                }
+                if let Some(Err(error)) = nearby.as_ref().map(|it| it.permit(name.as_str(), address.ip())) {
+                    return Err(ForbiddenAddress(error.to_string()).into());
+                }
             }
             let addresses: reqwest::dns::Addrs = Box::new(found.into_iter());
             Ok(addresses)

@@ -2,10 +2,12 @@
 //! never lets a secret that it sent come back in an error.
 
 use crate::outbound::Error;
+use crate::outbound::Nearby;
 use crate::outbound::Secret;
 use crate::outbound::address;
 use crate::outbound::wait;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use std::path::Path;
 use std::sync::Arc;
@@ -296,7 +298,11 @@ impl Reading {
 #[derive(Clone)]
 enum Reach {
     /// https, and http to the hosts listed.
-    Network { allow_http: Vec<String> },
+    Network {
+        allow_http: Vec<String>,
+        /// Private networks are refused but for these.
+        nearby: Option<Arc<Nearby>>,
+    },
     /// `http://localhost/…`, answered behind a Unix socket.
     Socket,
 }
@@ -324,13 +330,35 @@ impl Client {
     /// # Errors
     /// `Refused` if `ca_pem` holds no certificate or a broken one.
     pub fn new(ca_pem: Option<&str>, allow_http: &[String]) -> Result<Client, Error> {
-        let secure = build(builder(ca_pem)?.https_only(true))?;
-        let plain = build(builder(None)?.no_proxy())?;
+        Client::with(ca_pem, allow_http, None)
+    }
+
+    /// As [`Client::new`], for URLs that somebody may point anywhere: private networks are refused unless `nearby` has them.
+    /// Behind a proxy (`HTTPS_PROXY`) names are the proxy's to look up, and so is this.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn guarded(
+        ca_pem: Option<&str>,
+        allow_http: &[String],
+        nearby: Arc<Nearby>,
+    ) -> Result<Client, Error> {
+        Client::with(ca_pem, allow_http, Some(nearby))
+    }
+
+    fn with(
+        ca_pem: Option<&str>,
+        allow_http: &[String],
+        nearby: Option<Arc<Nearby>>,
+    ) -> Result<Client, Error> {
+        let secure = build(builder(ca_pem, nearby.clone())?.https_only(true))?;
+        let plain = build(builder(None, nearby.clone())?.no_proxy())?;
         Ok(Client {
             secure,
             plain,
             reach: Reach::Network {
                 allow_http: allow_http.to_vec(),
+                nearby,
             },
         })
     }
@@ -363,8 +391,11 @@ impl Client {
     /// As [`Client::send`].
     pub async fn open(&self, call: Call) -> Result<Reading, Error> {
         let inner = match &self.reach {
-            Reach::Network { allow_http } => {
+            Reach::Network { allow_http, nearby } => {
                 address::permit(&call.url, allow_http)?;
+                if let (Some(nearby), Some(literal)) = (nearby, address::literal(&call.url)) {
+                    nearby.permit(&literal.to_string(), literal)?;
+                }
                 if call.url.scheme() == "https" {
                     &self.secure
                 } else {
@@ -423,7 +454,7 @@ impl Client {
 /// # Errors
 /// `Refused` if the client cannot be made.
 pub fn local(path: &Path) -> Result<Client, Error> {
-    let plain = build(builder(None)?.no_proxy().unix_socket(path.to_path_buf()))?;
+    let plain = build(builder(None, None)?.no_proxy().unix_socket(path.to_path_buf()))?;
     Ok(Client {
         secure: plain.clone(),
         plain,
@@ -441,6 +472,38 @@ pub fn tls(ca_pem: Option<&str>) -> Result<Arc<rustls::ClientConfig>, Error> {
     let Some(pem) = ca_pem.map(str::trim).filter(|it| !it.is_empty()) else {
         return Ok(SHARED.get_or_init(|| config(roots().clone())).clone());
     };
+    Ok(config(trusted(Some(pem))?))
+}
+
+/// As [`tls`], for a server that asks who we are: the certificates and the private key in PEM (PKCS#8, PKCS#1 or SEC1).
+///
+/// # Errors
+/// `Refused` if one of them can't be read, or the key is not the certificate's.
+pub fn tls_as(
+    ca_pem: Option<&str>,
+    certificate_pem: &str,
+    key_pem: &Secret,
+) -> Result<Arc<rustls::ClientConfig>, Error> {
+    let refused = |reason: &str| Error::Refused(format!("the client certificate cannot be used: {reason}"));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| refused("this is not PEM"))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.expose().as_bytes())
+        .map_err(|_| refused("its private key is not PEM"))?;
+    if chain.is_empty() {
+        return Err(refused("there is none in the text"));
+    }
+    let config = config_builder(trusted(ca_pem)?)
+        .with_client_auth_cert(chain, key)
+        .map_err(|_| refused("certificate and private key do not fit together"))?;
+    Ok(Arc::new(config))
+}
+
+/// The system's roots, Mozilla's, and those of `ca_pem`.
+fn trusted(ca_pem: Option<&str>) -> Result<rustls::RootCertStore, Error> {
+    let Some(pem) = ca_pem.map(str::trim).filter(|it| !it.is_empty()) else {
+        return Ok(roots().clone());
+    };
     let refused = |reason: &str| Error::Refused(format!("the CA certificates cannot be used: {reason}"));
     let mut store = roots().clone();
     let mut count = 0;
@@ -454,7 +517,7 @@ pub fn tls(ca_pem: Option<&str>) -> Result<Arc<rustls::ClientConfig>, Error> {
     if count == 0 {
         return Err(refused("there is none in the text"));
     }
-    Ok(config(store))
+    Ok(store)
 }
 
 /// The system's roots and Mozilla's, read once.
@@ -478,20 +541,24 @@ fn roots() -> &'static rustls::RootCertStore {
 }
 
 fn config(store: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+    Arc::new(config_builder(store).with_no_client_auth())
+}
+
+fn config_builder(
+    store: rustls::RootCertStore,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs offers TLS 1.2 and 1.3")
         .with_root_certificates(store)
-        .with_no_client_auth();
-    Arc::new(config)
 }
 
 /// What all clients have in common.
-fn builder(ca_pem: Option<&str>) -> Result<reqwest::ClientBuilder, Error> {
+fn builder(ca_pem: Option<&str>, nearby: Option<Arc<Nearby>>) -> Result<reqwest::ClientBuilder, Error> {
     Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(tls(ca_pem)?.as_ref().clone())
-        .dns_resolver(address::GuardedResolver)
+        .dns_resolver(address::GuardedResolver(nearby))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(CONNECT)

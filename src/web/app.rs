@@ -13,6 +13,7 @@ use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty};
 use crate::listen::Front;
+use crate::sink::{Requirement, Sinks};
 use crate::store;
 use crate::store::{Snapshot, Store};
 use crate::web::keys;
@@ -50,6 +51,9 @@ pub struct App {
     pub engine: Engine,
     pub clock: Arc<dyn Clock>,
     pub forges: Arc<Forges>,
+    pub sinks: Arc<Sinks>,
+    /// Whether a decision needs a log sink that has stored it.
+    pub require_sink: Requirement,
     pub relying_party: RelyingParty,
     pub ceremonies: Ceremonies,
     pub seal: Seal,

@@ -13,6 +13,7 @@ mod observe;
 mod pages;
 mod plain_http;
 pub mod problem;
+pub mod recovery;
 mod routes;
 mod session;
 
@@ -171,4 +172,35 @@ pub fn serve_host(app: Data<App>, listener: UnixListener) -> std::io::Result<Ser
     .disable_signals()
     .listen_uds(listener)?;
     Ok(server.run())
+}
+
+/// Serves what a journal that lacks entries may be asked meanwhile.
+///
+/// # Errors
+/// When a listener can't be used.
+pub fn serve_recovery(
+    recovery: Data<recovery::Recovery>,
+    front: Arc<Front>,
+    listener: TcpListener,
+    socket: UnixListener,
+) -> std::io::Result<(Server, Server)> {
+    let at = recovery.clone();
+    let server = listen("recovery", front, listener, move || {
+        Actix::new()
+            .app_data(at.clone())
+            .configure(routes::parsing)
+            .wrap(from_fn(headers::guard))
+            .configure(recovery::public)
+    })?;
+    let host = HttpServer::new(move || {
+        Actix::new()
+            .app_data(recovery.clone())
+            .configure(routes::parsing)
+            .configure(recovery::on_the_host)
+    })
+    .workers(1)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .listen_uds(socket)?;
+    Ok((server, host.run()))
 }

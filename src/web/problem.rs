@@ -93,6 +93,10 @@ problem_types! {
         "Too much waits to be written. Nothing happened; try again after the time in `Retry-After`.";
     SEALED = "sealed", 503, "The signing key can't be used",
         "Without its key the appliance records no decision. Nothing was decided; an admin has to make the key available.";
+    SINK_REQUIRED = "sink-required", 503, "No log sink has stored it",
+        "The settings ask that a log sink stores each decision before it is made, and none did in time. Nothing was decided; try again once a sink takes entries (Dashboard → Settings → Log Sinks).";
+    ROLLBACK_SUSPECTED = "rollback-suspected", 503, "The journal lacks entries",
+        "A checkpoint that stands outside the data directory covers more than the journal holds, or other entries. Nothing is read or written by this call until the right data is put back or two administrators go on without the lost entries.";
     CLOCK_UNSOUND = "clock-unsound", 503, "The server's clock is wrong",
         "The clock stands behind the journal. Decisions are refused until it is right again; nothing was decided.";
     KEYS_STAY = "keys-stay", 409, "The keys can't be changed so",
@@ -219,6 +223,23 @@ impl Problem {
     /// A webhook that does not verify.
     pub fn webhook_unverified(detail: impl Into<String>) -> Self {
         Problem::new(WEBHOOK_UNVERIFIED, detail)
+    }
+
+    /// No log sink has stored what is to be decided.
+    pub fn sink_required(seconds: u64) -> Self {
+        let detail = format!("No log sink stored it within {seconds} s, so nothing was decided.");
+        Problem::new(SINK_REQUIRED, detail).after_seconds(30)
+    }
+
+    /// The journal lacks entries and waits for admins.
+    pub fn rollback_suspected() -> Self {
+        let detail = "The journal is older than, or another one than, what was told to others. Administrators have to decide.";
+        Problem::new(ROLLBACK_SUSPECTED, detail).after_seconds(300)
+    }
+
+    /// What the rules forbid.
+    pub fn not_allowed(detail: impl Into<String>) -> Self {
+        Problem::new(NOT_ALLOWED, detail)
     }
 
     /// A role or scope is missing.

@@ -3,7 +3,7 @@
 use crate::web::api::{
     api_keys, approvals, attention, audit, credentials, decisions, delegations, enrolment, exceptions,
     governance, health, hooks, integrations, journal, local, log, me, people, policies, policy_versions,
-    provisioning, server, session, trials, well_known,
+    provisioning, server, session, sinks, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -341,6 +341,19 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/exceptions/{id}/review",
             vec![post(exceptions::review_exception)],
         ),
+        (
+            "/api/v1/sinks",
+            vec![get(sinks::list_sinks), post(sinks::add_sink)],
+        ),
+        (
+            "/api/v1/sinks/{id}",
+            vec![
+                get(sinks::get_sink),
+                put(sinks::change_sink),
+                delete(sinks::remove_sink),
+            ],
+        ),
+        ("/api/v1/sinks/{id}/test", vec![post(sinks::test_sink)]),
         ("/hooks/{kind}/{integration}", vec![post(hooks::receive_hook)]),
         // Pages
         ("/", vec![get(pages::go_home)]),
@@ -374,6 +387,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/groups", vec![get(pages::show_groups)]),
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),
         ("/dashboard/audit", vec![get(pages::show_audit)]),
+        ("/dashboard/settings/log-sinks", vec![get(pages::show_sinks)]),
         ("/help", vec![get(pages::show_help)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),
         ("/schema/policy.json", vec![get(assets::serve_policy_schema)]),

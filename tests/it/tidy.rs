@@ -24,6 +24,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("store", &["domain", "tlog", "evidence"]),
     ("audit", &["domain", "tlog", "evidence", "store"]),
     ("forge", &["domain", "config", "outbound"]),
+    ("sink", &["domain", "tlog", "outbound"]),
     (
         "engine",
         &["domain", "tlog", "evidence", "clock", "signing", "store"],
@@ -31,14 +32,14 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "effects",
         &[
-            "domain", "evidence", "clock", "config", "outbound", "store", "forge", "engine",
+            "domain", "evidence", "clock", "config", "outbound", "store", "forge", "sink", "engine",
         ],
     ),
     (
         "web",
         &[
             "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "audit",
-            "engine", "forge", "outbound",
+            "engine", "forge", "sink", "outbound",
         ],
     ),
     ("cli", &["*"]),

@@ -225,7 +225,11 @@ impl Sim {
                 );
                 begin_instance(store.clone(), self.keys.clone(), clock, ORIGIN, INSTANCE, "1.0.0")?
             }
-            _ => continue_instance(store.clone(), self.keys.clone(), clock, ORIGIN, "1.0.0")?,
+            _ => {
+                let mut begun = continue_instance(store.clone(), self.keys.clone(), clock, ORIGIN, "1.0.0")?;
+                begun.go_on()?;
+                begun
+            }
         };
         Ok((begun, store))
     }

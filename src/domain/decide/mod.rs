@@ -20,7 +20,9 @@ mod people;
 mod provision;
 mod questions;
 mod requests;
+mod rollback;
 mod roster;
+mod sinks;
 mod statuses;
 
 pub use attention::code_matches;
@@ -91,6 +93,8 @@ pub enum Step {
     Hint(ChangeKey),
     /// The work is done, unless a newer hint came meanwhile.
     Unhint(ChangeKey, u64),
+    /// A follower goes on at this journal position.
+    Cursor(String, u64),
 }
 
 impl Step {
@@ -373,6 +377,23 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::Disown { from_seq, reason } => evidence::disown(from_seq, &reason, now, state),
         Command::LetAllGo { reason } => evidence::let_all_go(&reason, now, state),
         Command::ReportConditions { area, now } => conditions::report(area, now, state),
+        Command::AcceptRollback(it) => rollback::accept(*it, now, state),
+        Command::AddSink { sink, wanted, from } => sinks::add(sink, *wanted, from, state),
+        Command::ChangeSink { sink, wanted } => sinks::change(sink, *wanted, state),
+        Command::RemoveSink { sink } => sinks::remove(sink, state),
+        Command::ReportSink { sink, report } => sinks::report(sink, report, state),
+        Command::AcknowledgeSink { sink, next } => sinks::acknowledge(sink, next),
+        Command::AnnounceDecision {
+            request,
+            person,
+            answer,
+            intent_sha256,
+        } => Ok(Plan::done(vec![Step::event(Event::DecisionAnnounced {
+            request,
+            person,
+            decision: answer,
+            intent_sha256,
+        })])),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -12,6 +12,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::intent::{Intent, challenge};
 use crate::identity::{Answered, Error as IdentityError, Purpose};
+use crate::sink::Requirement;
 use crate::store::Snapshot;
 use crate::web::api::approvals::{opening_of, visible_request};
 use crate::web::app::App;
@@ -255,6 +256,7 @@ pub async fn give_decision(
     } else {
         Method::Passkey
     };
+    announce(&app, &who, &id, answer, &intent).await?;
     let command = Command::Decide(Box::new(Decide {
         request: id.clone(),
         person,
@@ -282,6 +284,33 @@ pub async fn give_decision(
             Ok(decided(status.name(), &credential))
         }
         other => Err(Problem::internal(format!("{other:?}"))),
+    }
+}
+
+/// Where the settings ask for it, a log sink must have stored that somebody is about to decide, before it is decided. The
+/// waiting is bounded; without a sink nothing is decided, and the announcement is all that remains.
+async fn announce(
+    app: &App,
+    who: &SignedIn,
+    request: &RequestId,
+    answer: Answer,
+    intent: &[u8],
+) -> Result<(), Problem> {
+    let Requirement::Any(limit) = app.require_sink else {
+        return Ok(());
+    };
+    let command = Command::AnnounceDecision {
+        request: request.clone(),
+        person: who.0.id.clone(),
+        answer,
+        intent_sha256: Digest::of(intent),
+    };
+    app.submit(who.actor(), command).await?;
+    // Somebody else's entries may have come after it: then a little more is waited for than is needed.
+    let size = app.snapshot()?.size()?;
+    match app.sinks.board.stored(size, limit).await {
+        true => Ok(()),
+        false => Err(Problem::sink_required(limit.as_secs())),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod policy_versions;
 pub mod provisioning;
 pub mod server;
 pub mod session;
+pub mod sinks;
 pub mod trials;
 pub mod well_known;
 

@@ -25,6 +25,7 @@ pub enum Place {
     ApiKeys,
     Audit,
     Server,
+    LogSinks,
     Help,
 }
 
@@ -121,6 +122,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/api-keys", "API keys", Place::ApiKeys),
         ("/dashboard/audit", "Audit", Place::Audit),
         ("/dashboard/server", "Server", Place::Server),
+        ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
     ];
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();

@@ -26,11 +26,13 @@ mod policy_editor;
 mod proposals;
 mod queue;
 pub mod receipt;
+mod recovery;
 mod request;
 mod requests;
 pub mod server;
 mod setting_up;
 mod since;
+mod sinks;
 mod standing;
 
 pub use api_keys::show_api_keys;
@@ -49,9 +51,11 @@ pub use policies::{show_policies, show_policy};
 pub use policy_editor::{edit_policy, explain_draft, new_policy, show_editor};
 pub use proposals::{show_proposal, show_proposals};
 pub use queue::show_queue;
+pub use recovery::show_recovery;
 pub use request::show_request;
 pub use requests::show_requests;
 pub use setting_up::show_gate;
+pub use sinks::show_sinks;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;

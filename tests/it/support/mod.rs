@@ -8,3 +8,4 @@ pub mod forge;
 pub mod gated;
 pub mod person;
 pub mod problem;
+pub mod receivers;

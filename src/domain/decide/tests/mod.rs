@@ -104,7 +104,7 @@ impl World {
                     self.blobs.insert(Digest::of(&bytes), bytes);
                     continue;
                 }
-                Step::Hint(_) | Step::Unhint(..) => continue,
+                Step::Hint(_) | Step::Unhint(..) | Step::Cursor(..) => continue,
                 Step::Event(event) => *event,
                 // The engine would sign here; to the rules a credential is its digest.
                 Step::Decision(it) => Event::DecisionRecorded {
