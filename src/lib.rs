@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod forge;
 pub mod identity;
 pub mod listen;
+pub mod notify;
 pub mod outbound;
 pub mod signing;
 pub mod sink;

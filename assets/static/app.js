@@ -110,7 +110,10 @@ function values(form) {
       list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
       day: () => `${value}T23:59:59Z`,
     }[dataset.as] ?? (() => value.trim());
-    if (name && value.trim()) body[name] = read();
+    if (!name || !value.trim()) continue;
+    const path = name.split(".");
+    const last = path.pop();
+    path.reduce((at, key) => (at[key] ??= {}), body)[last] = read();
   }
   return body;
 }
@@ -147,6 +150,14 @@ onSubmit("[data-enrol]", async (form) => {
   const { publicKey } = await call("POST", "/api/v1/enrolment/options", { token, ...who });
   await call("POST", "/api/v1/enrolment", { token, label, credential: await passkey("create", publicKey) });
   location.assign(form.dataset.enrol);
+});
+
+onSubmit("[data-add-passkey]", async (form) => {
+  const path = "/api/v1/me/passkeys";
+  const { ceremony, confirm, publicKey } = await call("POST", `${path}/options`, values(form));
+  const held = await passkey("get", confirm);
+  await call("POST", path, { ceremony, confirm: held, credential: await passkey("create", publicKey) });
+  go(form.dataset.addPasskey);
 });
 
 onSubmit("[data-login]", async (form) => {

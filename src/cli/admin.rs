@@ -34,6 +34,19 @@ pub enum AdminCommand {
         #[command(flatten)]
         files: Files,
     },
+    /// End all passkeys of a person who lost them, and print a one-time link to enrol a new one.
+    Recover {
+        #[command(flatten)]
+        files: Files,
+        /// The person, by id or e-mail.
+        person: String,
+        /// Why, for the journal.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Print JSON: person, url, expires_at.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the people.
     People {
         #[command(flatten)]
@@ -121,6 +134,26 @@ pub fn run(command: &AdminCommand) -> u8 {
                         "{}\n\nThis is shown once. It expires {}.\n",
                         text(&made["key"]),
                         text(&made["expires_at"])
+                    )
+                },
+            )
+        }
+        AdminCommand::Recover {
+            files,
+            person,
+            reason,
+            json,
+        } => {
+            let body = json!({ "person": person, "reason": reason });
+            show(
+                call(files, Method::Post, "/local/recoveries", Some(&body)),
+                *json,
+                |made| {
+                    format!(
+                        "Their passkeys have ended. Give this link to them, over a channel you trust. It works once, until {}. \
+                         The new passkey signs in at once and decides after the hold.\n\n  {}\n",
+                        text(&made["expires_at"]),
+                        text(&made["url"])
                     )
                 },
             )

@@ -12,8 +12,7 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-    Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks,
-    run_merges, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
+Post, Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{Begun, Engine, run_timers};
 use crate::forge::Forges;
@@ -23,7 +22,7 @@ use crate::outbound::Nearby;
 use crate::sink::{About, Board, Requirement, Sinks};
 use crate::store::Store;
 use crate::web;
-use crate::web::app::{App, SetUpToken};
+use crate::web::app::{App, Seal, SetUpToken};
 use crate::web::exports::Exports;
 use crate::web::metrics::Metrics;
 use actix_web::web::Data;
@@ -211,7 +210,9 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         vault,
         is_new,
     } = instance;
-    let relying_party = match RelyingParty::new(&public_url) {
+    let relying_party =
+        RelyingParty::new(&public_url).map(|it| it.only_models(settings.authenticators.clone()));
+    let relying_party = match relying_party {
         Ok(relying_party) => relying_party,
         Err(error) => return fail(USAGE, &error),
     };
@@ -267,7 +268,9 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Ok(engine) => engine,
         Err(error) => return fail(FAILED, &error),
     };
-    let forges = Arc::new(Forges::new(allow_http, unseal));
+    let seal: Seal = Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret));
+    let post = Arc::new(Post::new(seal.clone(), unseal.clone(), allow_http.clone()));
+    let forges = Arc::new(Forges::new(allow_http.clone(), unseal));
     let hold = settings
         .passkey_hold_seconds
         .unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
@@ -290,13 +293,16 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         require_sink: settings.sinks.require.map_or(Requirement::None, Requirement::Any),
         relying_party,
         ceremonies: Ceremonies::default(),
-        seal: Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret)),
+        seal: seal.clone(),
         public_url: public_url.clone(),
         evaluation,
         metrics: Metrics::new(settings.metrics_token.clone(), clock.now()),
         settings: RwLock::new(door::lines(&settings)),
         front: front.clone(),
+        allow_http,
         passkey_hold_seconds: hold,
+        session_idle_seconds: settings.session_idle_seconds,
+        session_uses: Mutex::default(),
         set_up_token: Mutex::new(None),
         strangers: Mutex::new((clock.now(), 0)),
         set_up_file: settings.data_dir.join(SETUP_URL),
@@ -366,6 +372,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_sinks(surroundings.clone(), sinks, settings.sinks.stuck_after)),
         actix_web::rt::spawn(run_witness(surroundings.clone(), settings.sinks.witness.clone())),
+        actix_web::rt::spawn(run_notifier(surroundings.clone(), post)),
         actix_web::rt::spawn(run_reconciler(surroundings)),
     ];
     actix_web::rt::spawn(door::keep(app.clone(), log, flags, settings.clone()));

@@ -154,6 +154,16 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "security.authenticators",
+        kind: Kind::List,
+        default: "",
+    },
+    Key {
+        name: "security.session_idle",
+        kind: Kind::Text,
+        default: "2h",
+    },
+    Key {
         name: "metrics.listen",
         kind: Kind::Text,
         default: "",

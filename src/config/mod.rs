@@ -68,6 +68,10 @@ pub struct Settings {
     pub look_every: Duration,
     /// Seconds before a new passkey may decide; `None`: 24 hours, 0 in evaluation mode.
     pub passkey_hold_seconds: Option<u64>,
+    /// AAGUIDs of the authenticator models that may be enrolled; empty: any.
+    pub authenticators: Vec<String>,
+    /// Seconds without a call after which a session counts no more.
+    pub session_idle_seconds: u64,
     pub log_format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
@@ -120,6 +124,23 @@ impl Settings {
             })?),
             None => None,
         };
+        let authenticators: Vec<String> = match values.get("security.authenticators") {
+            Some((Value::List(list), _)) => list.iter().map(|it| it.trim().to_ascii_lowercase()).collect(),
+            _ => Vec::new(),
+        };
+        if authenticators
+            .iter()
+            .any(|it| uuid::Uuid::parse_str(it).is_err() || it.len() != 36)
+        {
+            return Err(bad(
+                "security.authenticators",
+                "AAGUIDs, such as \"cb69481e-8ff7-4039-93ec-0a2729a154a8\"",
+            ));
+        }
+        let session_idle_seconds = text("security.session_idle")
+            .and_then(|it| seconds(&it))
+            .filter(|it| *it >= 60)
+            .ok_or_else(|| bad("security.session_idle", "a time of at least \"1m\""))?;
         let look_every = text("forge.look_every")
             .and_then(|it| seconds(&it))
             .filter(|it| (1..=LOOK_EVERY_SECONDS_MAX).contains(it))
@@ -166,6 +187,8 @@ impl Settings {
             sinks,
             look_every,
             passkey_hold_seconds,
+            authenticators,
+            session_idle_seconds,
             log_format,
             log_level,
             metrics_token: text("metrics.token"),

@@ -12,6 +12,7 @@ use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId, RequestId};
 use crate::domain::keys;
+use crate::domain::notice::{Chat, Device, DeviceState, Preferences};
 use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
 use crate::domain::project::{
     Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
@@ -24,6 +25,8 @@ use crate::domain::request::{
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
+
+mod notices;
 
 /// Where an event stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,9 @@ pub struct Place {
 pub const RULES: &[u8] = b"rules";
 /// Rows of the checkpoints that the journal was gone on from without: the digest of each follows.
 pub const GIVEN_UP: &[u8] = b"given-up/";
+
+/// Row of the public key that signs for push services.
+pub const PUSH_KEY: &[u8] = b"push_key";
 
 /// Makes one event true.
 pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
@@ -139,6 +145,94 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             let took_part = gate.involved.into_keys().chain(approvers.iter().cloned());
             except(event, took_part.collect(), at, state)
         }
+        Event::DeviceAdded {
+            device,
+            person,
+            platform,
+            name,
+            host,
+            address_sha256,
+            device_key,
+            live,
+        } => {
+            state.put_raw(
+                Table::DeviceAddresses,
+                &address_sha256.0,
+                device.as_str().as_bytes(),
+            )?;
+            state.put(&Device {
+                id: device.clone(),
+                person: person.clone(),
+                platform: *platform,
+                name: name.clone(),
+                host: host.clone(),
+                address_sha256: *address_sha256,
+                device_key: device_key.clone(),
+                state: match live {
+                    true => DeviceState::Live,
+                    false => DeviceState::Pending,
+                },
+                added_at: at.time,
+                confirmed_at: at.time,
+            })
+        }
+        Event::DeviceConfirmed { device, .. } => {
+            let mut record: Device = must(state, device.as_str())?;
+            record.state = DeviceState::Live;
+            record.confirmed_at = at.time;
+            state.put(&record)
+        }
+        Event::DeviceEnded { device, reason, .. } => {
+            let mut record: Device = must(state, device.as_str())?;
+            record.state = DeviceState::Dead {
+                reason: reason.clone(),
+            };
+            let owner = state.get_raw(Table::DeviceAddresses, &record.address_sha256.0)?;
+            if owner.as_deref() == Some(device.as_str().as_bytes()) {
+                state.delete_raw(Table::DeviceAddresses, &record.address_sha256.0)?;
+            }
+            state.put(&record)
+        }
+        Event::ChatAdded {
+            chat,
+            name,
+            kind,
+            host,
+            audience,
+        } => state.put(&Chat {
+            id: chat.clone(),
+            name: name.clone(),
+            kind: *kind,
+            host: host.clone(),
+            audience: audience.clone(),
+            added_at: at.time,
+        }),
+        Event::ChatRemoved { chat } => state.delete_raw(Table::Chats, chat.as_str().as_bytes()),
+        Event::NotificationsConfigured { settings } => state.put(&**settings),
+        Event::NotificationsPreferred { person, mail, quiet } => state.put(&Preferences {
+            person: person.clone(),
+            mail: *mail,
+            quiet: quiet.clone(),
+        }),
+        Event::NotificationAsked { .. } => Ok(()),
+        Event::PushKeyMade { public_key } => state.put_raw(Table::Counters, PUSH_KEY, public_key.as_bytes()),
+        Event::NotificationSent {
+            to,
+            requests,
+            kind,
+            requester,
+            again,
+            deliveries,
+        } => notices::sent(
+            to,
+            requests,
+            *kind,
+            requester.as_deref(),
+            *again,
+            deliveries,
+            at,
+            state,
+        ),
         Event::RequestSeen { request, person } => {
             let mut look = Look::of(request, person, state)?;
             look.seen_at.get_or_insert(at.time);
@@ -238,6 +332,19 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 passkey.revoked_at = Some(at.time);
             }
         }),
+        Event::PasskeyNamed {
+            person,
+            credential_id,
+            label,
+        } => edit_person(state, person, |it| {
+            for passkey in it
+                .passkeys
+                .iter_mut()
+                .filter(|it| it.credential_id == *credential_id)
+            {
+                passkey.label.clone_from(label);
+            }
+        }),
         Event::SessionOpened {
             person,
             session_sha256,
@@ -251,7 +358,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 opened_at: at.time,
                 expires_at: *expires_at,
             })?;
-            raise_counter(state, person, credential_id, *sign_count)
+            raise_counter(state, person, credential_id, *sign_count, at.time)
         }
         Event::SessionClosed { session_sha256, .. } => {
             state.delete_raw(Table::Sessions, session_sha256.to_string().as_bytes())
@@ -536,7 +643,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 at: at.time,
             });
             state.put(&record)?;
-            raise_counter(state, person, credential_id, *sign_count)
+            raise_counter(state, person, credential_id, *sign_count, at.time)
         }
         Event::ProposalClosed {
             proposal,
@@ -656,7 +763,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &encode(&(request, at.seq)),
             )?;
             match (credential_id, sign_count) {
-                (Some(id), Some(count)) => raise_counter(state, person, id, *count),
+                (Some(id), Some(count)) => raise_counter(state, person, id, *count, at.time),
                 _ => Ok(()),
             }
         }
@@ -1062,6 +1169,7 @@ fn raise_counter(
     person: &PersonId,
     credential_id: &str,
     count: u32,
+    at: Time,
 ) -> Result<(), Fault> {
     edit_person(state, person, |it| {
         for passkey in it
@@ -1070,6 +1178,7 @@ fn raise_counter(
             .filter(|it| it.credential_id == credential_id)
         {
             passkey.sign_count = passkey.sign_count.max(count);
+            passkey.last_used_at = Some(at);
         }
     })
 }
@@ -1099,6 +1208,7 @@ fn add_passkey(state: &mut impl Write, it: &EnrolledPasskey, at: Place) -> Resul
             added_at: at.time,
             decides_from: it.decides_from,
             revoked_at: None,
+            last_used_at: None,
         });
     })
 }

@@ -8,9 +8,9 @@ use crate::domain::facts::{Account, ChangeFacts};
 use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
-    ApiKeyId, DelegationId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId,
-    SinkId,
+ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId, SinkId,
 };
+use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
@@ -122,6 +122,15 @@ pub enum Command {
         credential_id: String,
         reason: String,
     },
+    /// The actor gives one of their passkeys another name.
+    NamePasskey {
+        credential_id: String,
+        label: String,
+    },
+    /// The actor ends one of their sessions.
+    EndSession {
+        token_sha256: Digest,
+    },
     OpenSession {
         person: PersonId,
         session: NewSession,
@@ -228,6 +237,30 @@ pub enum Command {
     /// A deadline has passed.
     Expire {
         request: RequestId,
+    },
+    /// A device of the actor's wants to be told.
+    AddDevice(NewDevice),
+    ConfirmDevice {
+        device: DeviceId,
+    },
+    EndDevice {
+        device: DeviceId,
+        reason: String,
+    },
+    AddChat(Chat),
+    RemoveChat {
+        chat: ChatId,
+    },
+    ConfigureNotices(Box<NoticeSettings>),
+    PreferNotices {
+        mail: MailWhen,
+        quiet: Option<QuietHours>,
+    },
+    /// The actor wants to see whether a message arrives.
+    AskTestNotice,
+    RecordNotice(NewNotice),
+    MakePushKey {
+        public_key: String,
     },
     /// The actor has a request on their screen.
     SeeRequest {
@@ -547,6 +580,32 @@ pub struct Decide {
     /// Digest of the policy the intent names.
     pub policy_sha256: Digest,
     pub proof: CeremonyProof,
+}
+
+/// A device that wants to be told.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    pub id: DeviceId,
+    pub platform: Platform,
+    pub name: String,
+    pub host: String,
+    pub address_sha256: Digest,
+    /// SubjectPublicKeyInfo in base64. A device with a key has to sign a challenge first.
+    pub device_key: Option<String>,
+    /// Digest of the address it had before.
+    pub replaces: Option<Digest>,
+}
+
+/// A message that was sent, or tried.
+#[derive(Clone, Debug)]
+pub struct NewNotice {
+    /// A person's id, or a chat's.
+    pub to: String,
+    pub requests: Vec<RequestId>,
+    pub kind: NoticeKind,
+    pub requester: Option<String>,
+    pub again: bool,
+    pub deliveries: Vec<Delivery>,
 }
 
 /// What the submitter of a command gets back.

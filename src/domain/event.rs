@@ -9,8 +9,11 @@ use crate::domain::facts::Account;
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
-    ApiKeyId, DelegationId, Digest, ExportId, GroupId, IntegrationId, InvitationId, PersonId, ProjectId,
-    ProposalId, RequestId, SinkId,
+    ApiKeyId, ChatId, DelegationId, DeviceId, Digest, ExportId, GroupId, IntegrationId, InvitationId,
+    PersonId, ProjectId, ProposalId, RequestId, SinkId,
+};
+use crate::domain::notice::{
+    Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
@@ -164,6 +167,13 @@ pub enum Event {
         person: PersonId,
         credential_id: String,
         reason: String,
+    },
+    /// Its owner gave it another name.
+    #[serde(rename = "passkey.named")]
+    PasskeyNamed {
+        person: PersonId,
+        credential_id: String,
+        label: String,
     },
     #[serde(rename = "session.opened")]
     SessionOpened {
@@ -392,6 +402,73 @@ pub enum Event {
         ttl_seconds: u64,
         expires_at: Time,
     },
+    /// A device wants to be told when something waits. Its address lies sealed elsewhere.
+    #[serde(rename = "device.added")]
+    DeviceAdded {
+        device: DeviceId,
+        person: PersonId,
+        platform: Platform,
+        name: String,
+        host: String,
+        address_sha256: Digest,
+        /// The device's own key, which signs a challenge before it is told anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_key: Option<String>,
+        /// It is told from here on; otherwise only once it has signed its challenge.
+        live: bool,
+    },
+    /// A device signed its challenge, or said again that its address holds (at most once a day).
+    #[serde(rename = "device.confirmed")]
+    DeviceConfirmed { device: DeviceId, person: PersonId },
+    /// A device is told nothing more.
+    #[serde(rename = "device.ended")]
+    DeviceEnded {
+        device: DeviceId,
+        person: PersonId,
+        reason: String,
+    },
+    /// A chat is told from here on. Its URL lies sealed elsewhere.
+    #[serde(rename = "chat.added")]
+    ChatAdded {
+        chat: ChatId,
+        name: String,
+        kind: ChatKind,
+        host: String,
+        audience: Audience,
+    },
+    #[serde(rename = "chat.removed")]
+    ChatRemoved { chat: ChatId },
+    /// What admins arrange about messages, as it is from here on. Without secrets.
+    #[serde(rename = "notifications.configured")]
+    NotificationsConfigured { settings: Box<NoticeSettings> },
+    /// What a person arranges about messages to them, as it is from here on.
+    #[serde(rename = "notifications.preferred")]
+    NotificationsPreferred {
+        person: PersonId,
+        mail: MailWhen,
+        quiet: Option<QuietHours>,
+    },
+    /// A person wants to see whether a message arrives.
+    #[serde(rename = "notification.asked")]
+    NotificationAsked { person: PersonId },
+    /// Somebody was told, or it was tried.
+    #[serde(rename = "notification.sent")]
+    NotificationSent {
+        /// A person's id, or a chat's.
+        to: String,
+        requests: Vec<RequestId>,
+        kind: NoticeKind,
+        /// Who asked, of a message about one request.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        requester: Option<String>,
+        /// Another try of a message that is recorded already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
+        deliveries: Vec<Delivery>,
+    },
+    /// The appliance made the key that signs for push services.
+    #[serde(rename = "push_key.made")]
+    PushKeyMade { public_key: String },
     /// Somebody who may decide it has it on their screen for the first time.
     #[serde(rename = "request.seen")]
     RequestSeen { request: RequestId, person: PersonId },
@@ -767,6 +844,7 @@ impl Event {
             | Event::PersonChanged { person, .. }
             | Event::InvitationCreated { person, .. }
             | Event::PasskeyRevoked { person, .. }
+            | Event::PasskeyNamed { person, .. }
             | Event::SessionOpened { person, .. }
             | Event::SessionClosed { person, .. }
             | Event::AccountLinked { person, .. } => ("person", person.to_string()),
@@ -801,6 +879,16 @@ impl Event {
             Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
                 ("export", export.to_string())
             }
+            Event::DeviceAdded { device, .. }
+            | Event::DeviceConfirmed { device, .. }
+            | Event::DeviceEnded { device, .. } => ("device", device.to_string()),
+            Event::ChatAdded { chat, .. } | Event::ChatRemoved { chat } => ("chat", chat.to_string()),
+            Event::NotificationsConfigured { .. } => ("settings", "notifications".to_owned()),
+            Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person } => {
+                ("person", person.to_string())
+            }
+            Event::NotificationSent { to, .. } => ("notification", to.clone()),
+            Event::PushKeyMade { public_key } => ("push_key", public_key.clone()),
             Event::ExceptionBreakGlass { request, .. }
             | Event::RequestSeen { request, .. }
             | Event::RequestCodeMissed { request, .. }

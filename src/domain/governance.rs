@@ -36,6 +36,10 @@ pub enum Governed {
     GroupRemoval {
         group: GroupId,
     },
+    /// Somebody has lost all their passkeys: those end, and they are invited anew. Always by two admins, or on the host.
+    Recovery {
+        person: PersonId,
+    },
     /// An admin lets somebody stand in for somebody else.
     Delegation {
         delegation: DelegationId,

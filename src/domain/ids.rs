@@ -69,6 +69,10 @@ ids! {
     ExportId = "exp_";
     /// A log sink.
     SinkId = "snk_";
+    /// A device that is told when something waits.
+    DeviceId = "dev_";
+    /// A chat that is told when something waits.
+    ChatId = "cht_";
     /// One WebAuthn ceremony.
     CeremonyId = "cer_";
 }

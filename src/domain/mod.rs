@@ -20,6 +20,7 @@ pub mod gate;
 pub mod governance;
 pub mod ids;
 pub mod keys;
+pub mod notice;
 pub mod people;
 pub mod policy;
 pub mod project;

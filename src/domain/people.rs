@@ -103,6 +103,9 @@ pub struct Passkey {
     pub decides_from: Time,
     #[serde(default)]
     pub revoked_at: Option<Time>,
+    /// When it last signed in or decided.
+    #[serde(default)]
+    pub last_used_at: Option<Time>,
 }
 
 /// A forge account that belongs to a person.

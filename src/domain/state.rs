@@ -49,6 +49,20 @@ pub enum Table {
     ChangeRequests,
     /// `request NUL person` → when that person first saw it, and what else they did besides deciding.
     Looks,
+    /// Devices that are told when something waits.
+    Devices,
+    /// Digest of a device's address → its id.
+    DeviceAddresses,
+    /// Chats that are told when something waits.
+    Chats,
+    /// The one row of what admins arrange about messages.
+    NoticeSettings,
+    /// Person → what they arrange about messages to them.
+    NoticePreferences,
+    /// `request NUL addressee` → what they were told about it, and by which channel.
+    Notices,
+    /// `addressee NUL journal position` → a message of the last hour, for the caps.
+    NoticeTimes,
     /// A reported requester → position of the exception (u64 big-endian) that has to be looked over first.
     Reported,
     /// Request id → nothing: those that still wait for people.
@@ -116,6 +130,13 @@ impl Table {
         Table::ChangeRequests,
         Table::Looks,
         Table::Reported,
+        Table::Devices,
+        Table::DeviceAddresses,
+        Table::Chats,
+        Table::NoticeSettings,
+        Table::NoticePreferences,
+        Table::Notices,
+        Table::NoticeTimes,
         Table::Waiting,
         Table::Changes,
         Table::Heads,
@@ -156,6 +177,13 @@ impl Table {
             Table::ChangeRequests => "change_requests",
             Table::Looks => "looks",
             Table::Reported => "reported",
+            Table::Devices => "devices",
+            Table::DeviceAddresses => "device_addresses",
+            Table::Chats => "chats",
+            Table::NoticeSettings => "notice_settings",
+            Table::NoticePreferences => "notice_preferences",
+            Table::Notices => "notices",
+            Table::NoticeTimes => "notice_times",
             Table::Tips => "tips",
             Table::Watched => "watched",
             Table::Bypasses => "bypasses",

@@ -1,9 +1,10 @@
 //! Ceremonies under way. Each is taken out before its answer is looked at, so a failed try burns it; all of them are
 //! gone after a restart, which only makes somebody tap again.
 
-use crate::domain::ids::{CeremonyId, Digest, PersonId, ProposalId, RequestId};
+use crate::domain::ids::{CeremonyId, DeviceId, Digest, PersonId, ProposalId, RequestId};
 use crate::domain::request::{Answer, Status};
 use crate::domain::time::Time;
+use crate::identity::device_key::DeviceKey;
 use crate::identity::tokens::random_id;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -59,6 +60,13 @@ pub enum Purpose {
         nonce: [u8; 32],
         challenge: [u8; 32],
         state: Box<DiscoverableAuthentication>,
+    },
+    /// A native client's device shows that it holds its key.
+    ConfirmDevice {
+        person: PersonId,
+        device: DeviceId,
+        key: Box<DeviceKey>,
+        challenge: [u8; 32],
     },
     /// A further admin confirms a change to the rules.
     Confirm {

@@ -2,9 +2,11 @@
 //! what a proven person may do.
 
 mod ceremonies;
+mod device_key;
 mod relying_party;
 mod tokens;
 
 pub use ceremonies::{Answered, Ceremonies, Ceremony, Purpose};
+pub use device_key::{DEVICE_CHALLENGE_LABEL, DeviceKey};
 pub use relying_party::{Error, RelyingParty, SignIn};
 pub use tokens::{Token, hash_token, new_api_key, new_token, random_id};

@@ -29,6 +29,9 @@ pub enum Error {
     /// The answer is not of the standard form.
     #[error("the answer is not a WebAuthn response: {0}")]
     Form(String),
+    /// The authenticator's model is not one of those that may be enrolled.
+    #[error("authenticators of the model {0} may not be enrolled here")]
+    Model(String),
     /// The answer does not prove what it should.
     #[error("the passkey was not verified: {0}")]
     NotVerified(String),
@@ -39,6 +42,8 @@ pub struct RelyingParty {
     webauthn: Webauthn,
     id: String,
     origin: String,
+    /// AAGUIDs of the models that may be enrolled; empty: any.
+    models: Vec<String>,
 }
 
 /// A sign-in that was verified.
@@ -65,7 +70,13 @@ impl RelyingParty {
             webauthn,
             id,
             origin: url.origin().ascii_serialization(),
+            models: Vec::new(),
         })
+    }
+
+    /// Lets only these authenticator models be enrolled, by their AAGUID. Empty: any.
+    pub fn only_models(self, models: Vec<String>) -> RelyingParty {
+        RelyingParty { models, ..self }
     }
 
     /// The RP ID.
@@ -98,6 +109,10 @@ impl RelyingParty {
         // Sign-in asks for no name, so the passkey must be discoverable.
         options["authenticatorSelection"]["residentKey"] = json!("required");
         options["authenticatorSelection"]["requireResidentKey"] = json!(true);
+        if !self.models.is_empty() {
+            // Without being asked for an attestation, many clients leave the model out.
+            options["attestation"] = json!("direct");
+        }
         Ok((options, state))
     }
 
@@ -122,6 +137,9 @@ impl RelyingParty {
             return Err(Error::NotVerified(
                 "two readings of the attestation disagree".into(),
             ));
+        }
+        if !self.models.is_empty() && !self.models.contains(&key.aaguid.to_ascii_lowercase()) {
+            return Err(Error::Model(key.aaguid));
         }
         let platform = credential.get("authenticatorAttachment").and_then(Value::as_str) == Some("platform");
         let transports = credential

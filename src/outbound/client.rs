@@ -351,7 +351,7 @@ impl Client {
         allow_http: &[String],
         nearby: Option<Arc<Nearby>>,
     ) -> Result<Client, Error> {
-        let secure = build(builder(ca_pem, nearby.clone())?.https_only(true))?;
+        let secure = build(builder(ca_pem, nearby.clone())?.https_only(true).http1_only())?;
         let plain = build(builder(None, nearby.clone())?.no_proxy())?;
         Ok(Client {
             secure,
@@ -359,6 +359,22 @@ impl Client {
             reach: Reach::Network {
                 allow_http: allow_http.to_vec(),
                 nearby,
+            },
+        })
+    }
+
+    /// As [`Client::new`], for a service that speaks HTTP/2 alone.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn http2(ca_pem: Option<&str>, allow_http: &[String]) -> Result<Client, Error> {
+        let secure = build(builder(ca_pem, None)?.https_only(true).http2_prior_knowledge())?;
+        let plain = build(builder(None, None)?.no_proxy().http2_prior_knowledge())?;
+        Ok(Client {
+            secure,
+            plain,
+            reach: Reach::Network {
+                allow_http: allow_http.to_vec(),
             },
         })
     }

@@ -19,6 +19,7 @@ use crate::store::{Snapshot, Store};
 use crate::web::keys;
 use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use subtle::ConstantTimeEq;
@@ -65,7 +66,13 @@ pub struct App {
     pub settings: RwLock<Vec<SettingLine>>,
     /// How connections come in.
     pub front: Arc<Front>,
+    /// Hosts that may be called over plain http.
+    pub allow_http: Vec<String>,
     pub passkey_hold_seconds: u64,
+    /// Seconds without a call after which a session counts no more.
+    pub session_idle_seconds: u64,
+    /// When each session was last used, since the start. A restart gives each its idle time once more.
+    pub session_uses: Mutex<HashMap<Digest, Time>>,
     pub set_up_token: Mutex<Option<SetUpToken>>,
     /// Since when, and how many ceremonies of nobody known were journalled in that minute.
     pub strangers: Mutex<(Time, u32)>,
@@ -183,6 +190,24 @@ impl App {
         token
             .as_ref()
             .is_some_and(|it| bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at)
+    }
+
+    /// Notes that a session is used; `false` when it was idle for too long.
+    pub fn use_session(&self, session: &Digest, now: Time) -> bool {
+        let mut uses = self
+            .session_uses
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = *uses.entry(*session).or_insert(now);
+        let idle = last.seconds_until(now) >= self.session_idle_seconds;
+        if !idle {
+            uses.insert(*session, now.max(last));
+        }
+        if uses.len() > 10_000 {
+            let limit = self.session_idle_seconds;
+            uses.retain(|_, at| at.seconds_until(now) < limit);
+        }
+        !idle
     }
 
     /// Whether one more refused ceremony of nobody known goes into the journal. Anybody can cause them, and the journal

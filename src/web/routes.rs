@@ -1,9 +1,7 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, attention, audit, credentials, decisions, delegations, enrolment, exceptions,
-    governance, health, hooks, integrations, journal, local, log, me, people, policies, policy_versions,
-    provisioning, server, session, sinks, trials, well_known,
+api_keys, approvals, attention, audit, credentials, decisions, delegations, devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, provisioning, server, session, sinks, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -193,7 +191,43 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(me::list_passkeys), post(me::add_passkey)],
         ),
         ("/api/v1/me/passkeys/options", vec![post(me::start_passkey)]),
-        ("/api/v1/me/passkeys/{id}", vec![delete(me::remove_passkey)]),
+        (
+            "/api/v1/me/passkeys/{id}",
+            vec![patch(me::name_passkey), delete(me::remove_passkey)],
+        ),
+        ("/api/v1/me/sessions", vec![get(me::list_sessions)]),
+        ("/api/v1/me/sessions/{id}", vec![delete(me::end_session)]),
+        (
+            "/api/v1/me/devices",
+            vec![get(devices::list_devices), post(devices::add_device)],
+        ),
+        ("/api/v1/me/devices/test", vec![post(devices::test_devices)]),
+        ("/api/v1/me/devices/{id}", vec![delete(devices::remove_device)]),
+        (
+            "/api/v1/me/devices/{id}/confirm",
+            vec![post(devices::confirm_device)],
+        ),
+        (
+            "/api/v1/me/notifications",
+            vec![get(devices::get_preferences), put(devices::put_preferences)],
+        ),
+        ("/api/v1/push-key", vec![get(devices::get_push_key)]),
+        (
+            "/api/v1/approvals/{id}/notices",
+            vec![get(notifications::list_notices)],
+        ),
+        (
+            "/api/v1/settings/notifications",
+            vec![
+                get(notifications::get_notification_settings),
+                put(notifications::put_notification_settings),
+            ],
+        ),
+        (
+            "/api/v1/chats",
+            vec![get(notifications::list_chats), post(notifications::add_chat)],
+        ),
+        ("/api/v1/chats/{id}", vec![delete(notifications::remove_chat)]),
         ("/api/v1/inbox", vec![get(me::list_inbox)]),
         ("/api/v1/inbox/events", vec![get(me::follow_inbox)]),
         (
@@ -217,6 +251,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/people/{id}/invitations",
             vec![post(people::invite_again)],
         ),
+        ("/api/v1/people/{id}/recovery", vec![post(people::recover_person)]),
         ("/api/v1/people/{id}/accounts", vec![post(people::link_account)]),
         (
             "/api/v1/groups",
@@ -363,6 +398,8 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/a/", vec![get(pages::show_queue)]),
         ("/a/history", vec![get(pages::show_history)]),
         ("/a/away", vec![get(pages::show_away)]),
+        ("/a/phone", vec![get(pages::show_phone)]),
+        ("/a/passkeys", vec![get(pages::show_passkeys)]),
         ("/a/{id}", vec![get(pages::show_request)]),
         ("/dashboard", vec![get(pages::show_overview)]),
         ("/dashboard/requests", vec![get(pages::show_requests)]),
@@ -388,6 +425,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),
         ("/dashboard/audit", vec![get(pages::show_audit)]),
         ("/dashboard/settings/log-sinks", vec![get(pages::show_sinks)]),
+        (
+            "/dashboard/settings/notifications",
+            vec![get(pages::show_notifications)],
+        ),
         ("/help", vec![get(pages::show_help)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),
         ("/schema/policy.json", vec![get(assets::serve_policy_schema)]),
@@ -404,6 +445,7 @@ pub fn on_the_host(config: &mut ServiceConfig) {
     config
         .route("/local/people", web::get().to(local::list_people_locally))
         .route("/local/people", web::post().to(local::invite_locally))
+        .route("/local/recoveries", web::post().to(local::recover_locally))
         .route("/local/api-keys", web::post().to(local::create_api_key_locally))
         .route("/readyz", web::get().to(health::get_readiness))
         .route("/local/keys", web::get().to(local::show_keys_locally))

@@ -142,7 +142,8 @@ fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
     let Some(session) = snapshot.get::<Session>(&hash_token(&token).to_string())? else {
         return Ok(None);
     };
-    if app.now() >= session.expires_at {
+    let now = app.now();
+    if now >= session.expires_at || !app.use_session(&session.token_sha256, now) {
         return Ok(None);
     }
     Ok(snapshot

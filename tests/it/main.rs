@@ -5,6 +5,7 @@
     reason = "a test that can't go on should stop where it stands"
 )]
 
+mod accessibility;
 mod admin_cli;
 mod bad_input;
 mod browser;
@@ -27,6 +28,7 @@ mod listening;
 mod locks;
 mod monitoring;
 mod ocsf;
+mod notices;
 mod packages;
 mod phone;
 mod pipeline_gate;
@@ -41,6 +43,7 @@ mod start_time;
 mod support;
 mod support_selftest;
 mod syslog;
+mod threats_ceremony;
 mod tidy;
 mod tlog_peers;
 mod tls;

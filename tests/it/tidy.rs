@@ -25,6 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("audit", &["domain", "tlog", "evidence", "store"]),
     ("forge", &["domain", "config", "outbound"]),
     ("sink", &["domain", "tlog", "outbound"]),
+    ("notify", &["domain", "outbound"]),
     (
         "engine",
         &["domain", "tlog", "evidence", "clock", "signing", "store"],
@@ -32,14 +33,14 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "effects",
         &[
-            "domain", "evidence", "clock", "config", "outbound", "store", "forge", "sink", "engine",
+"domain", "evidence", "clock", "config", "outbound", "store", "forge", "sink", "engine", "notify",
         ],
     ),
     (
         "web",
         &[
             "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "audit",
-            "engine", "forge", "sink", "outbound",
+"engine", "forge", "sink", "outbound", "notify",
         ],
     ),
     ("cli", &["*"]),
@@ -52,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("actix_web::", &["web", "cli"]),
     ("reqwest::", &["outbound"]),
     ("webauthn_rs::", &["identity"]),
+    ("lettre::", &["notify"]),
     ("SystemTime::now", &["clock"]),
 ];
 

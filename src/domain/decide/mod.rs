@@ -16,6 +16,7 @@ mod gates;
 mod governance;
 mod impact;
 mod judge;
+mod notices;
 mod people;
 mod provision;
 mod questions;
@@ -188,6 +189,10 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             credential_id,
             reason,
         } => people::revoke_passkey(person, credential_id, reason, state),
+        Command::NamePasskey { credential_id, label } => {
+            people::name_passkey(credential_id, label, actor, state)
+        }
+        Command::EndSession { token_sha256 } => people::end_session(token_sha256, actor, state),
         Command::OpenSession {
             person,
             session,
@@ -265,6 +270,18 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         }
         Command::Shorten { request } => requests::shorten(request, state),
         Command::Expire { request } => requests::expire(request, now, state),
+        Command::AddDevice(it) => notices::add_device(it, actor, now, state),
+        Command::ConfirmDevice { device } => notices::confirm_device(device, actor, now, state),
+        Command::EndDevice { device, reason } => notices::end_device(device, reason, actor, state),
+        Command::AddChat(it) => notices::add_chat(it, state),
+        Command::RemoveChat { chat } => notices::remove_chat(chat, state),
+        Command::ConfigureNotices(it) => notices::configure(*it, state),
+        Command::PreferNotices { mail, quiet } => notices::prefer(mail, quiet, actor, state),
+        Command::AskTestNotice => notices::ask_test(actor, state),
+        Command::RecordNotice(it) => notices::record(it, state),
+        Command::MakePushKey { public_key } => {
+            Ok(Plan::done(vec![Step::event(Event::PushKeyMade { public_key })]))
+        }
         Command::SeeRequest { request } => attention::see(request, actor, state),
         Command::ReportRequest { request, note } => attention::report(request, note, actor, now, state),
         Command::MissCode { request, person } => attention::miss_code(request, person, state),

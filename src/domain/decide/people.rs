@@ -2,7 +2,7 @@
 
 use crate::domain::command::{NewInvitation, NewPasskey, NewSession, Reply};
 use crate::domain::decide::{Decided, Plan, Step, Stop};
-use crate::domain::event::{EnrolledPasskey, Event};
+use crate::domain::event::{Actor, EnrolledPasskey, Event};
 use crate::domain::ids::{Digest, IntegrationId, PersonId};
 use crate::domain::people::{Invitation, Person, Role, Session};
 use crate::domain::project::Integration;
@@ -232,6 +232,37 @@ pub(super) fn revoke_passkey(
         credential_id,
         reason,
     })]))
+}
+
+pub(super) fn name_passkey(
+    credential_id: String,
+    label: String,
+    actor: &Actor,
+    state: &impl Read,
+) -> Decided {
+    let Actor::Person { id, .. } = actor else {
+        return Err(Refusal::Unknown.into());
+    };
+    let record: Person = state.get(id.as_str())?.ok_or(Refusal::Unknown)?;
+    if !record.live_passkeys().any(|it| it.credential_id == credential_id) {
+        return Err(Refusal::Unknown.into());
+    }
+    let label = checked_name(&label)?;
+    Ok(Plan::done(vec![Step::event(Event::PasskeyNamed {
+        person: id.clone(),
+        credential_id,
+        label,
+    })]))
+}
+
+/// Somebody ends a session of their own; of somebody else's there is nothing to know.
+pub(super) fn end_session(token_sha256: Digest, actor: &Actor, state: &impl Read) -> Decided {
+    let session: Session = state.get(&token_sha256.to_string())?.ok_or(Refusal::Unknown)?;
+    match actor {
+        Actor::Person { id, .. } if *id == session.person => {}
+        _ => return Err(Refusal::Unknown.into()),
+    }
+    close_session(token_sha256, state)
 }
 
 pub(super) fn open_session(

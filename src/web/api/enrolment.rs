@@ -123,6 +123,10 @@ pub async fn enrol(app: Data<App>, request: HttpRequest, payload: Payload) -> Re
                 "not a WebAuthn RegistrationResponseJSON",
             ));
         }
+        Err(error @ crate::identity::Error::Model(_)) => {
+            refused(&app, error.to_string()).await?;
+            return Err(Problem::invalid("credential", error.to_string()));
+        }
         Err(error) => {
             refused(&app, error.to_string()).await?;
             return Err(Problem::ceremony_failed());

@@ -4,6 +4,7 @@
 use crate::domain::command::{Command, Reply};
 use crate::domain::decide::REASON_CHARS_MAX;
 use crate::domain::event::Actor;
+use crate::domain::governance::Governed;
 use crate::domain::ids::PersonId;
 use crate::domain::keys::all_keys;
 use crate::domain::people::Person;
@@ -11,6 +12,7 @@ use crate::domain::state::Read;
 use crate::engine::{KeyChange, KeysChanged, Use};
 use crate::identity::random_id;
 use crate::web::api::api_keys::{KeyBody, make};
+use crate::web::api::governance::{Change, govern};
 use crate::web::api::people::{INVITATION_SECONDS, PersonBody, invite_url, new_invitation, roles_of};
 use crate::web::app::App;
 use crate::web::body::read_json;
@@ -55,6 +57,41 @@ pub async fn invite_locally(
     };
     Ok(HttpResponse::Created().json(json!({
         "person": person,
+        "url": invite_url(&app, &token),
+        "expires_at": app.now().plus_seconds(INVITATION_SECONDS),
+    })))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoverBody {
+    person: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// `POST /local/recoveries`: the host. Ends a person's passkeys and invites them anew.
+pub async fn recover_locally(
+    app: Data<App>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<RecoverBody>(&request, payload).await?;
+    let person = person_by(&app, &body.person)?;
+    if person.live_passkeys().next().is_some() {
+        let change = Governed::Recovery {
+            person: person.id.clone(),
+        };
+        govern(&app, Actor::Host, Change::of(change, body.reason)).await?;
+    }
+    let (invitation, token) = new_invitation();
+    let command = Command::InviteAgain {
+        person: person.id.clone(),
+        invitation,
+    };
+    app.submit(Actor::Host, command).await?;
+    Ok(HttpResponse::Created().json(json!({
+        "person": person.id,
         "url": invite_url(&app, &token),
         "expires_at": app.now().plus_seconds(INVITATION_SECONDS),
     })))

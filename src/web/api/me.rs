@@ -3,16 +3,16 @@
 use crate::domain::command::{Command, OpenRequest, Reply};
 use crate::domain::decide::{Roster, as_judged_now, eligibility};
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
-use crate::domain::people::{Passkey, Person, Role};
+use crate::domain::people::{Passkey, Person, Role, Session};
 use crate::domain::request::{Request, Requester};
 use crate::domain::state::{Read, Table};
 use crate::evidence::subject::{ActionKind, ActionSubject};
-use crate::identity::{Purpose, random_id};
+use crate::identity::{Purpose, hash_token, random_id};
 use crate::web::api::{Empty, bounded};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
-use crate::web::session::SignedIn;
+use crate::web::session::{SignedIn, session_token};
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -172,6 +172,7 @@ fn passkey_json(it: &Passkey) -> Value {
         "backup_eligible": it.backup_eligible,
         "added_at": it.added_at,
         "decides_from": it.decides_from,
+        "last_used_at": it.last_used_at,
     })
 }
 
@@ -279,6 +280,7 @@ pub async fn add_passkey(
     let (proof, mut passkey) = match checked {
         Ok(checked) if person == who.0.id => checked,
         other => {
+            let wrong_model = matches!(other, Err(crate::identity::Error::Model(_)));
             let reason = other
                 .err()
                 .map_or_else(|| "another person's ceremony".into(), |e| e.to_string());
@@ -286,10 +288,13 @@ pub async fn add_passkey(
             let command = Command::RefuseCeremony {
                 person: Some(who.0.id.clone()),
                 request: None,
-                reason,
+                reason: reason.clone(),
             };
             app.submit(who.actor(), command).await?;
-            return Err(Problem::ceremony_failed());
+            return Err(match wrong_model {
+                true => Problem::invalid("credential", reason),
+                false => Problem::ceremony_failed(),
+            });
         }
     };
     passkey.confirmed_by = vec![proof.credential_id];
@@ -297,6 +302,61 @@ pub async fn add_passkey(
     app.submit(who.actor(), Command::AddPasskey { person, passkey })
         .await?;
     Ok(HttpResponse::Created().json(json!({ "id": id })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameBody {
+    label: String,
+}
+
+/// `PATCH /api/v1/me/passkeys/{id}`: whose passkey it is.
+pub async fn name_passkey(
+    app: Data<App>,
+    who: SignedIn,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<NameBody>(&request, payload).await?;
+    bounded("label", &body.label, 100)?;
+    let command = Command::NamePasskey {
+        credential_id: id.into_inner(),
+        label: body.label,
+    };
+    app.submit(who.actor(), command).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `GET /api/v1/me/sessions`: whoever is signed in. An id is the digest of a session's token, which opens nothing.
+pub async fn list_sessions(
+    app: Data<App>,
+    who: SignedIn,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let own = session_token(&app, &request).map(|it| hash_token(&it));
+    let now = app.now();
+    let mut sessions: Vec<Session> = app.snapshot()?.all()?;
+    sessions.retain(|it| it.person == who.0.id && now < it.expires_at);
+    sessions.sort_by_key(|it| std::cmp::Reverse(it.opened_at));
+    let items: Vec<Value> = sessions
+        .iter()
+        .map(|it| {
+            json!({
+                "id": it.token_sha256.to_string(), "opened_at": it.opened_at, "expires_at": it.expires_at,
+                "this": own == Some(it.token_sha256),
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
+}
+
+/// `DELETE /api/v1/me/sessions/{id}`: whose session it is.
+pub async fn end_session(app: Data<App>, who: SignedIn, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let token_sha256 = Digest::parse(&id).ok_or_else(Problem::not_found)?;
+    app.submit(who.actor(), Command::EndSession { token_sha256 })
+        .await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// `DELETE /api/v1/me/passkeys/{id}`: whose passkey it is.

@@ -184,6 +184,41 @@ fn find(app: &App, id: &str) -> Result<Person, Problem> {
     app.snapshot()?.get(id.as_str())?.ok_or_else(Problem::not_found)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoveryBody {
+    reason: String,
+}
+
+/// `POST /api/v1/people/{id}/recovery`: admins, and a second one has to confirm it with a passkey. The person's passkeys and
+/// sessions end; then any admin invites them anew, and the new passkey decides after the hold.
+pub async fn recover_person(
+    app: Data<App>,
+    caller: Caller,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    caller.administers()?;
+    let (body, _) = read_json::<RecoveryBody>(&request, payload).await?;
+    crate::web::api::bounded("reason", &body.reason, 500)?;
+    let Caller::Person(_) = &caller else {
+        return Err(Problem::forbidden("A person asks for a recovery, not a key."));
+    };
+    let person = find(&app, &id)?;
+    if person.live_passkeys().next().is_none() {
+        return Err(Problem::invalid(
+            "id",
+            "This person has no passkey; invite them again.",
+        ));
+    }
+    let change = Governed::Recovery { person: person.id };
+    match govern(&app, caller.actor(), Change::of(change, body.reason)).await? {
+        Some(waits) => Ok(waits.answer()),
+        None => Ok(HttpResponse::NoContent().finish()),
+    }
+}
+
 /// `GET /api/v1/groups`: admins and auditors.
 pub async fn list_groups(app: Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.audits()?;

@@ -15,6 +15,8 @@ pub enum Place {
     Elsewhere,
     Queue,
     History,
+    Phone,
+    Passkeys,
     Away,
     Overview,
     Requests,
@@ -26,6 +28,7 @@ pub enum Place {
     Audit,
     Server,
     LogSinks,
+    Notifications,
     Help,
 }
 
@@ -102,6 +105,8 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
     let mut entries = vec![
         entry("/a/", "Queue", place == Place::Queue),
         entry("/a/history", "History", place == Place::History),
+        entry("/a/phone", "Phone", place == Place::Phone),
+        entry("/a/passkeys", "Passkeys", place == Place::Passkeys),
         entry("/a/away", "Away", place == Place::Away),
     ];
     if person.has(Role::Admin) || person.has(Role::Auditor) {
@@ -123,6 +128,11 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/audit", "Audit", Place::Audit),
         ("/dashboard/server", "Server", Place::Server),
         ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
+        (
+            "/dashboard/settings/notifications",
+            "Notifications",
+            Place::Notifications,
+        ),
     ];
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();

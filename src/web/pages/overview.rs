@@ -12,6 +12,7 @@ use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
+use crate::web::pages::reach::Reach;
 use crate::web::pages::server::{ConditionView, conditions};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
@@ -53,6 +54,8 @@ struct OverviewPage {
     broken_glass: usize,
     /// Deployments that were decided and are not started.
     stuck: Vec<Stuck>,
+    /// Approvers whom no message reaches.
+    unreached: Vec<String>,
 }
 
 /// One step of the checklist.
@@ -107,6 +110,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
         proposals: waiting_proposals(&state, &people)?,
         stuck: stuck(&state, &places, now)?,
+        unreached: Reach::load(&state)?.unreached(&people),
     }))
 }
 

@@ -7,6 +7,7 @@ use crate::domain::time::Time;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
+use crate::web::pages::reach::Reach;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
@@ -38,6 +39,9 @@ struct PersonView {
     own: bool,
     passkeys: Vec<PasskeyView>,
     accounts: Vec<AccountView>,
+    approver: bool,
+    /// What reaches them.
+    reached_by: Vec<String>,
 }
 
 /// One passkey.
@@ -63,6 +67,7 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
     let state = app.snapshot()?;
     let now = app.now();
     let everybody = People::load(&state)?;
+    let reach = Reach::load(&state)?;
     let forges: Vec<Integration> = state
         .all::<Integration>()?
         .into_iter()
@@ -84,7 +89,7 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
         people: everybody
             .sorted()
             .into_iter()
-            .map(|it| view(it, &person, &forges, now))
+            .map(|it| view(it, &person, &forges, &reach, now))
             .collect(),
         groups,
         forges: forges
@@ -94,7 +99,7 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
     }))
 }
 
-fn view(person: &Person, reader: &Person, forges: &[Integration], now: Time) -> PersonView {
+fn view(person: &Person, reader: &Person, forges: &[Integration], reach: &Reach, now: Time) -> PersonView {
     let passkeys = person.live_passkeys().map(|it| PasskeyView {
         label: if it.label.is_empty() {
             "Passkey".to_owned()
@@ -127,5 +132,7 @@ fn view(person: &Person, reader: &Person, forges: &[Integration], now: Time) -> 
         own: person.id == reader.id,
         passkeys: passkeys.collect(),
         accounts: accounts.collect(),
+        approver: person.has(Role::Approver),
+        reached_by: reach.of(person),
     }
 }

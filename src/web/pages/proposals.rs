@@ -112,6 +112,12 @@ fn what(change: &Governed, state: &impl Read, people: &People) -> Result<String,
             let name = record.map_or_else(|| group.to_string(), |it| shown(&it.name, TEXT_MAX));
             format!("Remove the group “{name}”")
         }
+        Governed::Recovery { person } => {
+            format!(
+                "End the passkeys of {} and let them enrol anew",
+                people.name(person)
+            )
+        }
         Governed::Delegation { from, to, .. } => {
             format!("{} stands in for {}", people.name(to), people.name(from))
         }
@@ -255,6 +261,18 @@ fn rows(proposal: &Proposal, state: &impl Read, people: &People) -> Result<Vec<R
                     after: at.to_the_second(),
                 });
             }
+        }
+        Governed::Recovery { person } => {
+            let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
+            let names = |it: &crate::domain::people::Person| {
+                let labels: Vec<String> = it.live_passkeys().map(|it| shown(&it.label, TEXT_MAX)).collect();
+                labels.join(", ")
+            };
+            rows.push(Row {
+                label: "Passkeys",
+                before: record.as_ref().map_or_else(String::new, names),
+                after: "none; a new one after an invitation, which decides after the hold".to_owned(),
+            });
         }
         Governed::ProjectRemoval { .. } | Governed::GroupRemoval { .. } => {}
     }

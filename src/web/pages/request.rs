@@ -21,6 +21,7 @@ use crate::web::pages::files::{Area, Lines, areas, total};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;
 use crate::web::pages::moment::Moment;
+use crate::web::pages::reach::{Told, told};
 use crate::web::pages::receipt::Receipt;
 use crate::web::pages::since::{Since, since};
 use crate::web::pages::standing::{People, methods_taken};
@@ -87,6 +88,7 @@ struct RequestPage {
     /// Whether the reader may say that they did not expect it.
     may_report: bool,
     since: Option<Since>,
+    told: Vec<Told>,
     subject: String,
     subject_sha256: String,
     decisions: usize,
@@ -339,6 +341,7 @@ fn page(
             Turn::Decide { .. } => people.why_asked(request, person, &chance.open, now),
             Turn::BreakGlass { .. } | Turn::Cannot(_) | Turn::Over => Vec::new(),
         },
+        told: told(request, &people, state)?,
         since: since(request, opening.facts.as_ref(), project, &person.id, state)?,
         turn,
         subject: shown(&opening.subject, ACTION_MAX),

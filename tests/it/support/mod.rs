@@ -9,3 +9,4 @@ pub mod gated;
 pub mod person;
 pub mod problem;
 pub mod receivers;
+pub mod push;
