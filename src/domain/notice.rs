@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Deliveries that are kept for one request and addressee, the newest.
 pub const LINES_MAX: usize = 30;
+/// Requests that one digest tells of; more wait for the next, so that its record stays within one journal entry.
+const DIGEST_MAX: usize = 500;
 /// The window of the shorter cap, in seconds.
 pub const SHORT_WINDOW_SECONDS: u64 = 600;
 /// The window of the longer cap, in seconds. Nothing older is looked at.
@@ -535,6 +537,7 @@ pub fn plan(due: &[Due], past: &[Counted], settings: &NoticeSettings, now: Time)
         }
     }
     let room = short < settings.per_ten_minutes && long < settings.per_hour;
+    rest.truncate(DIGEST_MAX);
     if !rest.is_empty() && room && !digested {
         actions.push(Action::Digest(rest));
     }

@@ -90,7 +90,7 @@ impl Subscription {
 
     fn shared(&self, own: &PrivateKey) -> Result<Zeroizing<Vec<u8>>, SubscriptionError> {
         let theirs = UnparsedPublicKey::new(&ECDH_P256, &self.public);
-        agree(own, &theirs, SubscriptionError::Key, |it| {
+        agree(own, theirs, SubscriptionError::Key, |it| {
             Ok(Zeroizing::new(it.to_vec()))
         })
     }
@@ -178,7 +178,7 @@ mod tests {
             let body = subscription.encrypt(&vec![b'x'; len]).expect("encrypted");
             prop_assert!(body.len() <= RECORD_BYTES as usize);
             let sealed = body.len() - SALT_BYTES - 5 - POINT_BYTES - TAG_BYTES;
-            prop_assert!(sealed % PAD_BYTES == 0 || sealed == PLAIN_BYTES_MAX + 1);
+            prop_assert!(sealed.is_multiple_of(PAD_BYTES) || sealed == PLAIN_BYTES_MAX + 1);
         }
     }
 

@@ -375,6 +375,7 @@ impl Client {
             plain,
             reach: Reach::Network {
                 allow_http: allow_http.to_vec(),
+                nearby: None,
             },
         })
     }

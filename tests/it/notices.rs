@@ -333,6 +333,16 @@ async fn c17_fifty_requests_at_one_person_are_five_messages_and_the_queue_shows_
         last["notification"]["navigate"],
         format!("{}/a/", it.appliance.public_url())
     );
+    let mut told: Vec<String> = Vec::new();
+    for event in it.ada.journal("notification.sent").await {
+        for id in event["data"]["requests"].as_array().unwrap() {
+            told.push(id.to_string());
+        }
+    }
+    let count = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), count, "nothing is told twice");
     // A notification decides nothing by itself: its link opens a page.
     for id in &all[..2] {
         assert_eq!(it.ci.request(id).await["status"], "pending");

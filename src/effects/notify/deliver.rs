@@ -21,10 +21,15 @@ use std::time::Duration;
 /// Longest reason that is recorded, in characters.
 const REASON_MAX: usize = 300;
 
+/// Seals a secret under its name.
+type Seal = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+/// Opens a sealed secret by its name.
+type Unseal = Arc<dyn Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
 /// What messages are sent with: the vault, the clients, and the keys once they are opened.
 pub struct Post {
-    pub seal: Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>,
-    pub unseal: Arc<dyn Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync>,
+    pub seal: Seal,
+    pub unseal: Unseal,
     pub allow_http: Vec<String>,
     clients: Mutex<Option<Clients>>,
     apns_key: Mutex<Option<(Vec<u8>, Arc<ApnsKey>)>>,
@@ -40,11 +45,7 @@ struct Clients {
 
 impl Post {
     /// Nothing is opened before it is used.
-    pub fn new(
-        seal: Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>,
-        unseal: Arc<dyn Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync>,
-        allow_http: Vec<String>,
-    ) -> Post {
+    pub fn new(seal: Seal, unseal: Unseal, allow_http: Vec<String>) -> Post {
         Post {
             seal,
             unseal,
@@ -257,7 +258,7 @@ async fn send(
                     .map(Secret::new);
                 let login = mail.username.as_deref().zip(password.as_ref());
                 let plain = mail.tls == MailTls::None;
-                if plain && !post.allow_http.iter().any(|it| *it == mail.host) {
+                if plain && !post.allow_http.contains(&mail.host) {
                     refused("mail without TLS needs the server’s name in outbound.allow_http")
                 } else if mail.username.is_some() && login.is_none() {
                     refused("the mail server’s password is missing: enter it in the notification settings")

@@ -23,7 +23,7 @@ use crate::effects::{Surroundings, Trouble};
 use crate::engine::Submission;
 use crate::notify::{Message, SigningKey};
 use crate::store::Snapshot;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -45,6 +45,9 @@ const ALERT_SECONDS_MAX: u64 = 86_400;
 const CURSOR_ENTRIES: u64 = 512;
 /// Waits before a message is tried again, unless the other side says longer. After the last it is given up.
 const AGAIN_SECONDS: [u64; 6] = [5, 30, 120, 600, 1_800, 3_600];
+
+/// How long the record of a message that went out waits for a busy writer, each time.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// Something to send to one addressee.
 #[derive(Clone)]
@@ -74,17 +77,19 @@ pub async fn run_notifier(at: Surroundings, post: Arc<Post>) -> Result<(), Troub
     let mut next = at.store.read()?.cursor(FOLLOWER)?;
     let mut saved = next;
     let mut desk = Desk::new(&at.public_url);
-    let mut alerts: BTreeMap<u64, Vec<Errand>> = BTreeMap::new();
+    // Alerts that are not recorded yet, by position: how many messages of each.
+    let mut alerts: BTreeMap<u64, usize> = BTreeMap::new();
     let mut again: Vec<(tokio::time::Instant, Errand)> = Vec::new();
     let mut on_the_way: JoinSet<Result<Finished, (Errand, Trouble)>> = JoinSet::new();
-    let mut busy: HashSet<String> = HashSet::new();
+    // Messages of an addressee that are on their way: until all are recorded, the caps are not known.
+    let mut busy: HashMap<String, usize> = HashMap::new();
     let mut looked_at_all: Option<tokio::time::Instant> = None;
     loop {
         {
             let snapshot = at.store.read()?;
             let now = at.clock.now();
             let settings = NoticeSettings::load(&snapshot)?;
-            follow(&at, &snapshot, &mut next, &mut desk, &mut alerts, now)?;
+            let told_at_once = follow(&at, &snapshot, &mut next, &mut desk, now)?;
             if desk.all || looked_at_all.is_none_or(|it| it.elapsed() >= LOOK_AT_ALL_EVERY) {
                 desk.touch_all(&snapshot)?;
                 looked_at_all = Some(tokio::time::Instant::now());
@@ -94,10 +99,11 @@ pub async fn run_notifier(at: Surroundings, post: Arc<Post>) -> Result<(), Troub
                 again.push((tokio::time::Instant::now(), errand));
             }
             // Alerts wait for nothing.
-            for errands in alerts.values_mut() {
-                for errand in errands.drain(..) {
-                    set_out(&at, &post, errand, &mut on_the_way);
+            for errand in told_at_once {
+                if let Some(seq) = errand.alert {
+                    *alerts.entry(seq).or_default() += 1;
                 }
+                set_out(&at, &post, errand, &mut on_the_way);
             }
             let ready = tokio::time::Instant::now();
             for idx in (0..again.len()).rev() {
@@ -109,13 +115,13 @@ pub async fn run_notifier(at: Surroundings, post: Arc<Post>) -> Result<(), Troub
                 }
             }
             for to in desk.addressees() {
-                if on_the_way.len() >= IN_FLIGHT_MAX || busy.contains(&to) {
+                if on_the_way.len() >= IN_FLIGHT_MAX || busy.contains_key(&to) {
                     continue;
                 }
                 if let Some(errands) = errands(&at, &desk, &to, &snapshot, &settings, now)?
                     && !errands.is_empty()
                 {
-                    busy.insert(to);
+                    busy.insert(to, errands.len());
                     for errand in errands {
                         set_out(&at, &post, errand, &mut on_the_way);
                     }
@@ -131,12 +137,8 @@ pub async fn run_notifier(at: Surroundings, post: Arc<Post>) -> Result<(), Troub
             Some(ended) = on_the_way.join_next() => {
                 match ended.map_err(|e| Trouble::Forge(e.to_string()))? {
                     Ok(Finished { errand, later }) => {
-                        // Only the last of its messages frees an addressee: the caps go by what is recorded.
                         desk.told(&errand.to, &errand.requests);
-                        busy.remove(&errand.to);
-                        if let Some(seq) = errand.alert {
-                            alerts.remove(&seq);
-                        }
+                        free(&mut busy, &errand);
                         for (channel, wait) in later {
                             let tried = errand.again.as_ref().map_or(0, |(_, tried)| *tried);
                             let own = AGAIN_SECONDS.get(tried).copied().unwrap_or(3_600);
@@ -144,16 +146,40 @@ pub async fn run_notifier(at: Surroundings, post: Arc<Post>) -> Result<(), Troub
                             let errand = Errand { again: Some((channel, tried + 1)), ..errand.clone() };
                             again.push((tokio::time::Instant::now() + wait, errand));
                         }
+                        if let Some(seq) = errand.alert.filter(|_| errand.again.is_none()) {
+                            let left = alerts.get(&seq).copied().unwrap_or(0);
+                            if left > 1 {
+                                alerts.insert(seq, left - 1);
+                            } else {
+                                alerts.remove(&seq);
+                                // At once: a restart must not tell it again.
+                                saved = alerts.first_key_value().map_or(next, |(seq, _)| *seq);
+                                save_cursor(&at, saved).await?;
+                            }
+                        }
                     }
                     Err((errand, error)) => {
                         tracing::warn!(%error, to = %errand.to, "a message could not be recorded");
-                        busy.remove(&errand.to);
+                        free(&mut busy, &errand);
                         tokio::time::sleep(LOOK_EVERY).await;
                     }
                 }
             }
             changed = grown.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// One message less on its way to its addressee. Alerts and further tries hold nothing up.
+fn free(busy: &mut HashMap<String, usize>, errand: &Errand) {
+    if errand.alert.is_some() || errand.again.is_some() {
+        return;
+    }
+    match busy.get_mut(&errand.to) {
+        Some(left) if *left > 1 => *left -= 1,
+        _ => {
+            busy.remove(&errand.to);
         }
     }
 }
@@ -176,48 +202,42 @@ async fn make_key(at: &Surroundings, post: &Post) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Reads on in the journal: what changes who is to be told, and what is an alert.
+/// Reads on in the journal: what changes who is to be told, and the alerts among it.
 fn follow(
     at: &Surroundings,
     snapshot: &Snapshot,
     next: &mut u64,
     desk: &mut Desk,
-    alerts: &mut BTreeMap<u64, Vec<Errand>>,
     now: Time,
-) -> Result<(), Trouble> {
+) -> Result<Vec<Errand>, Trouble> {
+    let mut errands = Vec::new();
     loop {
         let leaves = snapshot.leaves(*next, ENTRIES_MAX)?;
         let Some((last, _)) = leaves.last() else {
-            return Ok(());
+            return Ok(errands);
         };
         let last = *last;
         for (seq, leaf) in leaves {
             let event = Snapshot::event(&leaf)?;
             desk.hear(&event);
+            let Some(alert) = compose::alert(&event, &at.public_url, snapshot)? else {
+                continue;
+            };
             let made = crate::evidence::leaf::parse(&leaf)
                 .ok()
                 .and_then(|it| Time::parse(&it.time));
             if made.is_none_or(|it| it.seconds_until(now) > ALERT_SECONDS_MAX) {
                 continue;
             }
-            if let Some(alert) = compose::alert(&event, &at.public_url, snapshot)? {
-                let recipients = recipients(&alert.to, snapshot)?;
-                let errands: Vec<Errand> = recipients
-                    .into_iter()
-                    .map(|to| Errand {
-                        to,
-                        requests: Vec::new(),
-                        kind: alert.kind,
-                        requester: None,
-                        message: alert.message.clone(),
-                        again: None,
-                        alert: Some(seq),
-                    })
-                    .collect();
-                if !errands.is_empty() {
-                    alerts.insert(seq, errands);
-                }
-            }
+            errands.extend(recipients(&alert.to, snapshot)?.into_iter().map(|to| Errand {
+                to,
+                requests: Vec::new(),
+                kind: alert.kind,
+                requester: None,
+                message: alert.message.clone(),
+                again: None,
+                alert: Some(seq),
+            }));
         }
         *next = last + 1;
     }
@@ -349,15 +369,27 @@ async fn run(
     // That something is tried again is recorded once; after that, how it ended.
     let news = errand.again.is_none() || told.iter().any(|it| it.delivery.sent != Sent::Later);
     if news && (errand.again.is_none() || !told.is_empty()) {
-        let command = Command::RecordNotice(NewNotice {
+        let notice = NewNotice {
             to: errand.to.clone(),
             requests: errand.requests.clone(),
             kind: errand.kind,
             requester: errand.requester.clone(),
             again: errand.again.is_some(),
             deliveries: told.into_iter().map(|it| it.delivery).collect(),
-        });
-        at.engine.submit(Actor::System, command).await?;
+        };
+        // It went out: sending it once more because the writer is busy would be a flood of our own.
+        loop {
+            let command = Command::RecordNotice(notice.clone());
+            match at.engine.submit(Actor::System, command).await {
+                Err(crate::engine::Error::Busy | crate::engine::Error::Sealed(_)) => {
+                    tokio::time::sleep(RECORD_AGAIN).await;
+                }
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
     }
     Ok(later)
 }
