@@ -130,7 +130,14 @@ impl Snapshot {
 
     /// The largest stored checkpoint that covers at most the first `size` entries.
     pub fn checkpoint_within(&self, size: u64) -> Result<Option<(u64, String)>, Error> {
-        self.checkpoint_between(0, size)
+        let table = self.transaction.open_table(CHECKPOINTS)?;
+        match table.range(..=size)?.next_back() {
+            Some(row) => {
+                let (size, note) = row?;
+                Ok(Some((size.value(), text(note.value())?)))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The largest stored checkpoint that covers more than `from` and at most `to` entries.
