@@ -74,7 +74,10 @@ pub enum ApiKeyCommand {
         /// The person (id or e-mail) answerable for the key, who therefore can't approve what it asks.
         #[arg(long)]
         owner: Option<String>,
-        /// Print JSON: id, key, expires_at.
+        /// RFC 3339 time after which the key counts no more; by default in a year, at most in two.
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// Print JSON: id, key, callback_secret, expires_at.
         #[arg(long)]
         json: bool,
     },
@@ -122,10 +125,13 @@ pub fn run(command: &AdminCommand) -> u8 {
                     scope,
                     project,
                     owner,
+                    expires_at,
                     json,
                 },
         } => {
-            let body = json!({ "name": name, "scopes": scope, "projects": project, "owner": owner });
+            let body = json!({
+                "name": name, "scopes": scope, "projects": project, "owner": owner, "expires_at": expires_at,
+            });
             show(
                 call(files, Method::Post, "/local/api-keys", Some(&body)),
                 *json,

@@ -12,19 +12,23 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-Post, Surroundings, run_branches, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
+Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{Begun, Engine, run_timers};
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
-use crate::outbound::Nearby;
+use crate::outbound::{Client, Nearby};
 use crate::sink::{About, Board, Requirement, Sinks};
 use crate::store::Store;
 use crate::web;
-use crate::web::app::{App, Seal, SetUpToken};
+use crate::web::api::programs::Program;
+use crate::web::app::{App, CallbackRules, Seal, SetUpToken};
 use crate::web::exports::Exports;
+use crate::web::limits::{Limits, Rates};
 use crate::web::metrics::Metrics;
+use crate::web::recent::Recent;
+use crate::web::waits::Waits;
 use actix_web::web::Data;
 use futures_util::future::select_all;
 use std::net::TcpListener;
@@ -45,6 +49,8 @@ const REDIRECT_SOCKET: &str = "redirect";
 const METRICS_SOCKET: &str = "metrics";
 /// How long a set-up link works, in seconds. A restart makes a new one.
 const SETUP_SECONDS: u64 = 30 * 60;
+/// Answers that are kept until the journal grows.
+const RECENT_MAX: usize = 4_096;
 /// A new passkey decides after this long where nothing else is set: a day, in which a theft can be noticed.
 const PASSKEY_HOLD_SECONDS: u64 = 24 * 3_600;
 
@@ -270,7 +276,29 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     };
     let seal: Seal = Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret));
     let post = Arc::new(Post::new(seal.clone(), unseal.clone(), allow_http.clone()));
-    let forges = Arc::new(Forges::new(allow_http.clone(), unseal));
+    let callbacks = CallbackRules {
+        hosts: settings
+            .callback_hosts
+            .iter()
+            .cloned()
+            .chain(
+                evaluation
+                    .then(|| ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned))
+                    .into_iter()
+                    .flatten(),
+            )
+            .collect(),
+        allow_http: allow_http.clone(),
+    };
+    let caller = match Client::new(None, &allow_http) {
+        Ok(caller) => caller,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let forges = Arc::new(Forges::new(allow_http, unseal.clone()));
+    let program = match Program::open() {
+        Ok(program) => program,
+        Err(error) => return fail(FAILED, &format!("the program's own file: {error}")),
+    };
     let hold = settings
         .passkey_hold_seconds
         .unwrap_or(if evaluation { 0 } else { PASSKEY_HOLD_SECONDS });
@@ -294,6 +322,15 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         relying_party,
         ceremonies: Ceremonies::default(),
         seal: seal.clone(),
+        program,
+        callbacks,
+        waits: Waits::default(),
+        recent_keys: Recent::new(RECENT_MAX),
+        recent_requests: Recent::new(RECENT_MAX),
+        limits: Limits::new(Rates {
+            reads: settings.reads_per_minute,
+            changes: settings.changes_per_minute,
+        }),
         public_url: public_url.clone(),
         evaluation,
         metrics: Metrics::new(settings.metrics_token.clone(), clock.now()),
@@ -362,6 +399,12 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
             Ok(())
         }),
         actix_web::rt::spawn(run_intake(surroundings.clone())),
+        actix_web::rt::spawn(run_callbacks(surroundings.clone(), caller, unseal)),
+        actix_web::rt::spawn(run_commits(surroundings.clone())),
+        actix_web::rt::spawn({
+            let (app, surroundings) = (app.clone(), surroundings.clone());
+            async move { Ok(app.waits.run(&surroundings.store, &surroundings.engine).await?) }
+        }),
         actix_web::rt::spawn(run_statuses(surroundings.clone())),
         actix_web::rt::spawn(run_merges(surroundings.clone())),
         actix_web::rt::spawn(run_deployments(surroundings.clone())),

@@ -179,6 +179,21 @@ pub const KEYS: &[Key] = &[
         default: "info",
     },
     Key {
+        name: "limits.changes_per_minute",
+        kind: Kind::Text,
+        default: "1200",
+    },
+    Key {
+        name: "limits.reads_per_minute",
+        kind: Kind::Text,
+        default: "12000",
+    },
+    Key {
+        name: "callbacks.hosts",
+        kind: Kind::List,
+        default: "",
+    },
+    Key {
         name: "log.format",
         kind: Kind::Text,
         default: "text",

@@ -225,6 +225,8 @@ fn variable(key: &Key) -> String {
 const OTHER_VARIABLES: &[&str] = &[
     "SIGNEDAPPROVAL_URL",
     "SIGNEDAPPROVAL_API_KEY",
+    "SIGNEDAPPROVAL_TRUSTED_KEY",
+    "SIGNEDAPPROVAL_CA",
     "SIGNEDAPPROVAL_LOG",
 ];
 

@@ -72,6 +72,11 @@ pub struct Settings {
     pub authenticators: Vec<String>,
     /// Seconds without a call after which a session counts no more.
     pub session_idle_seconds: u64,
+    /// Calls a minute that one API key may make; 0: as many as it likes.
+    pub changes_per_minute: u32,
+    pub reads_per_minute: u32,
+    /// Hosts that callbacks may go to: names, `*.` and a domain, addresses.
+    pub callback_hosts: Vec<String>,
     pub log_format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
@@ -161,6 +166,18 @@ impl Settings {
             }
             _ => return Err(bad("keys.backend", "\"file\" or \"agent\"")),
         };
+        let rate = |key: &'static str| {
+            let found = text(key).and_then(|it| it.parse::<u32>().ok());
+            found.ok_or_else(|| bad(key, "a number of calls a minute; 0 for no limit"))
+        };
+        let (changes_per_minute, reads_per_minute) = (
+            rate("limits.changes_per_minute")?,
+            rate("limits.reads_per_minute")?,
+        );
+        let callback_hosts = match values.get("callbacks.hosts") {
+            Some((Value::List(list), _)) => list.iter().map(|it| it.trim().to_ascii_lowercase()).collect(),
+            _ => Vec::new(),
+        };
         let list = |key: &str| match values.get(key) {
             Some((Value::List(list), _)) => list.clone(),
             _ => Vec::new(),
@@ -189,6 +206,9 @@ impl Settings {
             passkey_hold_seconds,
             authenticators,
             session_idle_seconds,
+            changes_per_minute,
+            reads_per_minute,
+            callback_hosts,
             log_format,
             log_level,
             metrics_token: text("metrics.token"),

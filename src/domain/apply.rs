@@ -8,6 +8,7 @@ use crate::domain::condition::Condition;
 use crate::domain::deployment::{Deployment, DeploymentAnswer, DeploymentFacts, DeploymentState};
 use crate::domain::event::{EnrolledPasskey, Event};
 use crate::domain::facts::Account;
+use crate::domain::follow_up::{CalledBack, CheckedCommit};
 use crate::domain::gate::Gate;
 use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, ProposalState, Review};
 use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId, RequestId};
@@ -873,6 +874,35 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             state.put(&record)
         }
 
+        Event::CallbackAnswered {
+            request,
+            delivered,
+            reason,
+        } => {
+            let mut record: Request = must(state, request.as_str())?;
+            state.delete_raw(Table::OpenCallbacks, request.as_str().as_bytes())?;
+            record.called_back = Some(CalledBack {
+                delivered: *delivered,
+                reason: reason.clone(),
+                at: at.time,
+            });
+            state.put(&record)
+        }
+        Event::CommitChecked {
+            request,
+            project,
+            facts,
+        } => {
+            let mut record: Request = must(state, request.as_str())?;
+            state.delete_raw(Table::OpenCommits, request.as_str().as_bytes())?;
+            record.commit = project.clone().map(|project| CheckedCommit {
+                project,
+                facts: facts.clone(),
+                at: at.time,
+            });
+            state.put(&record)
+        }
+
         Event::StatusConfirmed {
             status,
             state: gate,
@@ -1236,6 +1266,9 @@ fn open(
     }
     state.put_raw(Table::Waiting, id.as_str().as_bytes(), &[])?;
     count_waiting(state, &opening.requester, 1)?;
+    if opening.commit_of.is_some() {
+        state.put_raw(Table::OpenCommits, id.as_str().as_bytes(), &[])?;
+    }
     state.put(&Request {
         id: id.clone(),
         kind: opening.kind,
@@ -1265,6 +1298,9 @@ fn open(
         outcome: None,
         consumed_at: None,
         consumed_by: None,
+        calls_back: opening.callback_url.is_some(),
+        called_back: None,
+        commit: None,
         lapsed: false,
         seq: at.seq,
         changed_seq: at.seq,
@@ -1312,6 +1348,9 @@ fn end(
     record.decided_at = Some(at.time);
     record.ended_because = reason.map(str::to_owned);
     record.changed_seq = at.seq;
+    if record.calls_back {
+        state.put_raw(Table::OpenCallbacks, id.as_str().as_bytes(), &[])?;
+    }
     state.put(&record)
 }
 

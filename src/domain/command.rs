@@ -5,6 +5,7 @@ use crate::domain::condition::Reported;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey};
 use crate::domain::event::Event;
 use crate::domain::facts::{Account, ChangeFacts};
+use crate::domain::follow_up::CommitFacts;
 use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
@@ -229,6 +230,18 @@ pub enum Command {
         request: RequestId,
         /// Digest of the caller's idempotency key, with the key's id.
         idempotency: Option<Digest>,
+    },
+    /// How the callback of a request went, for good.
+    RecordCallback {
+        request: RequestId,
+        delivered: bool,
+        reason: Option<String>,
+    },
+    /// What a forge said of the commit that a pipeline named; without a project nobody was asked.
+    RecordCommit {
+        request: RequestId,
+        project: Option<ProjectId>,
+        facts: Option<CommitFacts>,
     },
     /// The rules were changed, and this request may have less time by now.
     Shorten {

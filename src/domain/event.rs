@@ -6,6 +6,7 @@ use crate::domain::branch::{Moved, Way};
 use crate::domain::condition::Severity;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey, DeploymentState};
 use crate::domain::facts::Account;
+use crate::domain::follow_up::CommitFacts;
 use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
@@ -497,6 +498,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idempotency: Option<Digest>,
     },
+    /// Whoever asked was called back, or will not be.
+    #[serde(rename = "callback.answered")]
+    CallbackAnswered {
+        request: RequestId,
+        delivered: bool,
+        reason: Option<String>,
+    },
+    /// What a forge said of the commit that a pipeline named.
+    #[serde(rename = "commit.checked")]
+    CommitChecked {
+        request: RequestId,
+        project: Option<ProjectId>,
+        facts: Option<CommitFacts>,
+    },
     #[serde(rename = "ceremony.refused")]
     CeremonyRefused {
         person: Option<PersonId>,
@@ -918,6 +933,8 @@ impl Event {
             | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request, .. }
+            | Event::CallbackAnswered { request, .. }
+            | Event::CommitChecked { request, .. }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
             Event::ExceptionRollbackAccepted { size, .. } => ("journal", size.to_string()),
             Event::DecisionAnnounced { request, .. } => ("request", request.to_string()),

@@ -16,6 +16,7 @@ pub mod decide;
 pub mod deployment;
 pub mod event;
 pub mod facts;
+pub mod follow_up;
 pub mod gate;
 pub mod governance;
 pub mod ids;

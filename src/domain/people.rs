@@ -199,6 +199,11 @@ impl Scope {
     }
 }
 
+/// Name of the secret that signs the callbacks of a key, among the sealed secrets.
+pub fn callback_secret_name(key: &ApiKeyId) -> String {
+    format!("api-key/{key}/callback")
+}
+
 /// A machine caller's key. The secret itself is never stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiKey {

@@ -2,6 +2,7 @@
 
 use crate::domain::deployment::{DeploymentFacts, DeploymentKey};
 use crate::domain::facts::{Account, ChangeFacts};
+use crate::domain::follow_up::{CalledBack, CheckedCommit};
 use crate::domain::ids::{ApiKeyId, Digest, PersonId, ProjectId, RequestId};
 use crate::domain::policy::{Method, Obligation, TraceEntry};
 use crate::domain::state::{Record, Table};
@@ -197,6 +198,9 @@ pub struct Opening {
     /// Where the caller's digest came from: algorithm (`gitCommit`, `sha256`) and hex.
     pub digest: Option<(String, String)>,
     pub callback_url: Option<String>,
+    /// The gated project whose forge is asked about the commit, where there is exactly one by that name.
+    #[serde(default)]
+    pub commit_of: Option<ProjectId>,
     /// Names of the skip rules, for a request that no person has to decide.
     pub skipped_by: Vec<String>,
 }
@@ -257,6 +261,15 @@ pub struct Request {
     /// Digest of the idempotency key of that use, where there was one.
     #[serde(default)]
     pub consumed_by: Option<Digest>,
+    /// Whoever asked is called back once it is over.
+    #[serde(default)]
+    pub calls_back: bool,
+    /// How that went.
+    #[serde(default)]
+    pub called_back: Option<CalledBack>,
+    /// What a forge said of the commit that a pipeline named.
+    #[serde(default)]
+    pub commit: Option<CheckedCommit>,
     /// An approval that was not used in time (policy rule 9).
     pub lapsed: bool,
     /// Journal position of `request.opened`.

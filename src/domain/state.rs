@@ -100,6 +100,10 @@ pub enum Table {
     Conditions,
     /// Log sinks.
     Sinks,
+    /// Request id → nothing: requests that are over and whose callback has not been made.
+    OpenCallbacks,
+    /// Request id → nothing: requests about whose commit a forge is still to be asked.
+    OpenCommits,
 }
 
 impl Table {
@@ -155,6 +159,8 @@ impl Table {
         Table::OpenDeployments,
         Table::Conditions,
         Table::Sinks,
+        Table::OpenCallbacks,
+        Table::OpenCommits,
     ];
 
     /// The table's name on disk. Never changed once released.
@@ -210,6 +216,8 @@ impl Table {
             Table::OpenDeployments => "open_deployments",
             Table::Conditions => "conditions",
             Table::Sinks => "sinks",
+            Table::OpenCallbacks => "open_callbacks",
+            Table::OpenCommits => "open_commits",
         }
     }
 }

@@ -2,6 +2,8 @@
 //! goes at its own pace; nothing is told that is not recorded.
 
 mod branches;
+mod callbacks;
+mod commits;
 mod compare;
 mod deploy;
 mod inspect;
@@ -20,6 +22,8 @@ mod unfinished;
 mod witness;
 
 pub use branches::run_branches;
+pub use callbacks::run_callbacks;
+pub use commits::run_commits;
 pub use deploy::run_deployments;
 pub use inspect::run_inspector;
 pub use intake::run_intake;

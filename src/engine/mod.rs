@@ -216,6 +216,11 @@ impl Engine {
         answered.blocking_recv().unwrap_or(Err(Error::Stopped))
     }
 
+    /// The journal's size.
+    pub fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+
     /// The journal's size, and word of every change of it.
     pub fn watch_size(&self) -> watch::Receiver<u64> {
         self.size.clone()
@@ -264,11 +269,12 @@ fn write_group(
     let (submissions, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
     match writer.write(submissions) {
         Ok((results, journal_size)) => {
+            // Before the answers: whoever has one finds nothing that was read before it.
+            size.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
             for (answer, result) in answers.into_iter().zip(results) {
                 // A caller that went away does not undo what is committed.
                 let _ = answer.send(result);
             }
-            size.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
             Ok(())
         }
         Err(error) => {
@@ -297,9 +303,9 @@ fn with_keys(writer: &mut Writer, job: Job, size: &watch::Sender<u64>) -> Result
     };
     match writer.change_keys(change, &actor) {
         Ok(result) => {
-            let _ = answer.send(result);
             let journal_size = writer.size()?;
             size.send_if_modified(|it| std::mem::replace(it, journal_size) != journal_size);
+            let _ = answer.send(result);
             Ok(())
         }
         Err(error) => {

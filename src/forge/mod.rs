@@ -17,6 +17,7 @@ use crate::domain::branch::Landing;
 use crate::domain::facts::Account;
 use crate::domain::facts::ChangeFacts;
 use crate::domain::facts::ChangeState;
+use crate::domain::follow_up::CommitFacts;
 use crate::domain::gate::Finding;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::{Enforcement, ForgeKind, Integration, ProjectSettings};
@@ -435,6 +436,16 @@ impl Forge {
     ) -> Result<Option<String>, Error> {
         match self {
             Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
+        }
+    }
+
+    /// A commit of a project; `None` if the forge knows none by that id there.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn commit(&self, forge_project_id: &str, sha: &str) -> Result<Option<CommitFacts>, Error> {
+        match self {
+            Forge::GitLab(it) => it.commit(forge_project_id, sha).await,
         }
     }
 

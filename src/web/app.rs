@@ -4,8 +4,9 @@ use crate::clock::Clock;
 use crate::domain::command::{Command, Reply};
 use crate::domain::condition::{Condition, Severity};
 use crate::domain::event::Actor;
-use crate::domain::ids::Digest;
-use crate::domain::people::{Group, Person};
+use crate::domain::ids::{Digest, RequestId};
+use crate::domain::people::{ApiKey, Group, Person};
+use crate::domain::request::Request;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::engine::{Engine, Submission};
@@ -16,12 +17,18 @@ use crate::listen::Front;
 use crate::sink::{Requirement, Sinks};
 use crate::store;
 use crate::store::{Snapshot, Store};
+use crate::web::api::programs::Program;
 use crate::web::keys;
+use crate::web::limits::Limits;
 use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
 use std::collections::HashMap;
+use crate::web::recent::Recent;
+use crate::web::waits::Waits;
+use actix_web::web::Bytes;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 /// Refused ceremonies of nobody known that are journalled in a minute at the most.
@@ -29,6 +36,25 @@ const STRANGERS_A_MINUTE_MAX: u32 = 20;
 
 /// Seals a secret under its name.
 pub type Seal = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+
+/// A request as it was answered.
+#[derive(Clone)]
+pub struct Shown {
+    /// As it was judged then.
+    pub request: Arc<Request>,
+    /// The answer's body.
+    pub body: Bytes,
+    /// When. Some of what it says follows from the time.
+    pub at: Instant,
+}
+
+/// Where callbacks may go.
+pub struct CallbackRules {
+    /// Names, `*.` and a domain, or addresses; lower case.
+    pub hosts: Vec<String>,
+    /// Hosts that may be called over plain http.
+    pub allow_http: Vec<String>,
+}
 
 /// The set-up link while nobody has claimed it.
 pub struct SetUpToken {
@@ -58,6 +84,18 @@ pub struct App {
     pub relying_party: RelyingParty,
     pub ceremonies: Ceremonies,
     pub seal: Seal,
+    /// The program's own file, for runners.
+    pub program: Program,
+    /// Where callbacks may go.
+    pub callbacks: CallbackRules,
+    /// Long polls.
+    pub waits: Waits,
+    /// Keys by their secret's digest, as they were looked up.
+    pub recent_keys: Recent<Digest, ApiKey>,
+    /// Requests as they were answered.
+    pub recent_requests: Recent<(RequestId, bool), Shown>,
+    /// What each API key may use.
+    pub limits: Limits,
     pub public_url: String,
     pub evaluation: bool,
     /// What is counted.

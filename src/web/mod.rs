@@ -8,14 +8,18 @@ mod body;
 pub mod exports;
 mod headers;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 mod observe;
+pub mod openapi;
 mod pages;
 mod plain_http;
 pub mod problem;
+pub mod recent;
 pub mod recovery;
 mod routes;
 mod session;
+pub mod waits;
 
 use crate::listen::{Connection, Front};
 use crate::web::app::App;

@@ -295,6 +295,11 @@ impl Problem {
         Problem::new(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
     }
 
+    /// Too much at once; try again after so many seconds.
+    pub fn too_often(detail: &str, seconds: u64) -> Self {
+        Problem::new(TOO_MANY, detail).after_seconds(seconds)
+    }
+
     /// The forge does not answer as it should.
     pub fn forge_answer(detail: impl Into<String>) -> Self {
         Problem::new(FORGE_ANSWER, detail)

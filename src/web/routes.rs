@@ -1,7 +1,7 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-api_keys, approvals, attention, audit, credentials, decisions, delegations, devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, provisioning, server, session, sinks, trials, well_known,
+api_keys, approvals, attention, audit, credentials, decisions, delegations, description, devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning, server, session, sinks, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -90,6 +90,15 @@ where
     ("DELETE", web::delete().to(handler))
 }
 
+/// Every path with the names of its methods, for the test of the API's description.
+#[cfg(test)]
+pub fn listed() -> Vec<(&'static str, Vec<&'static str>)> {
+    table()
+        .into_iter()
+        .map(|(path, methods)| (path, methods.iter().map(|(name, _)| *name).collect()))
+        .collect()
+}
+
 fn table() -> Vec<(&'static str, Vec<Method>)> {
     vec![
         ("/healthz", vec![get(health::get_health)]),
@@ -123,6 +132,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/api/v1/settings", vec![get(server::list_settings)]),
         ("/api/v1/conditions", vec![get(server::list_conditions)]),
         ("/dashboard/server", vec![get(pages::server::show_server)]),
+        ("/api/v1/openapi.json", vec![get(description::get_openapi)]),
+        ("/api/v1/cli", vec![get(programs::list_programs)]),
+        ("/api/v1/cli/{name}", vec![get(programs::get_program)]),
+        ("/api/v1/cli/{name}/sha256", vec![get(programs::get_checksum)]),
         // Proofs
         (
             "/api/v1/approvals/{id}/credentials",
@@ -430,6 +443,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(pages::show_notifications)],
         ),
         ("/help", vec![get(pages::show_help)]),
+        ("/help/api", vec![get(pages::show_reference)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),
         ("/schema/policy.json", vec![get(assets::serve_policy_schema)]),
         ("/static/{file}", vec![get(assets::serve_asset)]),

@@ -6,6 +6,7 @@ use crate::domain::state::Read;
 use crate::identity::hash_token;
 use crate::listen::Peer;
 use crate::web::app::App;
+use crate::web::limits::Use;
 use crate::web::problem::Problem;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::dev::Payload;
@@ -15,13 +16,14 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use std::future::{Ready, ready};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// How long a session lasts, in seconds: a working day, so that a phone left somewhere is not a key for ever. It never
 /// decides anything by itself.
 pub const SESSION_SECONDS: u64 = 12 * 3_600;
 
 /// Name of the session cookie. `__Host-` ties it to this origin over TLS; evaluation has no TLS.
-fn cookie_name(app: &App) -> &'static str {
+pub fn cookie_name(app: &App) -> &'static str {
     if app.evaluation {
         "signedapproval-session"
     } else {
@@ -171,9 +173,26 @@ fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
     if !certified && app.front.keys_need_certificate.load(Ordering::Relaxed) {
         return Err(Problem::no_client_certificate());
     }
-    let found = app.snapshot()?.get::<ApiKey>(&hash_token(secret).to_string())?;
+    let digest = hash_token(secret);
+    let size = app.engine.size();
+    let found = match app.recent_keys.get(size, &digest) {
+        Some(key) => Some(key),
+        None => {
+            let found = app.snapshot()?.get::<ApiKey>(&digest.to_string())?;
+            if let Some(key) = &found {
+                app.recent_keys.put(size, digest, key.clone());
+            }
+            found
+        }
+    };
     let live = found.filter(|it| !it.revoked && app.now() < it.expires_at);
-    live.map(Some).ok_or_else(Problem::unauthenticated)
+    let key = live.ok_or_else(Problem::unauthenticated)?;
+    let what = match *request.method() {
+        Method::GET | Method::HEAD => Use::Read,
+        _ => Use::Change,
+    };
+    app.limits.take(&key.id, what, Instant::now())?;
+    Ok(Some(key))
 }
 
 /// A call with a cookie that changes something must come from our own pages. `SameSite` alone would let through other

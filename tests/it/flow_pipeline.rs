@@ -567,7 +567,7 @@ echo "id=$(echo $RESPONSE | jq -r '.id')" >> $GITHUB_OUTPUT
 "#;
 
 /// The second step's.
-const WAIT_STEP: &str = r#"for i in $(seq 1 60); do
+pub const WAIT_STEP: &str = r#"for i in $(seq 1 60); do
   STATUS=$(curl -s \
     https://signedapproval.net/api/v1/approvals/${{ steps.approval.outputs.id }} \
     -H "Authorization: Bearer ${{ secrets.SA_API_KEY }}" \
@@ -586,7 +586,7 @@ exit 1
 "#;
 
 /// A step as the runner hands it to a shell: expressions filled in, host and key those of the test.
-fn filled(step: &str, appliance: &Appliance, key: &str, id: &str) -> String {
+pub fn filled(step: &str, appliance: &Appliance, key: &str, id: &str) -> String {
     step.replace("https://signedapproval.net", &appliance.base())
         .replace("${{ secrets.SA_API_KEY }}", key)
         .replace("${{ github.sha }}", SHA)
@@ -595,7 +595,7 @@ fn filled(step: &str, appliance: &Appliance, key: &str, id: &str) -> String {
         .replace("${{ steps.approval.outputs.id }}", id)
 }
 
-fn shell(shell: &str, dir: &Path, script: &str) -> Output {
+pub fn shell(shell: &str, dir: &Path, script: &str) -> Output {
     let mut command = Command::new(shell);
     // What GitHub's runner sets: `bash -e` there, plain `-e` for another shell.
     command.arg("-e").arg("-c").arg(script);

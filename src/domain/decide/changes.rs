@@ -332,6 +332,7 @@ fn opening(
         claimed: None,
         digest: None,
         callback_url: None,
+        commit_of: None,
         skipped_by: evaluation.skipped_by,
         change: Some(key.clone()),
         facts: Some(facts),

@@ -426,6 +426,7 @@ fn opening(
         claimed: None,
         digest: Some(("gitCommit".to_owned(), facts.sha.clone())),
         callback_url: None,
+        commit_of: None,
         skipped_by: evaluation.skipped_by,
         facts: None,
         change: None,

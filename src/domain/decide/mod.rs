@@ -268,6 +268,16 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::ConsumeRequest { request, idempotency } => {
             requests::consume(request, idempotency, now, state)
         }
+        Command::RecordCallback {
+            request,
+            delivered,
+            reason,
+        } => requests::record_callback(request, delivered, reason, state),
+        Command::RecordCommit {
+            request,
+            project,
+            facts,
+        } => requests::record_commit(request, project, facts, state),
         Command::Shorten { request } => requests::shorten(request, state),
         Command::Expire { request } => requests::expire(request, now, state),
         Command::AddDevice(it) => notices::add_device(it, actor, now, state),

@@ -6,23 +6,28 @@ use crate::domain::command::{OpenRequest, Reply};
 use crate::domain::decide::judge::{as_judged_now, shortened};
 use crate::domain::decide::{Decided, OutcomeDraft, Plan, Step, Stop};
 use crate::domain::event::{Event, ObligationLine};
-use crate::domain::ids::{Digest, RequestId};
+use crate::domain::follow_up::CommitFacts;
+use crate::domain::ids::{Digest, ProjectId, RequestId};
 use crate::domain::people::{ApiKey, Scope};
 use crate::domain::policy::{
     Approver, Asked, ControlFiles, Document, Evaluation, Method, Obligation, Outcome, ProjectDefaults,
     Question, evaluate,
 };
-use crate::domain::project::PolicyRecord;
+use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{
     Change, Involvement, Kind, Opening, PolicyRef, Request, Requester, Status, change_row,
 };
 use crate::domain::state::{Read, Table, decode, encode};
+use crate::domain::text::shortened as shortened_text;
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
 
 /// Requests of one key that may wait at once. Past it a runaway pipeline is told to stop, and nobody else notices.
 pub const WAITING_PER_KEY_MAX: usize = 1_000;
+
+/// Longest reason for which a callback was given up, in characters.
+const REASON_CHARS_MAX: usize = 300;
 
 /// The policy that governs what names none.
 pub(super) const DEFAULT_POLICY: &str = "default";
@@ -144,6 +149,12 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
     } else {
         Kind::Action
     };
+    let by_key = matches!(open.requester, Requester::Key { .. });
+    let has_commit = open.digest.as_ref().is_some_and(|(name, _)| name == "gitCommit");
+    let commit_of = match by_key && has_commit {
+        true => project_named(open.project.as_deref(), state)?,
+        false => None,
+    };
     let opening = Opening {
         kind,
         subject: open.subject,
@@ -165,6 +176,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         claimed: open.claimed,
         digest: open.digest,
         callback_url: open.callback_url,
+        commit_of,
         skipped_by: evaluation.skipped_by,
     };
     let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
@@ -350,6 +362,56 @@ pub(super) fn consume(
         request,
         idempotency,
     })]))
+}
+
+/// The callback of a request was made, or never will be. Told twice, it counts once.
+pub(super) fn record_callback(
+    request: RequestId,
+    delivered: bool,
+    reason: Option<String>,
+    state: &impl Read,
+) -> Decided {
+    if state
+        .get_raw(Table::OpenCallbacks, request.as_str().as_bytes())?
+        .is_none()
+    {
+        return Ok(Plan::nothing());
+    }
+    Ok(Plan::done(vec![Step::event(Event::CallbackAnswered {
+        request,
+        delivered,
+        reason: reason.map(|it| shortened_text(&it, REASON_CHARS_MAX)),
+    })]))
+}
+
+/// A forge was asked about the commit of a request. Told twice, it counts once.
+pub(super) fn record_commit(
+    request: RequestId,
+    project: Option<ProjectId>,
+    facts: Option<CommitFacts>,
+    state: &impl Read,
+) -> Decided {
+    if state
+        .get_raw(Table::OpenCommits, request.as_str().as_bytes())?
+        .is_none()
+    {
+        return Ok(Plan::nothing());
+    }
+    Ok(Plan::done(vec![Step::event(Event::CommitChecked {
+        request,
+        project,
+        facts,
+    })]))
+}
+
+/// The one gated project of that name, whose forge can be asked about a commit. Of two by the same name neither is meant
+/// for certain.
+fn project_named(name: Option<&str>, state: &impl Read) -> Result<Option<ProjectId>, Stop> {
+    let Some(name) = name else { return Ok(None) };
+    let all: Vec<Project> = state.all()?;
+    let mut named = all.into_iter().filter(|it| !it.removed && it.path == name);
+    let found = named.next();
+    Ok(found.filter(|_| named.next().is_none()).map(|it| it.id))
 }
 
 pub(super) fn shorten(request: RequestId, state: &impl Read) -> Decided {

@@ -2,6 +2,7 @@
 //! header only.
 
 mod account;
+mod commit;
 mod contributors;
 mod deployments;
 mod files;

@@ -2,10 +2,11 @@
 
 use crate::domain::command::Command;
 use crate::domain::ids::{ApiKeyId, PersonId};
-use crate::domain::people::{ApiKey, Scope};
+use crate::domain::people::{ApiKey, Scope, callback_secret_name};
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::identity::{new_api_key, random_id};
+use crate::outbound::standard_webhook::SigningSecret;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -87,8 +88,19 @@ pub async fn make(
         owner,
         lifetime_seconds,
     };
-    app.submit(actor, command).await?;
-    Ok(json!({ "id": key, "key": secret.text.as_str(), "expires_at": now.plus_seconds(lifetime_seconds) }))
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(Problem::internal)?;
+    let callback_secret = SigningSecret::from_random(&bytes).text();
+    let name = callback_secret_name(&key);
+    let sealed = (app.seal)(&name, callback_secret.expose().as_bytes());
+    app.submit_with_secrets(actor, command, vec![(name, sealed)])
+        .await?;
+    Ok(json!({
+        "id": key,
+        "key": secret.text.as_str(),
+        "callback_secret": callback_secret.expose(),
+        "expires_at": now.plus_seconds(lifetime_seconds),
+    }))
 }
 
 /// `POST /api/v1/api-keys`: admins. Whoever makes a key is answerable for it.

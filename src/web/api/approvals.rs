@@ -5,25 +5,28 @@ use crate::domain::command::{Command, OpenRequest, Reply};
 use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, standing};
 use crate::domain::deployment::{Deployment, DeploymentFacts};
 use crate::domain::facts::Account;
+use crate::domain::follow_up::CheckedCommit;
 use crate::domain::ids::{Digest, RequestId};
-use crate::domain::people::{ApiKey, Role, Scope};
+use crate::domain::people::{ApiKey, Role, Scope, callback_secret_name};
 use crate::domain::request::{Opening, Request, Requester, Status};
 use crate::domain::state::{Read, Table, decode};
 use crate::evidence::subject::{ActionDigest, ActionKind, ActionSubject};
 use crate::identity::random_id;
+use crate::outbound::parse_base;
 use crate::store::Snapshot;
 use crate::web::api::{bounded, page_size};
-use crate::web::app::App;
+use crate::web::app::{App, Shown};
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
 use crate::web::session::Caller;
 use actix_web::http::header;
-use actix_web::web::{Data, Path, Payload, Query};
+use actix_web::web::{Bytes, Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Longest action text, in characters: a long commit subject and a line of context.
 const ACTION_CHARS_MAX: usize = 2_000;
@@ -31,6 +34,10 @@ const ACTION_CHARS_MAX: usize = 2_000;
 const NAME_CHARS_MAX: usize = 255;
 /// Longest time a request may be asked to wait (contract §3.1).
 const TTL_SECONDS_MAX: u64 = 86_400;
+/// How long an answer about a request is given again.
+const SHOWN_AGAIN: Duration = Duration::from_secs(1);
+/// Longest callback URL.
+const CALLBACK_CHARS_MAX: usize = 1_000;
 /// Longest `wait`.
 const WAIT_SECONDS_MAX: u64 = 60;
 
@@ -76,9 +83,8 @@ pub async fn request_approval(
             bounded(field, text, NAME_CHARS_MAX)?;
         }
     }
-    if body.callback_url.is_some() {
-        let reason = "callbacks are not offered by this version; wait with GET …?wait=60";
-        return Err(Problem::invalid("callback_url", reason));
+    if let Some(url) = &body.callback_url {
+        callback(&app, key, url)?;
     }
     let ttl_seconds = body.ttl_seconds.as_ref().map(ttl).transpose()?;
     let metadata = body.metadata.as_deref().map(RawValue::get);
@@ -136,7 +142,7 @@ pub async fn request_approval(
         subject,
         claimed: metadata.map(str::to_owned),
         digest,
-        callback_url: None,
+        callback_url: body.callback_url,
         action: body.action,
         environment: body.environment,
         project,
@@ -168,6 +174,30 @@ pub async fn request_approval(
         }
         other => Err(Problem::internal(format!("{other:?}"))),
     }
+}
+
+/// Where a key may let itself be called back: a key with a signing secret, a host that an admin listed, and nothing in the
+/// URL that would be a secret in the journal.
+fn callback(app: &App, key: &ApiKey, text: &str) -> Result<(), Problem> {
+    let invalid = |reason: String| Problem::invalid("callback_url", reason);
+    bounded("callback_url", text, CALLBACK_CHARS_MAX)?;
+    let url = parse_base(text, &app.callbacks.allow_http).map_err(|e| invalid(e.to_string()))?;
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let listed = app.callbacks.hosts.iter().any(|it| match it.strip_prefix("*.") {
+        Some(domain) => host
+            .strip_suffix(domain)
+            .is_some_and(|it| it.ends_with('.') && it.len() > 1),
+        None => host == *it,
+    });
+    if !listed {
+        return Err(invalid(format!(
+            "callbacks to {host} are not allowed: an admin lists the hosts in callbacks.hosts"
+        )));
+    }
+    if app.snapshot()?.secret(&callback_secret_name(&key.id))?.is_none() {
+        return Err(invalid("this key has no callback secret; make a new key".into()));
+    }
+    Ok(())
 }
 
 fn ttl(value: &Value) -> Result<u64, Problem> {
@@ -254,52 +284,92 @@ pub async fn get_approval(
     id: Path<String>,
     query: Query<WaitQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let mut grown = app.engine.watch_size();
-    grown.mark_unchanged();
-    let (first, shown) = look(&app, &caller, &id)?;
-    let Some(seconds) = query.wait.filter(|it| *it > 0) else {
-        return Ok(HttpResponse::Ok().json(shown));
+    let asked = RequestId::parse(&id).ok_or_else(Problem::not_found)?;
+    // Before the first look, so that nothing happens unseen in between.
+    let seconds = query.wait.filter(|it| *it > 0);
+    let mut wait = seconds.map(|_| app.waits.enter(&asked));
+    let (first, shown) = look(&app, &caller, &asked)?;
+    let (Some(seconds), Some(wait)) = (seconds, wait.as_mut()) else {
+        return Ok(as_json(shown));
     };
     if first.status != Status::Pending {
-        return Ok(HttpResponse::Ok().json(shown));
+        return Ok(as_json(shown));
     }
+    let _place = match &caller {
+        Caller::Key(key) => Some(app.limits.poll(&key.id)?),
+        Caller::Person(_) => None,
+    };
+    let before = first.changed_seq;
+    drop((first, shown));
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds.min(WAIT_SECONDS_MAX));
     loop {
         tokio::select! {
-            changed = grown.changed() => if changed.is_err() { break },
+            () = wait.woken() => {}
             () = tokio::time::sleep_until(until) => break,
         }
-        let snapshot = app.snapshot()?;
-        let now: Option<Request> = snapshot.get(first.id.as_str())?;
-        if now.is_some_and(|it| it.changed_seq != first.changed_seq) {
+        let now: Option<Request> = app.snapshot()?.get(asked.as_str())?;
+        if now.is_some_and(|it| it.changed_seq != before) {
             break;
         }
     }
-    let (_, shown) = look(&app, &caller, &id)?;
-    Ok(HttpResponse::Ok().json(shown))
+    let (_, shown) = look(&app, &caller, &asked)?;
+    Ok(as_json(shown))
 }
 
-fn look(app: &App, caller: &Caller, id: &str) -> Result<(Request, Value), Problem> {
+fn as_json(body: Bytes) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(body)
+}
+
+/// The request as this caller sees it, and its JSON. The same question again before anything was recorded has the same
+/// answer; for a second, since some of it follows from the time.
+fn look(app: &App, caller: &Caller, id: &RequestId) -> Result<(Arc<Request>, Bytes), Problem> {
+    let size = app.engine.size();
+    for own in [true, false] {
+        let found = app.recent_requests.get(size, &(id.clone(), own));
+        if let Some(it) =
+            found.filter(|it| it.at.elapsed() < SHOWN_AGAIN && is_own(caller, &it.request) == own)
+        {
+            return match sees(caller, &it.request) {
+                true => Ok((it.request, it.body)),
+                false => Err(Problem::not_found()),
+            };
+        }
+    }
     let snapshot = app.snapshot()?;
-    let request = visible_request(&snapshot, caller, id)?;
+    let request = visible_request(&snapshot, caller, id.as_str())?;
     let mut shown = show(app, &snapshot, &request)?;
     // Only for whoever asked: the approver is to find it there.
-    let own = matches!((caller, &request.requester), (Caller::Key(key), Requester::Key { id, .. }) if *id == key.id);
+    let own = is_own(caller, &request);
     if let Some(it) = match_code(&request).filter(|_| own) {
         shown["match_code"] = json!(it.code.to_string());
     }
-    Ok((request, shown))
+    let (request, body) = (Arc::new(request), Bytes::from(shown.to_string()));
+    let kept = Shown {
+        request: request.clone(),
+        body: body.clone(),
+        at: Instant::now(),
+    };
+    app.recent_requests.put(size, (id.clone(), own), kept);
+    Ok((request, body))
+}
+
+/// Whether the caller is the key that asked.
+fn is_own(caller: &Caller, request: &Request) -> bool {
+    matches!((caller, &request.requester), (Caller::Key(key), Requester::Key { id, .. }) if *id == key.id)
+}
+
+fn sees(caller: &Caller, request: &Request) -> bool {
+    match caller {
+        Caller::Person(person) => !person.roles.is_empty(),
+        Caller::Key(key) => may_see(key, request),
+    }
 }
 
 /// The request by that id, if the caller may know of it.
 pub fn visible_request(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<Request, Problem> {
     let id = RequestId::parse(id).ok_or_else(Problem::not_found)?;
     let request: Request = snapshot.get(id.as_str())?.ok_or_else(Problem::not_found)?;
-    let sees = match caller {
-        Caller::Person(person) => !person.roles.is_empty(),
-        Caller::Key(key) => may_see(key, &request),
-    };
-    if sees {
+    if sees(caller, &request) {
         Ok(as_judged_now(request, snapshot)?)
     } else {
         Err(Problem::not_found())
@@ -359,6 +429,17 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
         "claimed": opening.claimed.as_deref().map_or_else(|| Ok(json!({})), raw)?,
         "url": format!("{}/a/{}", app.public_url, request.id),
     });
+    if request.calls_back {
+        shown["callback"] = match &request.called_back {
+            None => json!({ "state": "owed" }),
+            Some(it) => json!({
+                "state": if it.delivered { "delivered" } else { "failed" }, "reason": it.reason, "at": it.at,
+            }),
+        };
+    }
+    if opening.commit_of.is_some() {
+        shown["verified"] = request.commit.as_ref().map_or(Value::Null, commit_shown);
+    }
     if let Some(at) = request.consumed_at {
         shown["consumed_at"] = json!(at);
     }
@@ -380,6 +461,20 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
         shown["notes"] = json!(opening.notes);
     }
     Ok(shown)
+}
+
+/// What a forge said of the commit that a pipeline named.
+fn commit_shown(it: &CheckedCommit) -> Value {
+    json!({
+        "project": it.project,
+        "known": it.facts.is_some(),
+        "title": it.facts.as_ref().map(|it| &it.title),
+        "author": it.facts.as_ref().map(|it| &it.author),
+        "committer": it.facts.as_ref().map(|it| &it.committer),
+        "committed_at": it.facts.as_ref().map(|it| &it.committed_at),
+        "web_url": it.facts.as_ref().and_then(|it| it.web_url.as_ref()),
+        "checked_at": it.at,
+    })
 }
 
 /// What was read about a deployment on its forge, and how it stands there.
@@ -522,8 +617,8 @@ pub async fn cancel_approval(
         },
     )
     .await?;
-    let (_, shown) = look(&app, &caller, &id)?;
-    Ok(HttpResponse::Ok().json(shown))
+    let (_, shown) = look(&app, &caller, &request.id)?;
+    Ok(as_json(shown))
 }
 
 /// `POST /api/v1/approvals/{id}/consume`: the key that asked. 200 once, and to the repetition of the same use.
@@ -546,8 +641,8 @@ pub async fn consume_approval(
         },
     )
     .await?;
-    let (_, shown) = look(&app, &caller, &id)?;
-    Ok(HttpResponse::Ok().json(shown))
+    let (_, shown) = look(&app, &caller, &request.id)?;
+    Ok(as_json(shown))
 }
 
 /// `POST /api/v1/approvals/{id}/ask-again`: approvers and admins. A deployment on a forge whose request ran out is asked

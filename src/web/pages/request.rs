@@ -8,7 +8,7 @@ use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
 use crate::domain::policy::{Obligation, Story, words};
-use crate::domain::project::{Enforcement, ForgeKind, Project};
+use crate::domain::project::{Enforcement, ForgeKind, Integration, Project};
 use crate::domain::request::{
     Change, ConfirmedLock, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester,
     Status, StatusKey, change_row,
@@ -62,6 +62,7 @@ struct RequestPage {
     asked: Asked,
     change: Option<ChangeView>,
     deployment: Option<DeploymentView>,
+    commit: Option<CommitView>,
     ask_again: bool,
     notes: Vec<String>,
     rules: Vec<RuleView>,
@@ -156,6 +157,24 @@ struct DeploymentView {
     triggered_by: String,
     /// The first line of the commit's message: its author's words.
     commit_title: String,
+}
+
+/// What a forge says of the commit that a pipeline named.
+struct CommitView {
+    forge: &'static str,
+    project: String,
+    sha_short: String,
+    looked_up: bool,
+    known: Option<KnownCommit>,
+}
+
+struct KnownCommit {
+    url: Option<String>,
+    /// Its author's words.
+    title: String,
+    author: String,
+    committer: String,
+    at: String,
 }
 
 /// What one rule asks and how far it is.
@@ -302,6 +321,7 @@ fn page(
             .deployment
             .as_deref()
             .map(|it| deployment_view(it, project, kind)),
+        commit: commit_view(&opening, request, state)?,
         ask_again: (person.has(Role::Approver) || person.has(Role::Admin))
             && request.deployment.is_some()
             && may_ask_again(&request.id, now, state)?,
@@ -426,6 +446,32 @@ fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
         match_code: (matches!(&request.requester, Requester::Key { .. }) && match_code(request).is_none())
             .then(|| code_of(&request.id).code.to_string()),
     }
+}
+
+fn commit_view(opening: &Opening, request: &Request, state: &impl Read) -> Result<Option<CommitView>, Fault> {
+    let (Some(project), Some((_, sha))) = (&opening.commit_of, &opening.digest) else {
+        return Ok(None);
+    };
+    let Some(project) = state.get::<Project>(project.as_str())? else {
+        return Ok(None);
+    };
+    let integration: Option<Integration> = state.get(project.integration.as_str())?;
+    let facts = request.commit.as_ref().and_then(|it| it.facts.as_ref());
+    Ok(Some(CommitView {
+        forge: integration.map_or("the forge", |it| match it.kind {
+            ForgeKind::Gitlab => "GitLab",
+        }),
+        project: shown(&project.path, NAME_MAX),
+        sha_short: sha.chars().take(COMMIT_DIGITS).collect(),
+        looked_up: request.commit.is_some(),
+        known: facts.map(|it| KnownCommit {
+            url: it.web_url.clone(),
+            title: shown(&it.title, CLAIM_MAX),
+            author: shown(&it.author, NAME_MAX),
+            committer: shown(&it.committer, NAME_MAX),
+            at: shown(&it.committed_at, 40),
+        }),
+    }))
 }
 
 fn change_view(

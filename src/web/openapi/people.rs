@@ -1,0 +1,163 @@
+//! What people do for themselves with their passkeys, and how they decide.
+
+use crate::web::openapi::schema::{Schema, ceremony, id, kinds, statuses, webauthn};
+use crate::web::openapi::{Area, Operation, Who};
+
+const SIGNED_IN: Who = Who::People("Whoever is signed in");
+
+pub(super) fn own() -> Area {
+    let waiting = Schema::object(&[
+        ("id", id("apr_")),
+        ("kind", kinds()),
+        ("status", statuses()),
+        ("action", Schema::text()),
+        ("requested_by", Schema::text()),
+        ("environment", Schema::text().or_null()),
+        ("project", Schema::text().or_null()),
+        ("created_at", Schema::time()),
+        ("expires_at", Schema::time().or_null()),
+        ("url", Schema::text()),
+    ]);
+    let token = || Schema::short(200).about("What stands behind `#` in the link");
+    Area {
+        name: "Sign-in and passkeys",
+        about: "WebAuthn options and answers have the standard JSON forms, base64url without padding.",
+        operations: vec![
+            Operation::post("/api/v1/enrolment/options", "Start enrolling by a link")
+                .about("The bearer of a set-up or invitation link. Name and e-mail are needed for the set-up link.")
+                .body(Schema::body(&[
+                    ("token", token()),
+                    ("name?", Schema::short(200).or_null()),
+                    ("email?", Schema::short(254).or_null()),
+                ]))
+                .answers(200, "Options of a new passkey", Schema::object(&[("publicKey", webauthn())]))
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/enrolment", "Enrol the first passkey")
+                .body(Schema::body(&[
+                    ("token", token()),
+                    ("credential", webauthn()),
+                    ("label?", Schema::short(100).or_null()),
+                ]))
+                .answers(201, "Who it is, and a session cookie", Schema::named("SignedIn"))
+                .refuses(&[401, 409, 422]),
+            Operation::post("/api/v1/session/options", "Start signing in")
+                .body(Schema::body(&[]))
+                .answers(
+                    200,
+                    "Options",
+                    Schema::object(&[("ceremony", id("cer_")), ("publicKey", webauthn())]),
+                ),
+            Operation::post("/api/v1/session", "Sign in")
+                .about("Whoever holds an enrolled passkey. A session reads and administers; it never decides.")
+                .body(Schema::body(&[("ceremony", Schema::text()), ("credential", webauthn())]))
+                .answers(200, "Who it is, and a session cookie", Schema::named("SignedIn"))
+                .refuses(&[401, 409]),
+            Operation::delete("/api/v1/session", "Sign out").who(SIGNED_IN).answers_nothing("Signed out"),
+            Operation::get("/api/v1/me", "Who I am").who(SIGNED_IN).answers(
+                200,
+                "The person",
+                Schema::object(&[
+                    ("id", id("per_")),
+                    ("name", Schema::text()),
+                    ("email", Schema::text()),
+                    ("roles", crate::web::openapi::schema::roles()),
+                    ("passkeys", Schema::list(Schema::named("Passkey"))),
+                ]),
+            ),
+            Operation::post("/api/v1/me/test-request", "Try the gate out")
+                .who(Who::People("Approvers"))
+                .about("An action that its sender alone decides, within 30 minutes. No real request allows that.")
+                .body(Schema::body(&[]))
+                .answers(201, "The request", Schema::named("Opened"))
+                .refuses(&[422]),
+            Operation::get("/api/v1/me/passkeys", "My passkeys")
+                .who(SIGNED_IN)
+                .answers(200, "All that count", Schema::page(Schema::named("Passkey"))),
+            Operation::post("/api/v1/me/passkeys/options", "Start adding a passkey")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[("label?", Schema::short(100).or_null())]))
+                .answers(
+                    200,
+                    "A passkey that is held confirms the new one",
+                    Schema::object(&[("ceremony", id("cer_")), ("confirm", webauthn()), ("publicKey", webauthn())]),
+                )
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/me/passkeys", "Add a passkey")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[
+                    ("ceremony", Schema::text()),
+                    ("confirm", webauthn()),
+                    ("credential", webauthn()),
+                ]))
+                .answers(201, "Its id", Schema::object(&[("id", Schema::text())]))
+                .refuses(&[409, 422]),
+            Operation::delete("/api/v1/me/passkeys/{id}", "Remove a passkey")
+                .who(Who::People("Whose passkey it is"))
+                .answers_nothing("It counts no more")
+                .refuses(&[409, 422]),
+            Operation::get("/api/v1/inbox", "What I may decide now, oldest first")
+                .who(SIGNED_IN)
+                .answers(200, "Those that wait", Schema::page(waiting)),
+            Operation::get("/api/v1/inbox/events", "Follow my queue")
+                .who(SIGNED_IN)
+                .about("Server-sent events: `inbox` at once, and whenever the queue changes.")
+                .answers_bytes(200, "`{\"ids\":[\"apr_…\"],\"waiting\":1}` an event", "text/event-stream"),
+        ],
+    }
+}
+
+pub(super) fn decisions() -> Area {
+    Area {
+        name: "Decisions",
+        about: "One decision is one passkey ceremony over exactly what is approved. A key can never decide.",
+        operations: vec![
+            Operation::post("/api/v1/approvals/{id}/decision/options", "Start a decision")
+                .who(Who::People("Whoever may decide the request now"))
+                .body(Schema::body(&[
+                    ("decision", Schema::one_of(&["approve", "reject"])),
+                    ("comment?", Schema::at_most(2_000).or_null()),
+                    (
+                        "match_code?",
+                        Schema::text()
+                            .or_null()
+                            .about("Two digits that the requester sees, where a rule asks for them"),
+                    ),
+                    (
+                        "break_glass?",
+                        Schema::boolean().about("Choose the emergency way of a break-glass rule"),
+                    ),
+                ]))
+                .answers(200, "What the passkey signs", ceremony())
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/approvals/{id}/seen", "Say that it is on my screen")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[]))
+                .answers_nothing("It was recorded, once")
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/approvals/{id}/not-me", "Say that I did not expect it")
+                .who(Who::People("Whoever may decide the request"))
+                .about("Nothing of its requester can be approved until somebody has looked that over.")
+                .body(Schema::body(&[("note?", Schema::text().or_null())]))
+                .answers_nothing("Its requester is held")
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/approvals/{id}/decision", "Decide")
+                .who(Who::People("The person whose ceremony it is"))
+                .body(Schema::body(&[
+                    ("ceremony?", Schema::text().or_null()),
+                    ("credential?", Schema::any()),
+                    ("totp?", Schema::text().or_null()),
+                    ("decision?", Schema::text().or_null()),
+                    ("comment?", Schema::text().or_null()),
+                ]))
+                .answers(
+                    200,
+                    "Durable, with its credential signed",
+                    Schema::object(&[
+                        ("status", statuses()),
+                        ("credential", Schema::matching("^crd_[0-9a-f]{64}$")),
+                    ]),
+                )
+                .refuses(&[409, 422]),
+        ],
+    }
+}
