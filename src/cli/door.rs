@@ -316,7 +316,9 @@ fn reload(front: &Front, flags: &Flags, old: &Settings) -> Option<Settings> {
     let new = match load(flags, std::env::vars()) {
         Ok(new) => new,
         Err(error) => {
-            tracing::error!(%error, "the settings can't be read anew; nothing was changed");
+            // It may show the line it stumbled over; one record is one line.
+            let error = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            tracing::error!(error, "the settings can't be read anew; nothing was changed");
             return None;
         }
     };

@@ -1,7 +1,9 @@
 //! What monitors and the service manager see: metrics, conditions, the log's request ids, sd_notify.
 
+use crate::browser::{assert_clean, can_run, shoot};
 use crate::support::appliance::{Answer, Appliance, Options, free_port, http_client, new_dir, run, signal};
 use crate::support::authority::{Authority, exchange};
+use crate::support::browser::Browser;
 use crate::support::person::Person;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -386,4 +388,30 @@ async fn the_watchers_listener_does_not_understand_more_than_it_must() {
     .await;
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     assert!(appliance.api().get("/readyz").await.status == 200);
+}
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_page_shows_what_needs_somebody_and_every_setting() {
+    if !can_run("the_server_page_shows_what_needs_somebody_and_every_setting") {
+        return;
+    }
+    let appliance = Appliance::start(Options::default().config("limits.connections = 900\n")).await;
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    browser.add_authenticator().await;
+    browser.goto(&appliance.setup_url()).await;
+    browser.fill("[name=name]", "Ada Example").await;
+    browser.fill("[name=email]", "ada@example.test").await;
+    browser.click("[data-enrol] button").await;
+    browser.wait_until("location.pathname === '/dashboard'").await;
+    browser
+        .goto(&format!("{}/dashboard/server", appliance.base()))
+        .await;
+    let page = browser.text("main").await;
+    assert!(
+        page.contains("limits.connections") && page.contains("900") && page.contains("config.toml:1"),
+        "{page}"
+    );
+    assert!(page.contains("Nothing: all of it works as it should"), "{page}");
+    shoot(&browser, "server").await;
+    assert_clean(&browser, &appliance).await;
 }
