@@ -4,6 +4,7 @@
 mod csv;
 mod export;
 mod keys;
+mod overview;
 mod report;
 mod select;
 mod story;
@@ -11,9 +12,10 @@ mod summary;
 
 pub use csv::cell;
 pub use export::{Export, Made, export};
+pub use overview::overview;
 pub use select::{Filter, Order, Range, range};
-pub use story::{Act, Story, sentence};
-pub use summary::{Exceptional, Summary, week_of};
+pub use story::Story;
+pub use summary::Summary;
 
 use crate::domain::state::Fault;
 use crate::store;

@@ -100,8 +100,17 @@ pub(super) fn begin(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
             .collect::<Vec<_>>()
             .join(", "),
     )?;
-    let alarming = |count: u64| if count > 0 { " class=\"alarming\"" } else { "" };
     let around = head.exceptions.len() as u64 + head.exceptions_left_out as u64;
+    figures(summary, around, out)?;
+    charts(summary, out)?;
+    out.write_all(b"<section>")?;
+    told_exceptions(summary, head.exceptions, head.exceptions_left_out, out)?;
+    requests(summary, out)
+}
+
+/// The period in eight numbers.
+pub(super) fn figures(summary: &Summary, around: u64, out: &mut dyn Write) -> Result<(), Error> {
+    let alarming = |count: u64| if count > 0 { " class=\"alarming\"" } else { "" };
     let times = summary.times_to_decide();
     let figures = [
         (summary.stories.to_string(), "requests", ""),
@@ -130,8 +139,7 @@ pub(super) fn begin(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
         write!(out, "<div{class}><b>{value}</b><span>{label}</span></div>")?;
     }
     out.write_all(b"</section>\n")?;
-    charts(summary, out)?;
-    exceptions(head, out)
+    Ok(())
 }
 
 fn filter_words(order: &Order) -> String {
@@ -155,9 +163,14 @@ fn filter_words(order: &Order) -> String {
     }
 }
 
-fn exceptions(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
-    let summary = head.summary;
-    out.write_all(b"<section><h2>Exceptions first</h2>\n")?;
+/// What was out of the ordinary.
+pub(super) fn told_exceptions(
+    summary: &Summary,
+    exceptions: &[Exceptional],
+    left_out: usize,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    out.write_all(b"<h2>Exceptions first</h2>\n")?;
     let notes = [
         (
             summary.codes_only,
@@ -178,10 +191,10 @@ fn exceptions(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
             "<p class=\"exception open\"><strong>{count}</strong> {words}.</p>"
         )?;
     }
-    if head.exceptions.is_empty() && summary.break_glass == 0 {
+    if exceptions.is_empty() && summary.break_glass == 0 {
         out.write_all(b"<p>Nothing went around the gate, no gate became weaker, and no glass was broken in this period.</p>\n")?;
     }
-    for it in head.exceptions {
+    for it in exceptions {
         let open = if it.review.is_none() { " open" } else { "" };
         let review = match &it.review {
             Some(review) => format!("Looked over by {}", cut(review)),
@@ -196,13 +209,14 @@ fn exceptions(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
             cut(&it.what),
         )?;
     }
-    if head.exceptions_left_out > 0 {
-        writeln!(
-            out,
-            "<p>{} more are in events.jsonl.</p>",
-            head.exceptions_left_out
-        )?;
+    if left_out > 0 {
+        writeln!(out, "<p>{left_out} more are in events.jsonl.</p>")?;
     }
+    Ok(())
+}
+
+/// Where the cards begin.
+fn requests(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
     out.write_all(b"</section>\n<section><h2>Requests</h2>\n")?;
     let shown = (summary.stories as usize).min(CARDS_MAX);
     if summary.stories as usize > shown {
@@ -345,53 +359,72 @@ fn decision(act: &Act, out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
+/// Changes of access, of the rules and of keys.
+pub(super) fn told_access(
+    access: &[AccessChange],
+    left_out: usize,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    out.write_all(b"<h2>Changes of access, rules and keys</h2>\n")?;
+    if access.is_empty() {
+        out.write_all(b"<p>There were none.</p>\n")?;
+        return Ok(());
+    }
+    out.write_all(
+        b"<div class=\"scroll\"><table><thead><tr><th>Entry</th><th>Time</th><th>What</th><th>About</th><th>By</th><th>Reason</th></tr></thead><tbody>\n",
+    )?;
+    for it in access {
+        writeln!(
+            out,
+            "<tr><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            it.seq,
+            esc(&to_the_second(&it.at)),
+            esc(&it.kind),
+            cut(&it.about),
+            cut(&it.who),
+            cut(&it.reason),
+        )?;
+    }
+    out.write_all(b"</tbody></table></div>\n")?;
+    if left_out > 0 {
+        writeln!(out, "<p>{left_out} more are in events.jsonl.</p>")?;
+    }
+    Ok(())
+}
+
+/// Who held which passkey when the period ended.
+pub(super) fn told_holdings(holdings: &[Holding], out: &mut dyn Write) -> Result<(), Error> {
+    if holdings.is_empty() {
+        return Ok(());
+    }
+    out.write_all(
+        b"<h2>Who held which credential at the end</h2><div class=\"scroll\"><table><thead><tr><th>Person</th><th>Passkey</th><th>Kind</th><th>Since</th></tr></thead><tbody>\n",
+    )?;
+    for it in holdings {
+        let kind = match (it.platform, it.synced) {
+            (true, _) => "on their own device (biometric or device PIN)",
+            (false, true) => "synced between devices",
+            (false, false) => "bound to one device",
+        };
+        writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{kind}</td><td>{}</td></tr>",
+            cut(&it.name),
+            cut(&it.label),
+            esc(&it.since),
+        )?;
+    }
+    out.write_all(b"</tbody></table></div>\n")?;
+    Ok(())
+}
+
 /// Writes what stands behind the cards.
 pub(super) fn end(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
-    out.write_all(b"</section>\n<section><h2>Changes of access, rules and keys</h2>\n")?;
-    if head.access.is_empty() {
-        out.write_all(b"<p>There were none.</p>\n")?;
-    } else {
-        out.write_all(
-            b"<div class=\"scroll\"><table><thead><tr><th>Entry</th><th>Time</th><th>What</th><th>About</th><th>By</th><th>Reason</th></tr></thead><tbody>\n",
-        )?;
-        for it in head.access {
-            writeln!(
-                out,
-                "<tr><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                it.seq,
-                esc(&to_the_second(&it.at)),
-                esc(&it.kind),
-                cut(&it.about),
-                cut(&it.who),
-                cut(&it.reason),
-            )?;
-        }
-        out.write_all(b"</tbody></table></div>\n")?;
-        if head.access_left_out > 0 {
-            writeln!(out, "<p>{} more are in events.jsonl.</p>", head.access_left_out)?;
-        }
-    }
+    out.write_all(b"</section>\n<section>")?;
+    told_access(head.access, head.access_left_out, out)?;
+    out.write_all(b"</section>\n<section>")?;
+    told_holdings(head.holdings, out)?;
     out.write_all(b"</section>\n")?;
-    if !head.holdings.is_empty() {
-        out.write_all(
-            b"<section><h2>Who held which credential at the end</h2><div class=\"scroll\"><table><thead><tr><th>Person</th><th>Passkey</th><th>Kind</th><th>Since</th></tr></thead><tbody>\n",
-        )?;
-        for it in head.holdings {
-            let kind = match (it.platform, it.synced) {
-                (true, _) => "on their own device (biometric or device PIN)",
-                (false, true) => "synced between devices",
-                (false, false) => "bound to one device",
-            };
-            writeln!(
-                out,
-                "<tr><td>{}</td><td>{}</td><td>{kind}</td><td>{}</td></tr>",
-                cut(&it.name),
-                cut(&it.label),
-                esc(&it.since),
-            )?;
-        }
-        out.write_all(b"</tbody></table></div></section>\n")?;
-    }
     writeln!(
         out,
         "<footer><p>Verify the whole bundle, every event and the completeness of the period included: \
@@ -410,7 +443,8 @@ pub(super) fn end(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
-fn charts(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
+/// The period in charts.
+pub(super) fn charts(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
     if summary.stories == 0 {
         return Ok(());
     }

@@ -23,6 +23,7 @@ use crate::domain::request::{
     Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
     Status, change_row,
 };
+use crate::domain::review::JournalReview;
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -73,6 +74,26 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::SinkTested { .. }
         | Event::StatusLost { .. }
         | Event::LockLost { .. } => Ok(()),
+        Event::JournalReviewed {
+            from,
+            to,
+            through,
+            person,
+            name,
+            note,
+        } => {
+            let row = [crate::domain::review::PREFIX, &at.seq.to_be_bytes()].concat();
+            let record = JournalReview {
+                from: *from,
+                to: *to,
+                through: *through,
+                person: person.clone(),
+                name: name.clone(),
+                note: note.clone(),
+                at: at.time,
+            };
+            state.put_raw(Table::Counters, &row, &encode(&record))
+        }
         Event::ExceptionProtectionDrift { .. } => except(event, Default::default(), at, state),
         Event::ExceptionUnapprovedChange {
             project,

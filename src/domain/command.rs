@@ -162,6 +162,14 @@ pub enum Command {
         exception: u64,
         note: String,
     },
+    /// Somebody looked a period of the journal over.
+    ReviewJournal {
+        from: Time,
+        to: Time,
+        /// Entries the journal had when they looked.
+        through: u64,
+        note: String,
+    },
     CreateApiKey {
         key: ApiKeyId,
         name: String,

@@ -557,6 +557,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only_outcome: Option<Status>,
     },
+    /// Somebody looked a period of the journal over.
+    #[serde(rename = "journal.reviewed")]
+    JournalReviewed {
+        from: Time,
+        to: Time,
+        /// Entries the journal had when they looked.
+        through: u64,
+        person: PersonId,
+        name: String,
+        note: String,
+    },
     /// An audit bundle was made.
     #[serde(rename = "export.made")]
     ExportMade {
@@ -891,6 +902,7 @@ impl Event {
             Event::DelegationMade { delegation, .. } | Event::DelegationEnded { delegation } => {
                 ("delegation", delegation.to_string())
             }
+            Event::JournalReviewed { .. } => ("journal", String::new()),
             Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
                 ("export", export.to_string())
             }

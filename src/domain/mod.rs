@@ -30,6 +30,7 @@ pub mod refusal;
 pub mod request;
 pub mod rollback;
 pub mod sink;
+pub mod review;
 pub mod state;
 pub mod text;
 pub mod time;

@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bundles made at the same time: each takes a core and reads the whole period.
 const RUNNING_MAX: usize = 2;
+/// Bundles that are verified at the same time.
+const UPLOADS_MAX: usize = 2;
 /// Finished bundles that are kept; the oldest go first.
 const KEPT_MAX: usize = 10;
 /// Bytes of a bundle sent at once.
@@ -65,9 +67,17 @@ impl Drop for Job {
     }
 }
 
+/// A bundle that somebody sent.
+pub struct Upload {
+    pub file: File,
+    /// Counts those at work.
+    _turn: Arc<()>,
+}
+
 /// All of them.
 pub struct Exports {
     dir: PathBuf,
+    uploads: Arc<()>,
     jobs: Mutex<BTreeMap<ExportId, Arc<Job>>>,
 }
 
@@ -88,6 +98,7 @@ impl Exports {
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(dir)?;
         Ok(Exports {
             dir: dir.to_owned(),
+            uploads: Arc::new(()),
             jobs: Mutex::new(BTreeMap::new()),
         })
     }
@@ -111,6 +122,35 @@ impl Exports {
         job.called_off.store(true, Ordering::Relaxed);
         lock(&self.jobs).remove(&job.id);
         Ok(())
+    }
+
+    /// A file for a bundle that somebody sends to be verified; it goes with what is returned.
+    ///
+    /// # Errors
+    /// `too-many` when others are being verified.
+    pub fn upload(&self) -> Result<Upload, Problem> {
+        let held = Arc::strong_count(&self.uploads);
+        if held > UPLOADS_MAX {
+            return Err(Problem::too_many(
+                "Other bundles are being verified. Try again in a moment.",
+            ));
+        }
+        let path = self
+            .dir
+            .join(format!("{}.upload", ExportId::from_random(random_id())));
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Problem::internal)?;
+        // Open and without a name: it is gone with its last handle.
+        std::fs::remove_file(&path).map_err(Problem::internal)?;
+        Ok(Upload {
+            file,
+            _turn: self.uploads.clone(),
+        })
     }
 
     fn add(&self, job: Arc<Job>) -> Result<(), Problem> {

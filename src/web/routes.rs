@@ -381,6 +381,11 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(audit::get_export), delete(audit::remove_export)],
         ),
         ("/api/v1/audit/exports/{id}/bundle", vec![get(audit::get_bundle)]),
+        (
+            "/api/v1/audit/reviews",
+            vec![get(audit::list_reviews), post(audit::review_journal)],
+        ),
+        ("/api/v1/verify/bundle", vec![post(audit::verify_bundle)]),
         // The log as tiles
         ("/log/checkpoint", vec![get(log::get_log_checkpoint)]),
         ("/log/tile/{path:.*}", vec![get(log::get_log_tile)]),
@@ -442,6 +447,8 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/dashboard/settings/notifications",
             vec![get(pages::show_notifications)],
         ),
+        ("/dashboard/audit/report", vec![get(pages::show_period_report)]),
+        ("/verify", vec![get(pages::show_verify)]),
         ("/help", vec![get(pages::show_help)]),
         ("/help/api", vec![get(pages::show_reference)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),

@@ -42,7 +42,7 @@ use crate::support::person::text;
 use crate::support::problem::assert_problem;
 
 /// A period before and behind everything.
-const EVER: [&str; 2] = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"];
+pub const EVER: [&str; 2] = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"];
 
 /// An appliance with a history: approved, rejected, skipped and waiting requests, a deployment, a bypass.
 pub struct Scene {
@@ -171,12 +171,12 @@ async fn a_bundle_verifies_with_no_appliance_left() {
 }
 
 /// A bundle's files, by name.
-type Files = Vec<(String, Vec<u8>)>;
+pub type Files = Vec<(String, Vec<u8>)>;
 /// What is done to a bundle.
 type Bend<'b> = &'b dyn Fn(&mut Files);
 
 /// The files of a bundle, in their order.
-fn unpack(bytes: &[u8]) -> Files {
+pub fn unpack(bytes: &[u8]) -> Files {
     let mut source = Cursor::new(bytes);
     let directory = Directory::read(&mut source).expect("a bundle");
     (0..directory.entries.len())

@@ -7,6 +7,7 @@
 
 mod accessibility;
 mod admin_cli;
+mod audit_pages;
 mod bad_input;
 mod browser;
 mod bundles;

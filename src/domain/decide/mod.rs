@@ -22,6 +22,7 @@ mod provision;
 mod questions;
 mod requests;
 mod rollback;
+mod reviews;
 mod roster;
 mod sinks;
 mod statuses;
@@ -245,6 +246,12 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::ConfirmProposal(it) => governance::confirm(*it, now, state),
         Command::WithdrawProposal { proposal, reason } => governance::withdraw(proposal, reason, state),
         Command::EndDelegation { delegation } => governance::end_delegation(delegation, actor, now, state),
+        Command::ReviewJournal {
+            from,
+            to,
+            through,
+            note,
+        } => reviews::sign_off(from, to, through, &note, actor, state),
         Command::ReviewException { exception, note } => exceptions::review(exception, note, actor, state),
         Command::ReceiveHook {
             integration,

@@ -1,22 +1,30 @@
 //! Audit bundles, for admins, auditors and keys with the scope `audit`: ask for one, see how far it is, fetch it.
 
 use crate::audit::{Filter, Order};
+use crate::domain::command::Command;
 use crate::domain::event::Actor;
 use crate::domain::ids::PersonId;
 use crate::domain::request::Status;
+use crate::domain::review::JournalReview;
 use crate::domain::time::Time;
+use crate::evidence::bundle::verify::bundle;
+use crate::evidence::dsse::PublicKey;
+use crate::evidence::verify::Trust;
 use crate::web::api::bounded;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::exports;
 use crate::web::exports::{Job, State};
+use crate::web::keys::{credential_keys, verifier_keys};
 use crate::web::problem::Problem;
 use crate::web::session::Caller;
 use actix_web::http::header;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -194,4 +202,85 @@ pub fn percent(job: &Arc<Job>) -> u64 {
         job.total.load(Ordering::Relaxed),
     );
     (done * 100).checked_div(total).unwrap_or(0).min(100)
+}
+
+/// What a review of the journal is recorded with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewBody {
+    from: String,
+    to: String,
+    note: String,
+}
+
+/// `POST /api/v1/audit/reviews`: admins and auditors. Signs off that the caller has looked a period over.
+pub async fn review_journal(
+    app: Data<App>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    caller.audits()?;
+    let (body, _) = read_json::<ReviewBody>(&request, payload).await?;
+    let command = Command::ReviewJournal {
+        from: instant("from", &body.from)?,
+        to: instant("to", &body.to)?,
+        through: app.snapshot()?.size()?,
+        note: body.note,
+    };
+    app.submit(caller.actor(), command).await?;
+    Ok(HttpResponse::Created().json(json!({})))
+}
+
+/// `GET /api/v1/audit/reviews`: admins and auditors. Newest first.
+pub async fn list_reviews(app: Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.audits()?;
+    let mut items = JournalReview::all(&app.snapshot()?)?;
+    items.reverse();
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": null })))
+}
+
+/// Largest bundle that is verified here, in bytes.
+const BUNDLE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Time for a bundle to arrive.
+const BUNDLE_SECONDS_MAX: u64 = 600;
+
+/// `POST /api/v1/verify/bundle`: everybody who is signed in, and keys. The archive as the body; every check out.
+pub async fn verify_bundle(app: Data<App>, _: Caller, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let keys = credential_keys(&app.snapshot()?)?;
+    let log_keys = verifier_keys(&app.snapshot()?)?;
+    let mut upload = app.exports.upload()?;
+    let whole = async {
+        let mut bytes = 0;
+        while let Some(piece) = payload.next().await {
+            let piece = piece.map_err(|_| Problem::bad_request("The body broke off."))?;
+            bytes += piece.len() as u64;
+            if bytes > BUNDLE_BYTES_MAX {
+                return Err(Problem::too_large(
+                    usize::try_from(BUNDLE_BYTES_MAX).unwrap_or(usize::MAX),
+                ));
+            }
+            upload.file.write_all(&piece).map_err(Problem::internal)?;
+        }
+        Ok(upload)
+    };
+    let limit = std::time::Duration::from_secs(BUNDLE_SECONDS_MAX);
+    let mut upload = tokio::time::timeout(limit, whole)
+        .await
+        .unwrap_or_else(|_| Err(Problem::bad_request("The body came too slowly.")))?;
+    let report = actix_web::web::block(move || {
+        let keys: Vec<PublicKey> = keys
+            .iter()
+            .filter_map(|it| PublicKey::from_spki(&it.spki()).ok())
+            .collect();
+        let trust = Trust {
+            keys: &keys,
+            log_keys: &log_keys,
+        };
+        bundle(&mut upload.file, &trust)
+    })
+    .await
+    .map_err(Problem::internal)?
+    .map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok().json(report))
 }

@@ -1,21 +1,61 @@
-//! The end of the journal, and the keys and the checkpoint by which anybody can check it.
+//! For auditors: the journal's head and keys, bundles to take away, the timeline with its filters, the report of a period
+//! with its sign-off.
 
+use crate::audit;
+use crate::audit::{Filter, Order};
+use crate::domain::ids::{PersonId, RequestId};
+use crate::domain::people::Role;
+use crate::domain::project::Project;
+use crate::domain::request::{Request, Status};
+use crate::domain::review::JournalReview;
+use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::leaf;
+use crate::store::Snapshot;
+use crate::web::api::audit::{instant, percent};
 use crate::web::app::App;
+use crate::web::exports::State;
+use crate::web::keys::credential_key;
+use crate::web::pages::card::Places;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
+use crate::web::pages::receipt::Receipt;
+use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
-use crate::web::session::Reader;
+use crate::web::session::{Reader, Visitor};
 use actix_web::HttpResponse;
+use actix_web::web;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Entries on one page.
-const PAGE: u64 = 50;
+const PAGE: usize = 50;
+/// Entries looked at for one page of a filtered timeline.
+const SCANNED_MAX: u64 = 20_000;
+/// Entries read at once.
+const CHUNK: u64 = 512;
 /// Longest text of one entry on the page, in characters.
 const ENTRY_MAX: usize = 4000;
+/// Longest period of a report page, in days: more is what bundles are for.
+const REPORT_DAYS_MAX: i64 = 400;
+const DAY_MS: i64 = 86_400_000;
+
+/// Families of events, for the filter: the beginning of their types, and the words.
+const FAMILIES: [(&str, &str); 11] = [
+    ("request.", "Requests"),
+    ("decision.", "Decisions"),
+    ("exception.", "Exceptions"),
+    ("person.", "People"),
+    ("passkey.", "Passkeys"),
+    ("session.", "Sign-ins"),
+    ("ceremony.", "Refused ceremonies"),
+    ("policy.", "Policies"),
+    ("project.", "Projects"),
+    ("key.", "Signing keys"),
+    ("export.", "Exports"),
+];
 
 #[derive(Template)]
 #[template(path = "admin/audit.html")]
@@ -26,9 +66,62 @@ struct AuditPage {
     root: String,
     checkpoint: Option<String>,
     credential_key: String,
+    exports: Vec<ExportView>,
+    projects: Vec<String>,
+    people: Vec<(String, String)>,
+    /// The first day of this quarter, and the day that ends a period which includes today.
+    from: String,
+    tomorrow: String,
+    filter: FilterView,
+    /// One request's story: its title and its receipts.
+    story: Option<StoryView>,
     entries: Vec<Entry>,
     older: Option<u64>,
     first: bool,
+    /// The filter in the links to further pages.
+    link: String,
+    /// Not all of the journal was looked at for this page.
+    partial: bool,
+    reviews: Vec<ReviewView>,
+}
+
+/// The timeline's filter as it is set.
+struct FilterView {
+    families: Vec<(&'static str, &'static str, bool)>,
+    person: String,
+    request: String,
+    since: String,
+    until: String,
+}
+
+struct StoryView {
+    id: String,
+    title: String,
+    sentences: Vec<String>,
+}
+
+/// One export in the list.
+struct ExportView {
+    id: String,
+    period: String,
+    filter: String,
+    by: String,
+    at: Moment,
+    percent: u64,
+    running: bool,
+    done: bool,
+    size: String,
+    sha256: String,
+    reason: String,
+}
+
+/// A sign-off, for people.
+struct ReviewView {
+    by: String,
+    at: Moment,
+    period: String,
+    through: u64,
+    note: String,
 }
 
 /// One entry of the journal.
@@ -46,6 +139,91 @@ struct Entry {
 #[derive(Debug, Default, Deserialize)]
 pub struct AuditQuery {
     before: Option<u64>,
+    /// The beginning of an event's type.
+    kind: Option<String>,
+    person: Option<String>,
+    request: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+/// A filter that lets some entries through.
+#[derive(Default)]
+struct Wanted {
+    kind: Option<String>,
+    person: Option<PersonId>,
+    request: Option<RequestId>,
+    since: Option<Time>,
+    until: Option<Time>,
+}
+
+impl AuditQuery {
+    fn wanted(&self) -> Wanted {
+        let given = |it: &Option<String>| it.clone().filter(|it| !it.trim().is_empty());
+        let time = |it: &Option<String>| given(it).and_then(|it| instant("since", &it).ok());
+        Wanted {
+            kind: given(&self.kind).filter(|it| FAMILIES.iter().any(|(family, _)| family == it)),
+            person: given(&self.person).and_then(|it| PersonId::parse(&it)),
+            request: given(&self.request).and_then(|it| RequestId::parse(it.trim())),
+            since: time(&self.since),
+            until: time(&self.until),
+        }
+    }
+}
+
+impl Wanted {
+    fn is_empty(&self) -> bool {
+        self.kind.is_none()
+            && self.person.is_none()
+            && self.request.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+    }
+
+    fn link(&self) -> String {
+        let mut link = String::from("/dashboard/audit?");
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                link.push_str(&format!("{name}={value}&"));
+            }
+        };
+        add("kind", self.kind.clone());
+        add("person", self.person.as_ref().map(ToString::to_string));
+        add("request", self.request.as_ref().map(ToString::to_string));
+        add("since", self.since.map(day));
+        add("until", self.until.map(day));
+        link
+    }
+
+    /// Whether an entry passes; `None`: no earlier one can.
+    fn lets_through(&self, entry: &Value) -> Option<bool> {
+        let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if self.since.is_some() || self.until.is_some() {
+            let time = Time::parse(text("/time")).unwrap_or(Time(0));
+            if self.since.is_some_and(|it| time < it) {
+                return None;
+            }
+            if self.until.is_some_and(|it| time >= it) {
+                return Some(false);
+            }
+        }
+        let kind = self
+            .kind
+            .as_ref()
+            .is_none_or(|it| text("/type").starts_with(it.as_str()));
+        let person = self.person.as_ref().is_none_or(|it| {
+            [text("/actor/id"), text("/data/person"), text("/object/id")].contains(&it.as_str())
+        });
+        let request = self
+            .request
+            .as_ref()
+            .is_none_or(|it| [text("/data/request"), text("/object/id")].contains(&it.as_str()));
+        Some(kind && person && request)
+    }
+}
+
+fn day(time: Time) -> String {
+    time.to_the_second()[..10].to_owned()
 }
 
 /// `GET /dashboard/audit`: administrators and auditors.
@@ -56,23 +234,191 @@ pub async fn show_audit(
 ) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     let state = app.snapshot()?;
-    let size = state.size()?;
-    let before = query.and_then(|it| it.before);
-    let end = before.unwrap_or(size).min(size);
-    let from = end.saturating_sub(PAGE);
-    let leaves = state.leaves(from, usize::try_from(end - from).unwrap_or(0))?;
-    let latest = state.latest_checkpoint()?;
+    let query = query.map(Query::into_inner).unwrap_or_default();
+    let wanted = query.wanted();
+    let (size, latest) = (state.size()?, state.latest_checkpoint()?);
+    let found = find(&state, &wanted, query.before.unwrap_or(size).min(size))?;
+    let people = People::load(&state)?;
+    let story = match &wanted.request {
+        Some(id) => story(&state, id, &person.id)?,
+        None => None,
+    };
+    let mut projects: Vec<String> = state
+        .all::<Project>()?
+        .into_iter()
+        .map(|it| shown(&it.path, 200))
+        .collect();
+    projects.sort();
+    projects.dedup();
+    let now = app.now();
+    let kept = |it: &Option<String>| it.as_deref().map_or_else(String::new, |it| shown(it, 60));
     Ok(html(&AuditPage {
         frame: Frame::new(&app, Some(&person), Place::Audit, "Audit"),
         root: state.root(size)?.base64(),
         size,
         covered: latest.as_ref().map(|(covered, _)| *covered),
         checkpoint: latest.map(|(_, note)| shown_lines(&note)),
-        credential_key: app.credential_key()?.id().to_owned(),
-        entries: leaves.iter().rev().map(|(seq, leaf)| entry(*seq, leaf)).collect(),
-        older: (from > 0).then_some(from),
-        first: before.is_none(),
+        credential_key: credential_key(&state)?.id().to_owned(),
+        exports: app
+            .exports
+            .all()
+            .iter()
+            .map(|it| export_view(it, &people))
+            .collect(),
+        projects,
+        people: people
+            .sorted()
+            .into_iter()
+            .map(|it| (it.id.to_string(), shown(&it.name, 100)))
+            .collect(),
+        from: quarter(now),
+        tomorrow: day(Time(now.0 + DAY_MS)),
+        filter: FilterView {
+            families: FAMILIES
+                .iter()
+                .map(|(family, words)| (*family, *words, wanted.kind.as_deref() == Some(*family)))
+                .collect(),
+            person: wanted
+                .person
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            request: kept(&query.request),
+            since: kept(&query.since),
+            until: kept(&query.until),
+        },
+        story,
+        entries: found.entries,
+        older: found.older,
+        first: query.before.is_none(),
+        link: wanted.link(),
+        partial: found.partial,
+        reviews: reviews(&state)?,
     }))
+}
+
+/// A page of the timeline.
+struct Found {
+    entries: Vec<Entry>,
+    older: Option<u64>,
+    partial: bool,
+}
+
+fn find(state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError> {
+    let mut entries = Vec::new();
+    let mut next = end;
+    while next > 0 && end - next < SCANNED_MAX {
+        let from = next.saturating_sub(CHUNK);
+        let leaves = state.leaves(from, usize::try_from(next - from).unwrap_or(0))?;
+        for (seq, bytes) in leaves.iter().rev() {
+            let passes = match wanted.is_empty() {
+                true => Some(true),
+                false => wanted.lets_through(&serde_json::from_slice(bytes).unwrap_or_default()),
+            };
+            let Some(passes) = passes else {
+                return Ok(Found {
+                    entries,
+                    older: None,
+                    partial: false,
+                });
+            };
+            if passes {
+                if entries.len() == PAGE {
+                    return Ok(Found {
+                        entries,
+                        older: Some(seq + 1),
+                        partial: false,
+                    });
+                }
+                entries.push(entry(*seq, bytes));
+            }
+        }
+        next = from;
+    }
+    Ok(Found {
+        entries,
+        older: (next > 0).then_some(next),
+        partial: next > 0,
+    })
+}
+
+/// The decisions of one request in their sentences.
+fn story(state: &Snapshot, id: &RequestId, reader: &PersonId) -> Result<Option<StoryView>, PageError> {
+    let record: Option<Request> = state.get(id.as_str())?;
+    let Some(record) = record else { return Ok(None) };
+    let what = Places::load(state)?.called(&record);
+    Ok(Some(StoryView {
+        id: id.to_string(),
+        title: format!("{what} {}", shown(&record.title, 200)),
+        sentences: Receipt::all(state, &record, &what, reader)?
+            .into_iter()
+            .map(|it| it.sentence)
+            .collect(),
+    }))
+}
+
+fn export_view(job: &std::sync::Arc<crate::web::exports::Job>, people: &People) -> ExportView {
+    let state = job.state();
+    let filter = &job.order.filter;
+    let mut words = Vec::new();
+    if let Some(project) = &filter.project {
+        words.push(shown(project, 100));
+    }
+    if let Some(person) = &filter.person {
+        words.push(people.name(person));
+    }
+    if let Some(outcome) = filter.outcome {
+        words.push(outcome.name().to_owned());
+    }
+    ExportView {
+        id: job.id.to_string(),
+        period: format!(
+            "{} to before {}",
+            job.order.from.to_the_second(),
+            job.order.to.to_the_second()
+        ),
+        filter: words.join(", "),
+        by: shown(&job.by, 100),
+        at: Moment::of(job.at),
+        percent: percent(job),
+        running: state == State::Running,
+        done: matches!(state, State::Done { .. }),
+        size: match &state {
+            State::Done { bytes, .. } if *bytes < 1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+            State::Done { bytes, .. } => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+            _ => String::new(),
+        },
+        sha256: match &state {
+            State::Done { sha256, .. } => sha256.to_string(),
+            _ => String::new(),
+        },
+        reason: match state {
+            State::Failed(reason) => shown(&reason, 300),
+            _ => String::new(),
+        },
+    }
+}
+
+fn reviews(state: &Snapshot) -> Result<Vec<ReviewView>, PageError> {
+    let mut all = JournalReview::all(state)?;
+    all.reverse();
+    all.truncate(20);
+    Ok(all
+        .into_iter()
+        .map(|it| ReviewView {
+            by: shown(&it.name, 100),
+            at: Moment::of(it.at),
+            period: format!("{} to before {}", day(it.from), day(it.to)),
+            through: it.through,
+            note: shown(&it.note, 2000),
+        })
+        .collect())
+}
+
+/// The first day of the quarter an instant lies in.
+fn quarter(now: Time) -> String {
+    let today = day(now);
+    let month: u32 = today.get(5..7).and_then(|it| it.parse().ok()).unwrap_or(1);
+    format!("{}-{:02}-01", &today[..4], (month - 1) / 3 * 3 + 1)
 }
 
 /// A note's lines, each made safe to look at.
@@ -97,7 +443,7 @@ fn entry(seq: u64, bytes: &[u8]) -> Entry {
             exact,
         };
     };
-    let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let text = |pointer: &str| {
         json.pointer(pointer)
             .and_then(|it| it.as_str())
@@ -111,7 +457,8 @@ fn entry(seq: u64, bytes: &[u8]) -> Entry {
         _ => "this server".to_owned(),
     };
     let about = text("/object/id").unwrap_or_default();
-    let href = about.starts_with("apr_").then(|| format!("/a/{about}"));
+    let request = text("/data/request").filter(|it| it.starts_with("apr_"));
+    let href = request.or_else(|| about.starts_with("apr_").then(|| about.clone()));
     Entry {
         seq,
         at: Moment::of(Time::parse(&leaf.time).unwrap_or(Time(0))),
@@ -121,4 +468,128 @@ fn entry(seq: u64, bytes: &[u8]) -> Entry {
         href,
         exact,
     }
+}
+
+#[derive(Template)]
+#[template(path = "admin/audit_report.html")]
+struct ReportPage {
+    frame: Frame,
+    from: String,
+    to: String,
+    project: String,
+    projects: Vec<String>,
+    /// Made by `audit`, every text from outside escaped there.
+    body: Option<String>,
+    problem: Option<String>,
+    may_review: bool,
+    reviews: Vec<ReviewView>,
+}
+
+/// What `GET /dashboard/audit/report` may be told.
+#[derive(Debug, Default, Deserialize)]
+pub struct ReportQuery {
+    from: Option<String>,
+    to: Option<String>,
+    project: Option<String>,
+}
+
+/// `GET /dashboard/audit/report`: administrators and auditors. A period in numbers, with its exceptions and changes of
+/// access; and the sign-off of whoever reviewed it.
+pub async fn show_period_report(
+    app: Data<App>,
+    Reader(person): Reader,
+    query: Option<Query<ReportQuery>>,
+) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let query = query.map(Query::into_inner).unwrap_or_default();
+    let now = app.now();
+    let given = |it: Option<String>| it.filter(|it| !it.trim().is_empty());
+    let from = given(query.from).unwrap_or_else(|| quarter(now));
+    let to = given(query.to).unwrap_or_else(|| day(Time(now.0 + DAY_MS)));
+    let project = given(query.project);
+    let period = (instant("from", &from).ok(), instant("to", &to).ok());
+    let order = match period {
+        (Some(from), Some(to)) if from < to && to.0 - from.0 <= REPORT_DAYS_MAX * DAY_MS => Ok(Order {
+            from,
+            to,
+            filter: Filter {
+                project: project.clone(),
+                ..Filter::default()
+            },
+        }),
+        (Some(from), Some(to)) if from < to => Err(format!(
+            "This page shows at most {REPORT_DAYS_MAX} days. Export a bundle for a longer period."
+        )),
+        _ => Err("Give two days, the first before the second.".to_owned()),
+    };
+    let (body, problem) = match order {
+        Err(problem) => (None, Some(problem)),
+        Ok(order) => {
+            let inner = app.clone();
+            let made = web::block(move || audit::overview(&inner.store, &order)).await;
+            match made {
+                Ok(Ok(body)) => (Some(body), None),
+                Ok(Err(audit::Error::Empty)) => {
+                    (None, Some("The journal has nothing before that day.".into()))
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a report could not be made");
+                    (
+                        None,
+                        Some("The report could not be made; the server’s log says why.".into()),
+                    )
+                }
+                Err(_) => (None, Some("The report could not be made.".into())),
+            }
+        }
+    };
+    let state = app.snapshot()?;
+    let mut projects: Vec<String> = state
+        .all::<Project>()?
+        .into_iter()
+        .map(|it| shown(&it.path, 200))
+        .collect();
+    projects.sort();
+    projects.dedup();
+    Ok(html(&ReportPage {
+        frame: Frame::new(&app, Some(&person), Place::Audit, "Period report"),
+        from: shown(&from, 40),
+        to: shown(&to, 40),
+        project: project.map_or_else(String::new, |it| shown(&it, 200)),
+        projects,
+        may_review: problem.is_none() && (person.has(Role::Auditor) || person.has(Role::Admin)),
+        body,
+        problem,
+        reviews: reviews(&state)?,
+    }))
+}
+
+#[derive(Template)]
+#[template(path = "verify.html")]
+struct VerifyPage {
+    frame: Frame,
+    /// Bundles are verified for people who are signed in.
+    signed_in: bool,
+    script: String,
+}
+
+/// `GET /verify`: anybody. Drop a credential, an outcome or a bundle, and see what holds.
+pub async fn show_verify(app: Data<App>, Visitor(person): Visitor) -> HttpResponse {
+    html(&VerifyPage {
+        frame: Frame::new(&app, person.as_ref(), Place::Elsewhere, "Verify"),
+        signed_in: person.is_some(),
+        script: crate::web::assets::url("audit.js"),
+    })
+}
+
+/// The outcomes a filter offers.
+pub fn outcomes() -> [Status; 6] {
+    [
+        Status::Approved,
+        Status::Rejected,
+        Status::Expired,
+        Status::Cancelled,
+        Status::Superseded,
+        Status::Skipped,
+    ]
 }

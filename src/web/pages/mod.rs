@@ -2,7 +2,7 @@
 //! anybody else's program, or submit the same commands.
 
 mod api_keys;
-mod audit;
+pub mod audit;
 mod away;
 mod card;
 mod deployments;
@@ -41,7 +41,7 @@ mod sinks;
 mod standing;
 
 pub use api_keys::show_api_keys;
-pub use audit::show_audit;
+pub use audit::{show_audit, show_period_report, show_verify};
 pub use away::show_away;
 pub use enter::{go_home, show_enrolment, show_login, show_setup};
 pub use exceptions::show_exceptions;

@@ -21,6 +21,8 @@ pub struct Receipt {
     pub key_id: String,
     pub verified: bool,
     pub approved: bool,
+    /// `approval` or `rejection`, as it stands in what was signed.
+    pub meaning: &'static str,
     pub by: String,
     /// The reader's own decision.
     pub own: bool,
@@ -86,6 +88,7 @@ impl Receipt {
             key_id,
             verified,
             approved: decision.answer == Answer::Approve,
+            meaning: decision.answer.meaning(),
             by,
             own: decision.person == *reader,
             break_glass: decision.break_glass,

@@ -1,0 +1,55 @@
+//! The report of a period as a page shows it: the numbers and lists of a bundle's report, without its cards.
+
+use crate::audit::select::{Order, range, select};
+use crate::audit::story::Story;
+use crate::audit::summary::Summary;
+use crate::audit::{Error, keys, report, summary};
+use crate::domain::ids::RequestId;
+use crate::store::Store;
+use std::collections::BTreeSet;
+
+/// Requests read in one view of the database.
+const ITEMS: usize = 512;
+
+/// A period in numbers, charts and lists: HTML in which every text from outside is escaped.
+///
+/// # Errors
+/// See `Error`.
+pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
+    let state = store.read()?;
+    let range = range(order.from, order.to, &state)?;
+    let history = keys::history(range.to_size(), "", &state)?;
+    drop(state);
+    let selection = select(store, order, &range, &mut |_| Ok(()))?;
+    let credential_keys = keys::credential_keys(&history);
+    let requests: BTreeSet<&RequestId> = selection
+        .outcomes
+        .keys()
+        .chain(selection.decisions.keys())
+        .collect();
+    let mut summary = Summary::default();
+    for some in requests.into_iter().collect::<Vec<_>>().chunks(ITEMS) {
+        let state = store.read()?;
+        for request in some {
+            summary.add(&Story::read(request, &selection, &credential_keys, &state)?);
+        }
+    }
+    let state = store.read()?;
+    let (exceptions, exceptions_left_out) = summary::exceptions(&selection, range.end, &state)?;
+    let (access, access_left_out) = summary::access(&selection, &state)?;
+    let holdings = match order.filter.is_empty() {
+        true => summary::holdings(range.end, order.to, &state)?,
+        false => Vec::new(),
+    };
+    let mut out = Vec::new();
+    report::figures(
+        &summary,
+        exceptions.len() as u64 + exceptions_left_out as u64,
+        &mut out,
+    )?;
+    report::charts(&summary, &mut out)?;
+    report::told_exceptions(&summary, &exceptions, exceptions_left_out, &mut out)?;
+    report::told_access(&access, access_left_out, &mut out)?;
+    report::told_holdings(&holdings, &mut out)?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
