@@ -108,6 +108,8 @@ function values(form) {
       pick: () => (checked ? value : body[name]),
       number: () => Number(value),
       list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
+      exact: () => value,
+      hash: () => location.hash.slice(1),
       day: () => `${value}T23:59:59Z`,
     }[dataset.as] ?? (() => value.trim());
     if (!name || !value.trim()) continue;

@@ -1,12 +1,15 @@
 //! The data directory: made once, whole or not at all; opened ever after; never replaced.
 
 use crate::cli::keyring::{Backend, DirectoryKeyring, Found, KEYS, Secret, first_key};
+use crate::cli::sealed::UNSEAL_URL;
 use crate::clock::Clock;
 use crate::domain::keys::{active, all_keys};
-use crate::engine::{Begun, begin_instance, continue_instance};
-use crate::signing::{KeyFileError, Keys, Use, Vault, VaultError, check_private, replace_private};
+use crate::engine::{Begun, begin_instance, continue_instance, rebuild};
+use crate::signing::{
+    KeyFileError, Keys, Use, Vault, VaultError, check_private, replace_private, sync_folder,
+};
 use crate::store;
-use crate::store::Store;
+use crate::store::{BackupError, SCHEMA, Store, check_backup, write_backup};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +47,12 @@ pub enum Error {
     Vault(#[from] VaultError),
     #[error("{0}")]
     Keys(String),
+    #[error("{path}: {source}. The database was not changed")]
+    Backup {
+        path: PathBuf,
+        #[source]
+        source: BackupError,
+    },
     #[error(
         "the signing keys need a passphrase: set SIGNEDAPPROVAL_KEYS__PASSPHRASE or …_FILE, or give systemd the credential `passphrase`"
     )]
@@ -103,10 +112,11 @@ pub fn open(opening: Opening<'_>) -> Result<Instance, Error> {
     if unfinished.exists() && !database.exists() {
         clear(data_dir).map_err(io(data_dir))?;
     }
-    let empty = std::fs::read_dir(data_dir)
-        .map_err(io(data_dir))?
-        .next()
-        .is_none();
+    let mut empty = true;
+    for entry in std::fs::read_dir(data_dir).map_err(io(data_dir))? {
+        // The link for choosing the first passphrase may stand there already.
+        empty &= entry.map_err(io(data_dir))?.file_name() == UNSEAL_URL;
+    }
     let is_new = empty && !database.exists();
     if !is_new && !database.exists() {
         return Err(Error::NoDatabase(data_dir.to_owned()));
@@ -117,6 +127,26 @@ pub fn open(opening: Opening<'_>) -> Result<Instance, Error> {
     } else {
         go_on(opening, secret)
     }
+}
+
+/// Whether there is nothing yet: the keys are made at this start.
+pub fn first_start(data_dir: &Path) -> bool {
+    !data_dir.join(DATABASE).exists()
+}
+
+/// Whether a passphrase opens the keys of a data directory. Where there are none yet, any does.
+pub fn try_passphrase(data_dir: &Path, passphrase: &str) -> Result<(), Error> {
+    if first_start(data_dir) {
+        return Ok(());
+    }
+    let chosen = crate::signing::Passphrase::Chosen(passphrase);
+    let data_key = data_key_path(data_dir);
+    let credential = Found::open(data_dir, Use::Credential, passphrase)?;
+    check_private(&data_key)?;
+    Vault::open_only(&data_key, chosen, || {
+        credential.current().map(|it| Zeroizing::new(it.to_bytes()))
+    })?;
+    Ok(())
 }
 
 fn go_on(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
@@ -135,6 +165,7 @@ fn go_on(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
         )
     });
     let (store, credential, log) = (Arc::new(store.map_err(failed(data_dir))?), credential?, log?);
+    upgrade(&store, data_dir, opening.version, &*opening.clock)?;
     let data_key = data_key_path(data_dir);
     check_private(&data_key)?;
     // A data key of the first form hangs on the credential key's file.
@@ -172,6 +203,46 @@ fn go_on(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
     })
 }
 
+/// Brings an older schema up to today's: a backup first, checked, then every projection anew from the journal. Cut short at
+/// any point it begins anew at the next start.
+fn upgrade(store: &Store, data_dir: &Path, version: &str, clock: &dyn Clock) -> Result<(), Error> {
+    let snapshot = store.read().map_err(failed(data_dir))?;
+    let found = snapshot.identity().map_err(failed(data_dir))?.schema;
+    if found == SCHEMA {
+        return Ok(());
+    }
+    let path = data_dir.join(format!("before-schema-{SCHEMA}.sabackup"));
+    let part = path.with_extension("part");
+    let backup = |error: BackupError| Error::Backup {
+        path: path.clone(),
+        source: error,
+    };
+    let mut files = Vec::new();
+    for name in ["credential.pem", "log.pem", "data-key"] {
+        let from = data_dir.join(KEYS).join(name);
+        if from.exists() {
+            files.push((name.to_owned(), std::fs::read(&from).map_err(io(&from))?));
+        }
+    }
+    let _ = std::fs::remove_file(&part);
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(io(&part))?;
+    write_backup(&snapshot, &files, version, clock.now(), &mut out).map_err(backup)?;
+    out.sync_all().map_err(io(&part))?;
+    drop(snapshot);
+    check_backup(&mut std::fs::File::open(&part).map_err(io(&part))?, &[]).map_err(backup)?;
+    std::fs::rename(&part, &path)
+        .and_then(|()| sync_folder(&path))
+        .map_err(io(&path))?;
+    tracing::info!(from = found, to = SCHEMA, backup = %path.display(), "the database's schema is brought up to date");
+    rebuild(store).map_err(failed(data_dir))?;
+    store.raise_schema().map_err(failed(data_dir))
+}
+
 fn begin(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
     let data_dir = opening.data_dir;
     std::fs::DirBuilder::new()
@@ -199,6 +270,10 @@ fn begin(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
     )
     .map_err(failed(data_dir))?;
     let (database, unfinished) = (data_dir.join(DATABASE), data_dir.join(UNFINISHED));
+    let link = data_dir.join(UNSEAL_URL);
+    if link.exists() {
+        std::fs::remove_file(&link).map_err(io(&link))?;
+    }
     // Only now is there something to lose, so only now does it get its name.
     std::fs::rename(&fresh, &database).map_err(io(&database))?;
     std::fs::remove_file(&unfinished).map_err(io(&unfinished))?;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod config;
 mod door;
 mod gate;
@@ -13,6 +14,7 @@ mod manual;
 mod pinned;
 mod policy;
 mod rollback;
+mod sealed;
 mod serve;
 mod supervise;
 mod verify;
@@ -57,6 +59,9 @@ enum Command {
     /// Show the signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Write, check and restore backups.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Check and explain policy documents, offline.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -91,6 +96,7 @@ pub fn run(arguments: Arguments) -> u8 {
         Command::Admin(command) => admin::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Keys(command) => keys::run(&command),
+        Command::Backup(command) => backup::run(&command),
         Command::Policy(command) => policy::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Healthcheck(place) => host::healthcheck(&place),

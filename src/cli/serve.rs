@@ -5,16 +5,21 @@ use crate::cli::door::{SetLevel, Way};
 use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, Opening, write_private};
-use crate::cli::keyring::Backend;
+use crate::cli::keyring::{Backend, KEYS};
 use crate::cli::rollback;
+use crate::cli::sealed::wait_for_passphrase;
 use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
+    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_inspector, run_intake,
+    run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks,
+    run_statuses, run_witness,
 };
-use crate::engine::{Begun, Engine, run_timers};
+use crate::engine::{
+    BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
+};
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty, new_token};
 use crate::listen::{Front, Inherited};
@@ -84,6 +89,12 @@ pub fn run(args: &ServeArgs) -> u8 {
         Err(error) => return fail(USAGE, &error),
     };
     let log = start_log(&settings);
+    if let Err(error) = keep_to_itself() {
+        return fail(
+            FAILED,
+            &format!("the process can't be shut off from others: {error}"),
+        );
+    }
     let mut inherited = match Inherited::take() {
         Ok(inherited) => inherited,
         Err(error) => return fail(FAILED, &error),
@@ -126,26 +137,47 @@ pub fn run(args: &ServeArgs) -> u8 {
         Ok(front) => front,
         Err(error) => return fail(USAGE, &error),
     };
-    let opened = instance::open(Opening {
-        data_dir: &settings.data_dir,
-        backend: backend(&settings.keys),
-        passphrase: settings.passphrase.as_deref(),
-        evaluation,
-        public_url: &public_url,
-        version: App::version(),
-        clock: clock.clone(),
-    });
-    let instance = match opened {
-        Ok(instance) => instance,
-        Err(error @ instance::Error::NoPassphrase) => return fail(USAGE, &error),
-        Err(error) => return fail(FAILED, &error),
+    let room = Room {
+        data_dir: settings.data_dir.clone(),
+        reserve: settings.storage_reserve,
     };
-    if way == Way::SelfSigned {
+    room.before_opening();
+    let open = |passphrase: Option<&str>| {
+        instance::open(Opening {
+            data_dir: &settings.data_dir,
+            backend: backend(&settings.keys),
+            passphrase,
+            evaluation,
+            public_url: &public_url,
+            version: App::version(),
+            clock: clock.clone(),
+        })
+    };
+    let mut opened = open(settings.passphrase.as_deref());
+    let sealed = matches!(opened, Err(instance::Error::NoPassphrase));
+    if sealed && way == Way::SelfSigned && instance::first_start(&settings.data_dir) {
+        // Without a data directory there is no certificate to serve the page with.
+        return fail(USAGE, &instance::Error::NoPassphrase);
+    }
+    if way == Way::SelfSigned && (sealed || opened.is_ok()) {
         match door::self_signed(&settings, &public_url, &clock) {
             Ok(tls) => front.tls = Some(Arc::new(tls)),
             Err(error) => return fail(FAILED, &error),
         }
     }
+    let front = Arc::new(front);
+    if sealed {
+        let got = wait_for_passphrase(&settings, &public_url, front.clone(), &listener, stop_asked());
+        opened = match got {
+            Ok(Some(passphrase)) => open(Some(&passphrase)),
+            Ok(None) => return OK,
+            Err(error) => return fail(FAILED, &error),
+        };
+    }
+    let instance = match opened {
+        Ok(instance) => instance,
+        Err(error) => return fail(FAILED, &error),
+    };
     let sockets = Sockets {
         listener,
         redirect,
@@ -158,9 +190,21 @@ pub fn run(args: &ServeArgs) -> u8 {
         public_url,
         evaluation,
         clock,
-        front: Arc::new(front),
+        front,
+        room,
     };
     actix_web::rt::System::new().block_on(serve(start, instance, sockets))
+}
+
+/// No core file and no debugger of the same user: keys and secrets are in this process.
+fn keep_to_itself() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 fn backend(keys: &KeySettings) -> Backend {
@@ -187,6 +231,7 @@ struct Start {
     evaluation: bool,
     clock: Arc<dyn Clock>,
     front: Arc<Front>,
+    room: Room,
 }
 
 /// The listeners for the network.
@@ -209,6 +254,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         evaluation,
         clock,
         front,
+        room,
     } = start;
     let Instance {
         store,
@@ -294,7 +340,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Ok(caller) => caller,
         Err(error) => return fail(FAILED, &error),
     };
-    let forges = Arc::new(Forges::new(allow_http, unseal.clone()));
+    let forges = Arc::new(Forges::new(allow_http.clone(), unseal.clone()));
     let program = match Program::open() {
         Ok(program) => program,
         Err(error) => return fail(FAILED, &format!("the program's own file: {error}")),
@@ -311,8 +357,25 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
             );
         }
     };
+    let backups = Arc::new(Backups {
+        store: store.clone(),
+        engine: engine.clone(),
+        clock: clock.clone(),
+        keys: settings.data_dir.join(KEYS),
+        version: App::version().into(),
+        plan: settings
+            .backup
+            .clone()
+            .map(|(directory, every, keep)| BackupPlan {
+                directory,
+                every,
+                keep,
+            }),
+        busy: tokio::sync::Mutex::default(),
+    });
     let app = Data::new(App {
         exports,
+        backups: backups.clone(),
         store: store.clone(),
         engine: engine.clone(),
         clock: clock.clone(),
@@ -393,9 +456,21 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     };
     let watched = store.clone();
     let engine_of_timers = engine.clone();
+    let (watched_engine, watched_store, watch_clock) = (engine.clone(), store.clone(), clock.clone());
     let followers = vec![
         actix_web::rt::spawn(async move {
             run_timers(store, clock, engine_of_timers).await;
+            Ok(())
+        }),
+        actix_web::rt::spawn(async move {
+            run_backups(backups).await;
+            Ok(())
+        }),
+        actix_web::rt::spawn(async move {
+            tokio::join!(
+                watch_room(room, watched_engine.clone(), watch_clock.clone()),
+                watch_store(watched_store, watched_engine, watch_clock),
+            );
             Ok(())
         }),
         actix_web::rt::spawn(run_intake(surroundings.clone())),

@@ -109,6 +109,26 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "storage.reserve_mib",
+        kind: Kind::Number,
+        default: "64",
+    },
+    Key {
+        name: "backup.directory",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
+        name: "backup.every",
+        kind: Kind::Text,
+        default: "24h",
+    },
+    Key {
+        name: "backup.keep",
+        kind: Kind::Number,
+        default: "7",
+    },
+    Key {
         name: "outbound.allow_http",
         kind: Kind::List,
         default: "",

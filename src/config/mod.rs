@@ -59,6 +59,10 @@ pub struct Settings {
     pub keys: KeySettings,
     /// Opens the key files. `None` in evaluation mode, which keeps its own.
     pub passphrase: Option<String>,
+    /// Bytes that should stay free where the journal is.
+    pub storage_reserve: u64,
+    /// Where backups are made by a schedule, how often, and how many are kept; `None`: nowhere.
+    pub backup: Option<(PathBuf, Duration, usize)>,
     /// Hosts that may be called over plain http.
     pub allow_http: Vec<String>,
     /// Private hosts and networks that log sinks may be in.
@@ -166,6 +170,21 @@ impl Settings {
             }
             _ => return Err(bad("keys.backend", "\"file\" or \"agent\"")),
         };
+        let storage_reserve = text("storage.reserve_mib")
+            .and_then(|it| it.parse::<u64>().ok())
+            .filter(|it| (1..=1 << 30).contains(it))
+            .map(|it| it << 20)
+            .ok_or_else(|| bad("storage.reserve_mib", "a whole number of MiB from 1"))?;
+        let every = text("backup.every")
+            .and_then(|it| seconds(&it))
+            .filter(|it| *it >= 1)
+            .map(Duration::from_secs)
+            .ok_or_else(|| bad("backup.every", "a time such as \"24h\" or \"30m\""))?;
+        let keep = text("backup.keep")
+            .and_then(|it| it.parse::<usize>().ok())
+            .filter(|it| (1..=10_000).contains(it))
+            .ok_or_else(|| bad("backup.keep", "a whole number from 1 to 10000"))?;
+        let backup = text("backup.directory").map(|it| (PathBuf::from(it), every, keep));
         let rate = |key: &'static str| {
             let found = text(key).and_then(|it| it.parse::<u32>().ok());
             found.ok_or_else(|| bad(key, "a number of calls a minute; 0 for no limit"))
@@ -198,6 +217,8 @@ impl Settings {
             data_dir: text("data_dir").unwrap_or_default().into(),
             front,
             keys,
+            backup,
+            storage_reserve,
             passphrase: text("keys.passphrase"),
             allow_http,
             allow_private,

@@ -66,6 +66,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::KeyRetired { .. }
         | Event::KeyCompromised { .. } => keys::apply(event, at, state),
         Event::DataKeyRotated { .. }
+        | Event::BackupWritten { .. }
+        | Event::BackupRestored { .. }
         | Event::InstanceCreated { .. }
         | Event::ExportRequested { .. }
         | Event::ExportMade { .. }

@@ -9,7 +9,8 @@ use crate::domain::follow_up::CommitFacts;
 use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
-ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId, SinkId,
+    ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
+    ProposalId, RequestId, SinkId,
 };
 use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
 use crate::domain::people::{Role, Scope};

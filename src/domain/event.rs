@@ -124,6 +124,24 @@ pub enum Event {
         from_seq: u64,
         reason: String,
     },
+    /// A backup was written and found good.
+    #[serde(rename = "backup.written")]
+    BackupWritten {
+        /// The file's name, without its folder.
+        file: String,
+        /// Entries in it: this event is not.
+        entries: u64,
+        bytes: u64,
+        /// SHA-256 of the file up to its last record, 64 hex digits.
+        sha256: String,
+    },
+    /// The journal goes on from a backup. What happened after it was made is not known here.
+    #[serde(rename = "backup.restored")]
+    BackupRestored {
+        entries: u64,
+        /// When the backup was made.
+        created_at: String,
+    },
     /// Stored secrets were sealed anew with a new data key.
     #[serde(rename = "data_key.rotated")]
     DataKeyRotated {
@@ -866,6 +884,8 @@ impl Event {
             | Event::KeyRetired { keyid, .. }
             | Event::KeyCompromised { keyid, .. } => ("key", keyid.clone()),
             Event::DataKeyRotated { .. } => ("data_key", String::new()),
+            Event::BackupWritten { sha256, .. } => ("backup", sha256.clone()),
+            Event::BackupRestored { created_at, .. } => ("backup", created_at.clone()),
             Event::PersonCreated { person, .. }
             | Event::PersonChanged { person, .. }
             | Event::InvitationCreated { person, .. }

@@ -1,19 +1,23 @@
 //! The one way anything comes true: commands go into a bounded queue, one writer thread decides and commits them in
 //! groups, and whoever asked is answered after the commit. It never talks to the network.
 
+mod backups;
 mod compare;
 mod health;
 mod keys;
 mod seal;
 mod start;
+mod storage;
 mod timers;
 mod writer;
 
 pub use crate::signing::Use;
+pub use backups::{Backups, Kept, Plan as BackupPlan, run_backups};
 pub use compare::{Fit, compare_checkpoint};
 pub use health::{Condition, Health, Standing};
 pub use keys::{KeyChange, KeysChanged};
 pub use start::{Begun, begin_instance, continue_instance};
+pub use storage::{Room, watch_room, watch_store};
 pub use timers::run_timers;
 pub use writer::{Issuer, Writer, rebuild};
 
@@ -53,6 +57,9 @@ pub enum Error {
     /// The keys can't be changed so; nothing happened.
     #[error("{0}")]
     Keys(String),
+    /// The appliance records nothing that people ask while this holds; nothing happened.
+    #[error("nothing is recorded: {}", .0.name())]
+    ReadOnly(Condition),
     /// The host's clock is behind the journal; nothing was decided.
     #[error("the host's clock is behind the journal")]
     ClockUnsound,
@@ -78,6 +85,8 @@ enum Job {
         statement: Vec<u8>,
         answer: oneshot::Sender<Result<Vec<u8>, Error>>,
     },
+    /// A look whether the signing keys are there.
+    LookAtSigner,
 }
 
 /// A handle to the writer, cheap to clone.
@@ -133,6 +142,7 @@ impl Engine {
                                 (done, _) => done,
                             }
                         }
+                        Job::LookAtSigner => writer.look_at_signer(),
                         job => with_keys(&mut writer, job, &size_sender),
                     };
                     if let Err(error) = done {
@@ -181,6 +191,12 @@ impl Engine {
     /// What keeps the appliance from doing all its work.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// Has a look whether the signing keys are there. What came of it stands in the health.
+    pub fn look_at_signer(&self) {
+        // A full queue shows soon enough whether they are.
+        let _ = self.queue.try_send(Job::LookAtSigner);
     }
 
     /// Changes the keys, between two groups of commands.
@@ -299,6 +315,7 @@ fn with_keys(writer: &mut Writer, job: Job, size: &watch::Sender<u64>) -> Result
             let _ = answer.send(signed.map_err(|e| Error::Sealed(e.to_string())));
             return Ok(());
         }
+        Job::LookAtSigner => return writer.look_at_signer(),
         Job::Command(_) => return Ok(()),
     };
     match writer.change_keys(change, &actor) {

@@ -24,6 +24,8 @@ pub struct Begun {
     /// What [`Begun::go_on`] writes. Until then a start has written nothing, so that a journal that must not be gone on with
     /// stays as it was found.
     pub pending: Vec<Event>,
+    /// The journal comes from a backup, and this is the first start since.
+    pub restored: bool,
 }
 
 impl Begun {
@@ -32,10 +34,24 @@ impl Begun {
     /// # Errors
     /// When the journal can't be written.
     pub fn go_on(&mut self) -> Result<(), store::Error> {
-        match std::mem::take(&mut self.pending) {
-            nothing if nothing.is_empty() => Ok(()),
-            events => give(&mut self.writer, Command::Record { events }),
+        let events = std::mem::take(&mut self.pending);
+        if !events.is_empty() {
+            give(&mut self.writer, Command::Record { events })?;
         }
+        if std::mem::take(&mut self.restored) {
+            let reason =
+                "The server was restored from a backup: what happened after it was made is not known.";
+            give(
+                &mut self.writer,
+                Command::LetAllGo {
+                    reason: reason.into(),
+                },
+            )?;
+            let transaction = self.writer.store.write()?;
+            transaction.forget_restore()?;
+            transaction.commit()?;
+        }
+        Ok(())
     }
 
     /// Goes on from a journal that lacks entries, under a new epoch, since enough admins agreed.
@@ -57,10 +73,16 @@ impl Begun {
         };
         // Whatever epoch the rest of the tree was signed in, this is a later one.
         let later = found.iter().filter_map(|it| epoch_of(&it.checkpoint)).max();
+        let planned = self.pending.iter().filter_map(|it| match it {
+            Event::EpochOpened { epoch, .. } => Some(epoch.saturating_sub(1)),
+            _ => None,
+        });
+        let later = later.max(planned.max());
         let epoch = epoch.max(later.unwrap_or(0)).saturating_add(1);
         let origin = origin(public_url, &instance, epoch);
         self.writer.issuer.log_origin.clone_from(&origin);
-        self.pending.clear();
+        // The epoch is opened by what is agreed on; that it came from a backup is still to be said.
+        self.pending.retain(|it| !matches!(it, Event::EpochOpened { .. }));
         let command = Command::AcceptRollback(Box::new(AcceptRollback {
             size,
             found,
@@ -68,7 +90,8 @@ impl Begun {
             epoch,
             origin,
         }));
-        give(&mut self.writer, command)
+        give(&mut self.writer, command)?;
+        self.go_on()
     }
 }
 
@@ -121,6 +144,7 @@ pub fn begin_instance(
         writer,
         new_epoch: false,
         pending: Vec::new(),
+        restored: false,
     })
 }
 
@@ -149,11 +173,14 @@ pub fn continue_instance(
         }
     }
     let newest = snapshot.latest_checkpoint()?.map(|(_, note)| note);
+    let restored = snapshot.restored()?;
     drop(snapshot);
     let same = origin(public_url, &instance, epoch);
-    let moved = same != before;
+    let moved = same != before || restored.is_some();
+    // An epoch that others may have seen is never used twice.
+    let next = restored.as_ref().map_or(0, |it| it.epoch).max(epoch + 1);
     let log_origin = if moved {
-        origin(public_url, &instance, epoch + 1)
+        origin(public_url, &instance, next)
     } else {
         same
     };
@@ -167,16 +194,26 @@ pub fn continue_instance(
     let mut pending = Vec::new();
     if moved {
         pending.push(Event::EpochOpened {
-            epoch: epoch + 1,
+            epoch: next,
             origin: log_origin,
-            reason: "the public URL changed".into(),
+            reason: match &restored {
+                Some(it) => format!("restored from a backup of {} entries", it.entries),
+                None => "the public URL changed".into(),
+            },
             previous: newest,
+        });
+    }
+    if let Some(it) = &restored {
+        pending.push(Event::BackupRestored {
+            entries: it.entries,
+            created_at: it.created_at.clone(),
         });
     }
     Ok(Begun {
         writer,
         new_epoch: moved,
         pending,
+        restored: restored.is_some(),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::domain::event::Actor;
 use crate::domain::ids::RequestId;
 use crate::domain::request::Request;
 use crate::domain::state::{Read, Table};
-use crate::engine::Engine;
+use crate::engine::{Condition, Engine};
 use crate::store;
 use crate::store::Store;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ use std::time::Duration;
 
 /// How often deadlines are looked at: a request expires at most this late, in milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
+
+/// How often the signing keys of an agent are looked for, in milliseconds; and while they are away.
+const SIGNER_LOOK_MS: u64 = 2_000;
+const SIGNER_LOOK_DOWN_MS: u64 = 500;
 
 /// Deadlines handled in one look, so that a burst of them does not fill the writer's queue.
 const DUE_MAX: usize = 512;
@@ -28,8 +32,19 @@ const JUDGED_AT_ONCE: usize = 64;
 pub async fn run_timers(store: Arc<Store>, clock: Arc<dyn Clock>, engine: Engine) {
     tokio::join!(
         expire_due(&store, &*clock, &engine),
-        shorten_waiting(&store, &engine)
+        shorten_waiting(&store, &engine),
+        watch_signer(&engine)
     );
+}
+
+/// Whether the signing keys are there, and the clock is right, shows also while nobody decides anything.
+async fn watch_signer(engine: &Engine) {
+    loop {
+        let down = engine.health().has(Condition::SignerDown);
+        let wait = if down { SIGNER_LOOK_DOWN_MS } else { SIGNER_LOOK_MS };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        engine.look_at_signer();
+    }
 }
 
 async fn expire_due(store: &Store, clock: &dyn Clock, engine: &Engine) {
@@ -105,8 +120,11 @@ async fn give(engine: &Engine, requests: Vec<RequestId>, command: impl Fn(Reques
     let mut all = true;
     for request in requests {
         if let Err(error) = engine.submit(Actor::System, command(request)).await {
-            tracing::warn!(%error, "a request's deadline could not be recorded yet");
+            // While a signing key is away this is told of often enough.
             all = false;
+            if !matches!(error, crate::engine::Error::Sealed(_)) {
+                tracing::warn!(%error, "a request's deadline could not be recorded yet");
+            }
         }
     }
     all

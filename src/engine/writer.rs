@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::domain::apply::{Place, apply};
 use crate::domain::command::{Command, Reply};
-use crate::domain::decide::{Plan, decide};
+use crate::domain::decide::{Plan, Step, decide};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::Digest;
 use crate::domain::refusal::Refusal;
@@ -11,7 +11,7 @@ use crate::domain::request::{ChangeKey, change_row};
 use crate::domain::state::{Fault, Read, Table, Write};
 use crate::domain::time::Time;
 use crate::engine::seal::Ready;
-use crate::engine::{Error, Health, Submission};
+use crate::engine::{Condition, Error, Health, Submission};
 use crate::evidence::leaf;
 use crate::signing::{Keyring, Keys, SignError, sign_verified};
 use crate::store;
@@ -46,6 +46,8 @@ pub struct Writer {
     pub(super) keyring: Option<Box<dyn Keyring>>,
     pub(super) health: Arc<Health>,
     pub(super) last: Time,
+    /// The group being written decides something, or lets something through.
+    opened_a_gate: bool,
 }
 
 /// The results of a group, in its order, and the journal's size after it.
@@ -82,6 +84,7 @@ impl Writer {
             keyring: None,
             health,
             last,
+            opened_a_gate: false,
         })
     }
 
@@ -104,7 +107,19 @@ impl Writer {
         let mut transaction = self.store.write()?;
         let before = transaction.size()?;
         let mut results = Vec::with_capacity(group.len());
+        // A signer that is known to be away keeps nothing from being recorded but what needs a signature: the checkpoint
+        // follows when it is back. One that goes away in this very group costs the group, which may be tried again.
+        let read_only = self.health.read_only();
+        self.clock_is(clock_sound, wall, now);
+        let lenient = self.health.has(Condition::SignerDown);
+        self.opened_a_gate = false;
         for submission in group {
+            if let Some(condition) = read_only
+                && submission.actor != Actor::System
+            {
+                results.push(Err(Error::ReadOnly(condition)));
+                continue;
+            }
             let needs_clock = matches!(
                 submission.command,
                 Command::Decide(_) | Command::ConsumeRequest { .. }
@@ -120,9 +135,12 @@ impl Writer {
             match self.checkpoint(&transaction, size)? {
                 Ok(note) => transaction.put_checkpoint(size, &note)?,
                 Err(error) => {
-                    // No checkpoint, no acknowledgement: the whole group is undone and may be tried again.
-                    let sealed = || Err(Error::Sealed(error.to_string()));
-                    return Ok((results.iter().map(|_| sealed()).collect(), before));
+                    self.signer_is_down(&error, now);
+                    if !lenient || self.opened_a_gate {
+                        // No checkpoint, no acknowledgement: the whole group is undone and may be tried again.
+                        let sealed = || Err(Error::Sealed(error.to_string()));
+                        return Ok((results.iter().map(|_| sealed()).collect(), before));
+                    }
                 }
             }
         }
@@ -132,17 +150,22 @@ impl Writer {
     }
 
     pub(super) fn perform(
-        &self,
+        &mut self,
         submission: Submission,
         now: Time,
         transaction: &mut Transaction,
     ) -> Result<Result<Reply, Error>, store::Error> {
         let Plan { steps, reply } = decide(submission.command, &submission.actor, now, transaction)?;
         // Everything is signed before anything is written, so that a signer that is away leaves no half a plan.
+        let opens = steps.iter().any(Step::opens_a_gate);
         let prepared = match self.ready(steps, now, transaction)? {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(Err(Error::Sealed(error.to_string()))),
+            Err(error) => {
+                self.signer_is_down(&error, now);
+                return Ok(Err(Error::Sealed(error.to_string())));
+            }
         };
+        self.opened_a_gate |= opens;
         // The same holds for what the journal can't take: found before the first byte, it costs one command, not the
         // process. Nobody else writes meanwhile, so the positions are known, and each entry is encoded once.
         let mut leaves = std::collections::VecDeque::new();
@@ -197,6 +220,55 @@ impl Writer {
             }
         }
         Ok(reply.map_err(Error::Refused))
+    }
+
+    fn clock_is(&self, sound: bool, wall: Time, now: Time) {
+        let detail = (!sound).then(|| format!("the host's clock says {wall}, the newest entry is of {now}"));
+        if self.health.set(Condition::ClockUnsound, detail, now) && !sound {
+            tracing::error!(%wall, newest = %now, "the host's clock is behind the journal: nothing is decided until it is right");
+        }
+    }
+
+    fn signer_is_down(&self, error: &SignError, now: Time) {
+        if self
+            .health
+            .set(Condition::SignerDown, Some(error.to_string()), now)
+        {
+            tracing::warn!(%error, "a signing key is away: nothing is decided until it is back");
+        }
+    }
+
+    /// Looks whether the keys are there. Once they are again, what was recorded without them gets its checkpoint.
+    /// As with `write`, after an error nothing may be written any more.
+    pub(super) fn look_at_signer(&mut self) -> Result<(), store::Error> {
+        let wall = self.clock.now();
+        let now = wall.max(self.last);
+        self.clock_is(
+            wall.0 >= self.last.0.saturating_sub(CLOCK_BEHIND_MS_MAX),
+            wall,
+            now,
+        );
+        let there = self.keys.credential.check().and_then(|()| self.keys.log.check());
+        if let Err(error) = there {
+            self.signer_is_down(&error, now);
+            return Ok(());
+        }
+        if !self.health.has(Condition::SignerDown) {
+            return Ok(());
+        }
+        let mut transaction = self.store.write()?;
+        let size = transaction.size()?;
+        match self.checkpoint(&transaction, size)? {
+            Ok(note) => transaction.put_checkpoint(size, &note)?,
+            Err(error) => {
+                self.signer_is_down(&error, now);
+                return Ok(());
+            }
+        }
+        transaction.commit()?;
+        self.health.set(Condition::SignerDown, None, now);
+        tracing::info!("the signing keys are back");
+        Ok(())
     }
 
     fn record(

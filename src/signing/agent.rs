@@ -97,6 +97,17 @@ impl Signer for AgentSigner {
         "agent"
     }
 
+    fn check(&self) -> Result<(), SignError> {
+        let keys = agent_identities(&self.socket).map_err(SignError::Away)?;
+        match keys.iter().any(|it| it.public_key == self.public_key) {
+            true => Ok(()),
+            false => Err(SignError::Away(format!(
+                "the agent at {} does not have the key now",
+                self.socket.display()
+            ))),
+        }
+    }
+
     fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
         let mut request = vec![SIGN_REQUEST];
         put_text(&mut request, &key_blob(&self.public_key));

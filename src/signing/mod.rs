@@ -20,6 +20,11 @@ pub trait Signer: Send + Sync {
     fn public_key(&self) -> [u8; 32];
     /// Where the private key is: `file` or `agent`.
     fn backend(&self) -> &'static str;
+    /// Whether the key can be used now, as far as can be told without signing.
+    ///
+    /// # Errors
+    /// `Away` when it can't.
+    fn check(&self) -> Result<(), SignError>;
     /// A pure Ed25519 signature (RFC 8032) over `message`.
     ///
     /// # Errors
@@ -126,6 +131,10 @@ impl Signer for FileSigner {
 
     fn backend(&self) -> &'static str {
         "file"
+    }
+
+    fn check(&self) -> Result<(), SignError> {
+        Ok(())
     }
 
     fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {

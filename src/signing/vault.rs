@@ -122,6 +122,28 @@ impl Vault {
         Ok(vault)
     }
 
+    /// Whether a passphrase opens the data keys. Nothing is written.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_only(
+        path: &Path,
+        passphrase: Passphrase<'_>,
+        root: impl FnOnce() -> Option<Zeroizing<[u8; KEY_BYTES]>>,
+    ) -> Result<(), VaultError> {
+        let file = std::fs::read(path).map_err(|source| VaultError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
+        if file.first() != Some(&FORM_ONE_KEY) {
+            return Vault::open(path, passphrase, || None).map(|_| ());
+        }
+        root()
+            .and_then(|root| open_first_form(&root, &file))
+            .map(|_| ())
+            .ok_or_else(|| VaultError::Passphrase(path.display().to_string()))
+    }
+
     /// Opens the data keys. A file of the first form hangs on the credential key, which `root` answers; it is written
     /// anew in today's form.
     ///

@@ -1,11 +1,13 @@
 //! The only home of the database: journal, tree, checkpoints, projections, blobs and sealed secrets in one file.
 //! It stores and finds; it never decides, signs or talks to anybody.
 
+mod backup;
 mod error;
 mod snapshot;
 mod tables;
 mod transaction;
 
+pub use backup::{BackupError, Head, KeyFile, Restored, Summary, check_backup, restore_backup, write_backup};
 pub use error::Error;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
@@ -15,8 +17,10 @@ use redb::{Database, StorageBackend};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Version of the schema this program writes. A file with a higher one is refused.
-pub const SCHEMA: u32 = 1;
+/// Version of the schema this program writes. A file with a higher one is refused; one with a lower one is brought up to it
+/// by making all projections anew from the journal, whose own form never changes. Raise it with every change of a
+/// projection's form, and keep a file of each released version in `tests/golden`.
+pub const SCHEMA: u32 = 2;
 
 /// Cache of database pages. redb's own default is 1 GiB, which an appliance on a small host must not take.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -124,6 +128,16 @@ impl Store {
         }
         store.check_tail()?;
         Ok(store)
+    }
+
+    /// Says that the projections are of this program's schema now.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn raise_schema(&self) -> Result<(), Error> {
+        let transaction = self.write()?;
+        transaction.put_meta("schema", &SCHEMA.to_be_bytes())?;
+        transaction.commit()
     }
 
     /// A consistent view that never waits for the writer.

@@ -4,6 +4,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::Digest;
 use crate::domain::state::{Fault, Read, Row, Table};
 use crate::store::Identity;
+use crate::store::backup::{RESTORED, Restored};
 use crate::store::error::Error;
 use crate::store::tables::{BLOBS, CHECKPOINTS, CURSORS, JOURNAL, META, SECRETS, TREE, node_key, projection};
 use crate::tlog;
@@ -47,6 +48,24 @@ impl Snapshot {
             instance,
             schema: u32::from_be_bytes(schema),
         })
+    }
+
+    /// A table, for reading.
+    pub(super) fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: redb::TableDefinition<'_, K, V>,
+    ) -> Result<redb::ReadOnlyTable<K, V>, Error> {
+        Ok(self.transaction.open_table(table)?)
+    }
+
+    /// What the first start after a restore has to know; `None` when it has been dealt with, or there was none.
+    pub fn restored(&self) -> Result<Option<Restored>, Error> {
+        let table = self.open(META)?;
+        let row = table.get(RESTORED)?;
+        row.map(|it| {
+            serde_json::from_slice(it.value()).map_err(|e| Error::Damaged(format!("the restore's mark: {e}")))
+        })
+        .transpose()
     }
 
     /// How many entries the journal has.

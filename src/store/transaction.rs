@@ -87,6 +87,14 @@ impl Transaction {
         Ok(())
     }
 
+    /// The first start after a restore has done what it must.
+    pub fn forget_restore(&self) -> Result<(), Error> {
+        self.transaction
+            .open_table(META)?
+            .remove(crate::store::backup::RESTORED)?;
+        Ok(())
+    }
+
     /// Makes every table, so that readers never meet a missing one.
     pub(super) fn create_tables(&self) -> Result<(), Error> {
         self.transaction.open_table(JOURNAL)?;

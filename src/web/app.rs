@@ -9,7 +9,7 @@ use crate::domain::people::{ApiKey, Group, Person};
 use crate::domain::request::Request;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::engine::{Engine, Submission};
+use crate::engine::{Backups, Engine, Submission};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
 use crate::identity::{Ceremonies, RelyingParty};
@@ -22,10 +22,10 @@ use crate::web::keys;
 use crate::web::limits::Limits;
 use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
-use std::collections::HashMap;
 use crate::web::recent::Recent;
 use crate::web::waits::Waits;
 use actix_web::web::Bytes;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
@@ -76,6 +76,7 @@ pub struct SettingLine {
 pub struct App {
     pub store: Arc<Store>,
     pub engine: Engine,
+    pub backups: Arc<Backups>,
     pub clock: Arc<dyn Clock>,
     pub forges: Arc<Forges>,
     pub sinks: Arc<Sinks>,

@@ -18,6 +18,7 @@ pub mod problem;
 pub mod recent;
 pub mod recovery;
 mod routes;
+pub mod sealed;
 mod session;
 pub mod waits;
 

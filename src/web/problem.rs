@@ -4,6 +4,7 @@
 use crate::domain::refusal::Refusal;
 use crate::domain::state::Fault;
 use crate::engine;
+use crate::engine::Condition;
 use crate::store;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -99,6 +100,14 @@ problem_types! {
         "A checkpoint that stands outside the data directory covers more than the journal holds, or other entries. Nothing is read or written by this call until the right data is put back or two administrators go on without the lost entries.";
     CLOCK_UNSOUND = "clock-unsound", 503, "The server's clock is wrong",
         "The clock stands behind the journal. Decisions are refused until it is right again; nothing was decided.";
+    STORAGE_FULL = "storage-full", 503, "The server's disk is nearly full",
+        "What people ask is refused, so that what keeps the gate safe can still be recorded. Nothing happened.";
+    READ_ONLY = "read-only", 503, "The server records nothing now",
+        "Something stored is not what it should be. Reading works; nothing is decided until an administrator has dealt with it.";
+    WRONG_PASSPHRASE = "wrong-passphrase", 403, "The passphrase is not the right one",
+        "The server stays sealed. The next attempt is looked at two seconds later.";
+    NO_BACKUP = "no-backup", 503, "The backup could not be made",
+        "What was written is not a whole backup, or there is no place for one. Older backups are as they were.";
     KEYS_STAY = "keys-stay", 409, "The keys can't be changed so",
         "A key that was to follow could not be made or found. Nothing was changed; the key that signs still does.";
     STOPPED = "stopped", 503, "The journal can't be written",
@@ -170,6 +179,21 @@ impl Problem {
     /// More than may go on at once.
     pub fn too_many(detail: impl Into<String>) -> Self {
         Problem::new(TOO_MANY, detail).after_seconds(30)
+    }
+
+    /// The keys are shut: nothing is answered but the page that opens them.
+    pub fn sealed(detail: impl Into<String>) -> Self {
+        Problem::new(SEALED, detail)
+    }
+
+    /// The passphrase, or the link to choose it with, is another.
+    pub fn wrong_passphrase(detail: impl Into<String>) -> Self {
+        Problem::new(WRONG_PASSPHRASE, detail)
+    }
+
+    /// There is no good backup to show for it.
+    pub fn no_backup(detail: impl Into<String>) -> Self {
+        Problem::new(NO_BACKUP, detail)
     }
 
     /// A body or parameter that is not well formed.
@@ -401,10 +425,19 @@ impl From<engine::Error> for Problem {
             engine::Error::Refused(refusal) => refusal.into(),
             engine::Error::Busy => Problem::new(BUSY, "Nothing happened; try again.").after_seconds(1),
             engine::Error::Sealed(cause) => {
-                tracing::error!(%cause, "the signing key can't be used");
+                tracing::warn!(%cause, "the signing key can't be used");
                 Problem::new(SEALED, "Nothing was decided.")
             }
             engine::Error::ClockUnsound => Problem::new(CLOCK_UNSOUND, "Nothing was decided."),
+            engine::Error::ReadOnly(Condition::StorageFull) => Problem::new(
+                STORAGE_FULL,
+                "Nothing happened; an administrator has to make room.",
+            )
+            .after_seconds(60),
+            engine::Error::ReadOnly(_) => Problem::new(
+                READ_ONLY,
+                "Nothing happened; an administrator has to look at the server.",
+            ),
             engine::Error::Keys(why) => Problem::new(KEYS_STAY, format!("Nothing was changed: {why}.")),
             engine::Error::Stopped => Problem::new(STOPPED, "Look again after the restart."),
         }

@@ -1,7 +1,10 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-api_keys, approvals, attention, audit, credentials, decisions, delegations, description, devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning, server, session, sinks, trials, well_known,
+    api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description,
+    devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me,
+    notifications, people, policies, policy_versions, programs, provisioning, server, session, sinks, trials,
+    well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -407,9 +410,15 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             ],
         ),
         ("/api/v1/sinks/{id}/test", vec![post(sinks::test_sink)]),
+        (
+            "/api/v1/backups",
+            vec![get(backups::list_backups), post(backups::make_backup)],
+        ),
         ("/hooks/{kind}/{integration}", vec![post(hooks::receive_hook)]),
         // Pages
         ("/", vec![get(pages::go_home)]),
+        // Where somebody comes from who has just unsealed it.
+        ("/unseal", vec![get(pages::go_home)]),
         ("/setup", vec![get(pages::show_setup)]),
         ("/enrol", vec![get(pages::show_enrolment)]),
         ("/login", vec![get(pages::show_login)]),
@@ -449,6 +458,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ),
         ("/dashboard/audit/report", vec![get(pages::show_period_report)]),
         ("/verify", vec![get(pages::show_verify)]),
+        ("/dashboard/backups", vec![get(pages::show_backups)]),
         ("/help", vec![get(pages::show_help)]),
         ("/help/api", vec![get(pages::show_reference)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),
@@ -470,6 +480,8 @@ pub fn on_the_host(config: &mut ServiceConfig) {
         .route("/local/api-keys", web::post().to(local::create_api_key_locally))
         .route("/readyz", web::get().to(health::get_readiness))
         .route("/local/keys", web::get().to(local::show_keys_locally))
+        .route("/local/backup", web::get().to(backups::stream_backup))
+        .route("/local/backups", web::post().to(backups::record_backup))
         .route("/local/keys/rotate", web::post().to(local::rotate_key_locally))
         .route("/local/keys/revoke", web::post().to(local::revoke_key_locally))
         .route(

@@ -4,7 +4,8 @@
 use crate::domain::decide::changes::void_with;
 use crate::domain::decide::{Decided, Plan, Step};
 use crate::domain::event::Event;
-use crate::domain::request::{Change, Request, Status, change_row};
+use crate::domain::people::Session;
+use crate::domain::request::{Change, ConfirmedStatus, Request, Status, change_row};
 use crate::domain::state::{Fault, Read, Table, decode};
 use crate::domain::time::Time;
 
@@ -21,9 +22,23 @@ pub(super) fn disown(from_seq: u64, reason: &str, now: Time, state: &impl Read) 
     let_go(reason, now, signed, state)
 }
 
-/// Takes back everything that still waits or could still be used.
+/// Takes back everything that still waits or could still be used, ends every session, and believes no status any more: what
+/// the forges show may come from what is lost.
 pub(super) fn let_all_go(reason: &str, now: Time, state: &impl Read) -> Decided {
-    let_go(reason, now, |_| true, state)
+    let mut plan = let_go(reason, now, |_| true, state)?;
+    for status in state.all::<ConfirmedStatus>()? {
+        plan.steps.push(Step::event(Event::StatusLost {
+            status: status.key,
+            reason: reason.to_owned(),
+        }));
+    }
+    for session in state.all::<Session>()? {
+        plan.steps.push(Step::event(Event::SessionClosed {
+            person: session.person,
+            session_sha256: session.token_sha256,
+        }));
+    }
+    Ok(plan)
 }
 
 fn let_go(reason: &str, now: Time, wanted: impl Fn(&Request) -> bool, state: &impl Read) -> Decided {

@@ -21,8 +21,8 @@ mod people;
 mod provision;
 mod questions;
 mod requests;
-mod rollback;
 mod reviews;
+mod rollback;
 mod roster;
 mod sinks;
 mod statuses;
@@ -100,6 +100,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it decides something, or lets something through a gate.
+    pub fn opens_a_gate(&self) -> bool {
+        match self {
+            Step::Decision(_) => true,
+            Step::Outcome(it) => matches!(it.status, Status::Approved | Status::Skipped),
+            _ => false,
+        }
+    }
+
     /// The step that records an event.
     fn event(event: Event) -> Step {
         Step::Event(Box::new(event))

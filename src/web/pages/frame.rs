@@ -1,6 +1,7 @@
 //! What stands around every page: title, navigation, banner, and where style and script are.
 
 use crate::domain::people::{Person, Role};
+use crate::engine::Condition;
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::pages::shown;
@@ -26,6 +27,7 @@ pub enum Place {
     Groups,
     ApiKeys,
     Audit,
+    Backups,
     Server,
     LogSinks,
     Notifications,
@@ -40,11 +42,16 @@ pub struct Entry {
     pub current: bool,
 }
 
+/// Longest detail of a condition, in characters.
+const DETAIL_MAX: usize = 300;
+
 /// The frame of one page.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub title: String,
     pub evaluation: bool,
+    /// What keeps the server from doing all its work: a title and what was seen.
+    pub standing: Vec<(&'static str, String)>,
     /// The certificate is one of our own making.
     pub self_signed: bool,
     /// The signed-in person's name.
@@ -71,6 +78,13 @@ impl Frame {
         frame.evaluation = app.evaluation();
         frame.self_signed = app.self_signed();
         if let Some(person) = person {
+            frame.standing = app
+                .engine
+                .health()
+                .standing()
+                .into_iter()
+                .map(|it| (words_of(it.condition), shown(&it.detail, DETAIL_MAX)))
+                .collect();
             frame.who = Some(shown(&person.name, NAME_MAX));
             frame.version = Some(App::version());
             frame.nav = main_entries(person, place);
@@ -85,6 +99,7 @@ impl Frame {
             title: title.to_owned(),
             evaluation: false,
             self_signed: false,
+            standing: Vec::new(),
             who: None,
             nav: Vec::new(),
             side: Vec::new(),
@@ -126,6 +141,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/groups", "Groups", Place::Groups),
         ("/dashboard/api-keys", "API keys", Place::ApiKeys),
         ("/dashboard/audit", "Audit", Place::Audit),
+        ("/dashboard/backups", "Backups", Place::Backups),
         ("/dashboard/server", "Server", Place::Server),
         ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
         (
@@ -144,4 +160,18 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
             current: it == place,
         })
         .collect()
+}
+
+/// A condition for the people it concerns.
+fn words_of(condition: Condition) -> &'static str {
+    match condition {
+        Condition::SignerDown => "The signing key is away: nothing is decided until it is back",
+        Condition::StorageFull => "The disk is nearly full: nothing new is taken until there is room",
+        Condition::ClockUnsound => "The server’s clock is wrong: nothing is decided until it is right",
+        Condition::RollbackSuspected => "This may be an older state of the journal: nothing is decided",
+        Condition::StorageDamaged => {
+            "Something stored is damaged: nothing is decided any more. Restore a backup"
+        }
+        Condition::BackupFailed => "The newest backup could not be made",
+    }
 }

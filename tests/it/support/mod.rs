@@ -8,5 +8,6 @@ pub mod forge;
 pub mod gated;
 pub mod person;
 pub mod problem;
-pub mod receivers;
 pub mod push;
+pub mod receivers;
+pub mod token;

@@ -1,0 +1,75 @@
+//! Backups: whether there are any, how good they are, and how one is brought back.
+
+use crate::domain::people::Role;
+use crate::engine::Condition;
+use crate::web::app::App;
+use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::moment::Moment;
+use crate::web::pages::{PageError, html, only_dashboard, shown};
+use crate::web::problem::Problem;
+use crate::web::session::Reader;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "admin/backups.html")]
+struct BackupsPage {
+    frame: Frame,
+    admin: bool,
+    /// Directory and schedule, where one is set.
+    plan: Option<(String, String, usize)>,
+    /// When the newest good one was written since the start, and its entries.
+    newest: Option<(Moment, u64)>,
+    failed: Option<String>,
+    kept: Vec<(String, String)>,
+}
+
+/// `GET /dashboard/backups`: administrators and auditors.
+pub async fn show_backups(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let health = app.engine.health();
+    let kept = app.backups.list().map_err(Problem::internal)?;
+    let standing = health.standing();
+    let failed = standing
+        .iter()
+        .find(|it| it.condition == Condition::BackupFailed)
+        .map(|it| shown(&it.detail, 300));
+    let plan = app.backups.plan.as_ref().map(|it| {
+        (
+            shown(&it.directory.display().to_string(), 300),
+            every(it.every.as_secs()),
+            it.keep,
+        )
+    });
+    Ok(html(&BackupsPage {
+        frame: Frame::new(&app, Some(&person), Place::Backups, "Backups"),
+        admin: person.has(Role::Admin),
+        plan,
+        newest: health.backup().map(|(at, entries)| (Moment::of(at), entries)),
+        failed,
+        kept: kept
+            .iter()
+            .map(|it| (shown(&it.file, 120), size(it.bytes)))
+            .collect(),
+    }))
+}
+
+fn every(seconds: u64) -> String {
+    match seconds {
+        86_400 => "once a day".into(),
+        it if it % 86_400 == 0 => format!("every {} days", it / 86_400),
+        3_600 => "once an hour".into(),
+        it if it % 3_600 == 0 => format!("every {} hours", it / 3_600),
+        it if it % 60 == 0 => format!("every {} minutes", it / 60),
+        it => format!("every {it} seconds"),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=999_999 => format!("{} kB", bytes.div_ceil(1_000)),
+        1_000_000..=999_999_999 => format!("{} MB", bytes.div_ceil(1_000_000)),
+        _ => format!("{} GB", bytes.div_ceil(1_000_000_000)),
+    }
+}
