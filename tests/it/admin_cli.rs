@@ -115,7 +115,7 @@ async fn a_key_made_on_the_host_works_and_its_owner_cannot_approve() {
     let made = parsed(&out);
     let mut members: Vec<&String> = made.as_object().expect("an object").keys().collect();
     members.sort();
-    assert_eq!(members, ["expires_at", "id", "key"]);
+    assert_eq!(members, ["callback_secret", "expires_at", "id", "key"]);
     let key = text(&made, "key");
     assert!(key.starts_with("sa_"), "{key}");
     let ci = appliance.api().with_key(&key);

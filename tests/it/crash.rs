@@ -267,14 +267,11 @@ async fn a_request_expires_over_a_crash() {
     ci.wait_for_status(&id, "expired", SOON).await;
 }
 
-/// The database: the largest file of the data directory.
+/// The database.
 fn database(appliance: &Appliance) -> PathBuf {
-    let files = fs::read_dir(appliance.data_dir()).expect("a data directory");
-    let files = files
-        .flatten()
-        .filter(|it| it.metadata().is_ok_and(|it| it.is_file()));
-    let largest = files.max_by_key(|it| it.metadata().map(|it| it.len()).unwrap_or(0));
-    largest.expect("a database").path()
+    let path = appliance.data_dir().join("journal.redb");
+    assert!(path.is_file(), "a database");
+    path
 }
 
 #[tokio::test(flavor = "multi_thread")]
