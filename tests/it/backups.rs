@@ -374,7 +374,10 @@ async fn files_of_every_released_version_open_and_a_backup_is_made_before_the_ch
         let done: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
         // The backup was made before the start that follows, which seals a key for web push.
         assert!(before["secrets"].as_u64() > Some(0), "{before}");
-        assert!(done["secrets"].as_u64() >= before["secrets"].as_u64(), "{done} {before}");
+        assert!(
+            done["secrets"].as_u64() >= before["secrets"].as_u64(),
+            "{done} {before}"
+        );
         let people = run(&dir, &["admin", "people", "--json", "--data-dir", to], &[]).await;
         assert!(people.1.contains("Bea"), "{people:?}");
         appliance.restart().await;

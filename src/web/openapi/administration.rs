@@ -71,6 +71,12 @@ pub(super) fn people() -> Area {
                 ]))
                 .answers(200, "The person", Schema::named("Person"))
                 .refuses(&[409, 422]),
+            Operation::post("/api/v1/people/{id}/recovery", "Recover somebody who lost all passkeys")
+                .who(ADMINS)
+                .about("A proposal: a second admin confirms it with a passkey. Then the old passkeys and sessions end.")
+                .body(Schema::body(&[("reason", Schema::text())]))
+                .answers(202, "The proposal", Schema::free())
+                .refuses(&[409, 422]),
             Operation::post("/api/v1/people/{id}/invitations", "Make a new link")
                 .who(ADMINS)
                 .answers(201, "For somebody without a passkey", invitation())
@@ -269,6 +275,7 @@ pub(super) fn records() -> Area {
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/sinks/{id}/test", "Send a sink a test message")
                 .who(ADMINS)
+                .body(Schema::body(&[]))
                 .answers(200, "What it answered", Schema::free())
                 .refuses(&[409, 422, 429]),
             Operation::get("/api/v1/settings", "The server's settings")

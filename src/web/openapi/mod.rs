@@ -3,6 +3,7 @@
 
 mod administration;
 mod forges;
+mod notices;
 mod people;
 mod pipelines;
 mod rules;
@@ -168,6 +169,13 @@ impl Operation {
         self
     }
 
+    /// A body that is no JSON, of any `Content-Type`.
+    fn bytes(mut self, kind: &'static str) -> Self {
+        self.any_type = true;
+        self.body = Content::Other(kind);
+        self
+    }
+
     /// A JSON body of any `Content-Type`.
     fn raw_body(mut self, schema: Schema) -> Self {
         self.any_type = true;
@@ -269,6 +277,8 @@ pub fn areas() -> Vec<Area> {
         rules::policies(),
         rules::governance(),
         administration::records(),
+        notices::notices(),
+        notices::upkeep(),
     ]
 }
 

@@ -91,6 +91,19 @@ pub(super) fn own() -> Area {
                 ]))
                 .answers(201, "Its id", Schema::object(&[("id", Schema::text())]))
                 .refuses(&[409, 422]),
+            Operation::patch("/api/v1/me/passkeys/{id}", "Name a passkey")
+                .who(Who::People("Whose passkey it is"))
+                .body(Schema::body(&[("label", Schema::text())]))
+                .answers_nothing("It has that name")
+                .refuses(&[409, 422]),
+            Operation::get("/api/v1/me/sessions", "My sessions")
+                .who(SIGNED_IN)
+                .about("An `id` is a digest and opens nothing.")
+                .answers(200, "Those that are open", Schema::page(Schema::free())),
+            Operation::delete("/api/v1/me/sessions/{id}", "End a session")
+                .who(Who::People("Whose session it is"))
+                .answers_nothing("It ended")
+                .refuses(&[409, 422]),
             Operation::delete("/api/v1/me/passkeys/{id}", "Remove a passkey")
                 .who(Who::People("Whose passkey it is"))
                 .answers_nothing("It counts no more")
