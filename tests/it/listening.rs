@@ -134,8 +134,13 @@ async fn who_waits_makes_room_for_who_works() {
     let port = appliance.port();
     // A request whose body is still on its way counts as work.
     let mut working = open(port).await;
-    let begun = "POST /api/v1/session/options HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{";
+    let begun = "POST /api/v1/session/options HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
     working.write_all(begun.as_bytes()).await.unwrap();
+    // The server has read the head once it says so.
+    let mut told = [0; 25];
+    working.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    working.write_all(b"{").await.unwrap();
     let mut idle = Vec::new();
     for _ in 0..40 {
         idle.push(open(port).await);
