@@ -44,7 +44,7 @@ use crate::support::problem::assert_problem;
 /// A period before and behind everything.
 pub const EVER: [&str; 2] = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"];
 
-/// An appliance with a history: approved, rejected, skipped and waiting requests, a deployment, a bypass.
+/// An appliance with a history: approved, rejected and waiting requests, and a deployment.
 pub struct Scene {
     pub it: Gated,
     pub dir: PathBuf,
