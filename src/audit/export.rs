@@ -4,7 +4,7 @@
 use crate::audit::select::{CHUNK, Ended, Order, Range, Selection, range, select};
 use crate::audit::story::Story;
 use crate::audit::summary::Summary;
-use crate::audit::{Error, csv, damaged, keys, report, summary};
+use crate::audit::{Error, csv, damaged, gates, keys, report, summary};
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::keys::{active, all_keys};
 use crate::domain::state::Read;
@@ -441,6 +441,8 @@ impl Job<'_> {
     fn report(&self, out: &mut dyn Write) -> Result<(), Error> {
         let state = self.store.read()?;
         let (exceptions, exceptions_left_out) = summary::exceptions(self.selection, self.range.end, &state)?;
+        let period = (self.order.from, self.order.to);
+        let (gates, gates_left_out) = gates::gates(self.selection, &self.order.filter, period, &state)?;
         let (access, access_left_out) = summary::access(self.selection, &state)?;
         let holdings = match self.order.filter.is_empty() {
             true => summary::holdings(self.range.end, self.order.to, &state)?,
@@ -453,6 +455,8 @@ impl Job<'_> {
             summary: &self.summary,
             exceptions: &exceptions,
             exceptions_left_out,
+            gates: &gates,
+            gates_left_out,
             access: &access,
             access_left_out,
             holdings: &holdings,

@@ -3,6 +3,7 @@
 
 mod csv;
 mod export;
+mod gates;
 mod keys;
 mod overview;
 mod report;

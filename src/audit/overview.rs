@@ -3,7 +3,7 @@
 use crate::audit::select::{Order, range, select};
 use crate::audit::story::Story;
 use crate::audit::summary::Summary;
-use crate::audit::{Error, keys, report, summary};
+use crate::audit::{Error, gates, keys, report, summary};
 use crate::domain::ids::RequestId;
 use crate::store::Store;
 use std::collections::BTreeSet;
@@ -36,6 +36,8 @@ pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
     }
     let state = store.read()?;
     let (exceptions, exceptions_left_out) = summary::exceptions(&selection, range.end, &state)?;
+    let period = (order.from, order.to);
+    let (gates, gates_left_out) = gates::gates(&selection, &order.filter, period, &state)?;
     let (access, access_left_out) = summary::access(&selection, &state)?;
     let holdings = match order.filter.is_empty() {
         true => summary::holdings(range.end, order.to, &state)?,
@@ -49,6 +51,7 @@ pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
     )?;
     report::charts(&summary, &mut out)?;
     report::told_exceptions(&summary, &exceptions, exceptions_left_out, &mut out)?;
+    report::told_gates(&gates, gates_left_out, &mut out)?;
     report::told_access(&access, access_left_out, &mut out)?;
     report::told_holdings(&holdings, &mut out)?;
     Ok(String::from_utf8_lossy(&out).into_owned())

@@ -2,9 +2,11 @@
 //! checks every signature in the browser and that each card says what was signed.
 
 use crate::audit::Error;
+use crate::audit::gates::{Found, GateTold};
 use crate::audit::select::{Order, Range};
 use crate::audit::story::{Act, Story, sentence};
 use crate::audit::summary::{AccessChange, Exceptional, Holding, PARTS, SPANS, Summary};
+use crate::domain::gate::Strength;
 use crate::domain::text::{shortened, visible};
 use crate::domain::time::{Time, span};
 use base64::Engine;
@@ -31,6 +33,8 @@ pub(super) struct Head<'a> {
     pub summary: &'a Summary,
     pub exceptions: &'a [Exceptional],
     pub exceptions_left_out: usize,
+    pub gates: &'a [GateTold],
+    pub gates_left_out: usize,
     pub access: &'a [AccessChange],
     pub access_left_out: usize,
     pub holdings: &'a [Holding],
@@ -105,6 +109,8 @@ pub(super) fn begin(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
     charts(summary, out)?;
     out.write_all(b"<section>")?;
     told_exceptions(summary, head.exceptions, head.exceptions_left_out, out)?;
+    out.write_all(b"</section>\n<section>")?;
+    told_gates(head.gates, head.gates_left_out, out)?;
     requests(summary, out)
 }
 
@@ -211,6 +217,65 @@ pub(super) fn told_exceptions(
     }
     if left_out > 0 {
         writeln!(out, "<p>{left_out} more are in events.jsonl.</p>")?;
+    }
+    Ok(())
+}
+
+/// How strong the gates were: what held a change back that nobody approved.
+pub(super) fn told_gates(gates: &[GateTold], left_out: usize, out: &mut dyn Write) -> Result<(), Error> {
+    if gates.is_empty() {
+        return Ok(());
+    }
+    out.write_all(
+        "<h2>How strong the gates were</h2><p>What the forge’s own settings held back, as this server read them and wrote \
+         it into the journal at the entry named. <strong>Hard</strong>: only this server’s account could merge and push. \
+         <strong>Soft</strong>: the forge showed the gate, and some could go around it; whoever did stands under the \
+         exceptions. <strong>None</strong>: nothing on the forge held an unapproved change.</p>\
+         <div class=\"scroll\"><table><thead><tr><th>Project</th><th>Gated branches</th><th>Last in the period</th>\
+         <th>Weakest in the period</th><th>Why</th></tr></thead><tbody>\n"
+            .as_bytes(),
+    )?;
+    for it in gates {
+        write!(
+            out,
+            "<tr><td>{}</td><td>{}</td>",
+            cut(&it.project),
+            cut(&it.branches)
+        )?;
+        match &it.found {
+            Some(Found {
+                last,
+                weakest,
+                reasons,
+            }) => {
+                for (strength, at, seq) in [last, weakest] {
+                    let word = strength.name();
+                    let look = match strength {
+                        Strength::Hard => "approved",
+                        Strength::Soft => "pending",
+                        Strength::None => "rejected",
+                    };
+                    write!(
+                        out,
+                        "<td><span class=\"badge {look}\">{word}</span> {}, entry {seq}</td>",
+                        at.to_the_second()
+                    )?;
+                }
+                writeln!(out, "<td>{}</td></tr>", cut(&reasons.join(" ")))?;
+            }
+            None => writeln!(
+                out,
+                "<td colspan=\"2\"><span class=\"badge rejected\">not known</span></td>\
+                 <td>The forge’s settings were not looked at in this period.</td></tr>"
+            )?,
+        }
+    }
+    out.write_all(b"</tbody></table></div>\n")?;
+    if left_out > 0 {
+        writeln!(
+            out,
+            "<p>{left_out} more are in events.jsonl, as gate.checked.</p>"
+        )?;
     }
     Ok(())
 }

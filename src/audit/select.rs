@@ -1,5 +1,6 @@
 //! Which part of the journal a bundle covers, which events of it stand in full, and which files they call for.
 
+use crate::audit::gates::{Check, Checked};
 use crate::audit::{Error, damaged};
 use crate::domain::ids::{Digest, PersonId, ProjectId, RequestId};
 use crate::domain::project::Project;
@@ -32,6 +33,13 @@ impl Filter {
     /// Nothing is left out.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()
+    }
+
+    /// Whether it is about this gated project, or about all of them.
+    pub(super) fn means(&self, project: &Project) -> bool {
+        self.project
+            .as_ref()
+            .is_none_or(|it| project.path == *it || project.id.as_str() == it)
     }
 
     /// As the manifest has it.
@@ -188,6 +196,8 @@ pub(super) struct Selection {
     pub exceptions: Vec<u64>,
     /// Changes of access and rules, by their type.
     pub access: Vec<u64>,
+    /// What was found about each project's gate.
+    pub gates: BTreeMap<ProjectId, Checked>,
 }
 
 /// Reads the period once or twice and says what belongs into the bundle.
@@ -207,6 +217,7 @@ pub(super) fn select(
         enrolments: BTreeMap::new(),
         exceptions: Vec::new(),
         access: Vec::new(),
+        gates: BTreeMap::new(),
     };
     let mut sieve = Sieve::new(&order.filter, &store.read()?)?;
     if !order.filter.is_empty() {
@@ -271,6 +282,11 @@ impl Selection {
         }
         if is_access(kind) {
             self.access.push(seq);
+        }
+        if kind == "gate.checked" {
+            let check: Check =
+                serde_json::from_str(outline.data.get()).map_err(|e| damaged(format!("entry {seq}: {e}")))?;
+            self.checked(seq, check);
         }
         let leads_somewhere = matches!(
             kind,
@@ -416,13 +432,9 @@ struct Sieve {
 impl Sieve {
     fn new(filter: &Filter, state: &Snapshot) -> Result<Self, Error> {
         let mut projects = BTreeSet::new();
-        if let Some(wanted) = &filter.project {
+        if filter.project.is_some() {
             let all: Vec<Project> = state.all()?;
-            projects.extend(
-                all.into_iter()
-                    .filter(|it| it.path == *wanted || it.id.as_str() == wanted)
-                    .map(|it| it.id),
-            );
+            projects.extend(all.into_iter().filter(|it| filter.means(it)).map(|it| it.id));
         }
         Ok(Sieve {
             filter: filter.clone(),

@@ -4,6 +4,7 @@ use crate::audit::select::{Selection, outline};
 use crate::audit::story::Story;
 use crate::audit::{Error, damaged};
 use crate::domain::people::Person;
+use crate::domain::project::Project;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::store::Snapshot;
@@ -22,8 +23,8 @@ pub const SPANS: [(u64, &str); 6] = [
 ];
 /// What a bar of the timeline is made of.
 pub const PARTS: [&str; 4] = ["approved", "rejected", "other", "skipped"];
-/// Exceptions and changes of access told one by one.
-const TOLD_MAX: usize = 1_000;
+/// Exceptions, gates and changes of access told one by one.
+pub(super) const TOLD_MAX: usize = 1_000;
 
 /// Numbers of a period.
 #[derive(Clone, Debug, Default)]
@@ -141,7 +142,18 @@ pub(super) fn exceptions(
             }
             _ => None,
         };
-        let (kind, what) = words(&entry);
+        let place = [
+            "/data/project",
+            "/data/status/project",
+            "/data/deployment/project",
+        ]
+        .iter()
+        .find_map(|it| entry.pointer(it)?.as_str());
+        let project: Option<Project> = match place {
+            Some(id) => state.get(id)?,
+            None => None,
+        };
+        let (kind, what) = words(&entry, project.as_ref());
         found.push(Exceptional {
             seq: *seq,
             at: entry["time"].as_str().unwrap_or_default().to_owned(),
@@ -168,7 +180,8 @@ fn reviewed_before(
 }
 
 /// An exception's kind and sentence.
-fn words(entry: &Value) -> (&'static str, String) {
+fn words(entry: &Value, project: Option<&Project>) -> (&'static str, String) {
+    let of = project.map_or_else(|| "a project".to_owned(), |it| it.path.clone());
     let data = &entry["data"];
     let text = |pointer: &str| {
         data.pointer(pointer)
@@ -190,12 +203,12 @@ fn words(entry: &Value) -> (&'static str, String) {
             let into = branch(text("/target"));
             let what = match text("/way").as_str() {
                 "merged" => format!(
-                    "{by} merged !{} into {into} without an approval",
+                    "{by} merged !{} into {into} of {of} without an approval",
                     data["change"]["number"]
                 ),
-                "forced" => format!("{by} pushed to {into} by force: history was taken away"),
-                "created" => format!("{by} made the branch {into} with commits nobody approved"),
-                _ => format!("{by} pushed to {into} directly, around the gate"),
+                "forced" => format!("{by} pushed to {into} of {of} by force: history was taken away"),
+                "created" => format!("{by} made the branch {into} of {of} with commits nobody approved"),
+                _ => format!("{by} pushed to {into} of {of} directly, around the gate"),
             };
             (
                 "Around the gate",
@@ -205,7 +218,7 @@ fn words(entry: &Value) -> (&'static str, String) {
         "exception.unapproved_deployment" => (
             "Around the gate",
             format!(
-                "{by} started {} to {} without an approval (commit {})",
+                "{by} started {} of {of} to {} without an approval (commit {})",
                 text("/job_name"),
                 text("/environment"),
                 short(text("/sha"))
@@ -214,7 +227,7 @@ fn words(entry: &Value) -> (&'static str, String) {
         "exception.status_forged" => (
             "Forged status",
             format!(
-                "{by} set our status for {} to {} on commit {}; it was set back",
+                "{by} set our status for {} of {of} to {} on commit {}; it was set back",
                 branch(text("/status/target")),
                 text("/shown"),
                 short(text("/status/head"))
@@ -222,11 +235,15 @@ fn words(entry: &Value) -> (&'static str, String) {
         ),
         "exception.protection_drift" => (
             "Weaker gate",
-            format!(
-                "A project's gate went from {} to {}",
-                text("/before"),
-                text("/strength")
-            ),
+            match text("/before") == text("/strength") {
+                true => format!("The settings of the gate of {of} got worse: {}", findings(data)),
+                false => format!(
+                    "The gate of {of} went from {} to {}: {}",
+                    text("/before"),
+                    text("/strength"),
+                    findings(data)
+                ),
+            },
         ),
         "exception.requester_reported" => (
             "Reported",
@@ -241,8 +258,32 @@ fn words(entry: &Value) -> (&'static str, String) {
             "Break-glass",
             format!("Rule {} was used for {}", text("/rule"), text("/request")),
         ),
+        "exception.sink_stuck" => (
+            "Log sink",
+            format!("The log sink {} took nothing: {}", text("/name"), text("/reason")),
+        ),
+        "exception.sink_entry_withheld" => (
+            "Log sink",
+            format!(
+                "The log sink {} did not take entry {}, and got a substitute: {}",
+                text("/name"),
+                data["entry"],
+                text("/reason")
+            ),
+        ),
+        "exception.rollback_accepted" => (
+            "Rollback",
+            "Two admins let the server go on from a journal that is shorter than one it had shown".to_owned(),
+        ),
         other => ("Exception", other.to_owned()),
     }
+}
+
+/// What is new or worse about a gate, in words.
+fn findings(data: &Value) -> String {
+    let all = data["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<&str> = all.iter().filter_map(|it| it["text"].as_str()).collect();
+    texts.join(" ")
 }
 
 /// A change of access, of the rules or of keys.

@@ -474,7 +474,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 settings: settings.clone(),
                 created_at: at.time,
                 removed: false,
-                environments_since: Some(at.time),
+                environments_since: None,
+                removed_at: None,
             })
         }
         Event::ProjectChanged { project, settings } => {
@@ -601,6 +602,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         Event::ProjectRemoved { project } => {
             let mut record: Project = must(state, project.as_str())?;
             record.removed = true;
+            record.removed_at = Some(at.time);
             let row = forge_project_row(&record.integration, &record.settings.forge_project_id);
             state.delete_raw(Table::ForgeProjects, row.as_bytes())?;
             state.put(&record)

@@ -141,6 +141,9 @@ pub struct Project {
     pub settings: ProjectSettings,
     pub created_at: Time,
     pub removed: bool,
+    /// Since when it is not gated any more.
+    #[serde(default)]
+    pub removed_at: Option<Time>,
     /// Since when its environments are gated as they are now: a job that was started earlier is none of our business.
     #[serde(default)]
     pub environments_since: Option<Time>,

@@ -29,7 +29,7 @@ const FOUND_MAX: Duration = Duration::from_secs(60);
 
 impl Gated {
     /// A gated project and Mia, a Maintainer who merges.
-    async fn with_mia(settings: Value) -> (Gated, u64) {
+    pub async fn with_mia(settings: Value) -> (Gated, u64) {
         let it = Gated::start_with(Hook::Token, settings).await;
         let mia = it.gitlab.add_user("mia", "Mia", "mia@example.test");
         it.gitlab.add_member(PROJECT, mia, MAINTAINER);
@@ -57,7 +57,7 @@ impl Gated {
     }
 
     /// All exceptions of a kind, oldest first.
-    async fn exceptions(&self, kind: &str) -> Vec<Value> {
+    pub async fn exceptions(&self, kind: &str) -> Vec<Value> {
         let mut all = items(&self.auditor.get("/api/v1/exceptions").await);
         all.retain(|it| it["type"] == format!("exception.{kind}"));
         all.reverse();
@@ -66,9 +66,14 @@ impl Gated {
 
     /// Waits until so many bypasses have been reported.
     async fn reported(&self, count: usize) -> Vec<Value> {
+        self.told("unapproved_change", count).await
+    }
+
+    /// Waits until so many exceptions of a kind have been reported.
+    pub async fn told(&self, kind: &str, count: usize) -> Vec<Value> {
         let started = Instant::now();
         loop {
-            let found = self.exceptions("unapproved_change").await;
+            let found = self.exceptions(kind).await;
             if found.len() >= count {
                 assert_eq!(found.len(), count, "{found:#?}");
                 return found;
@@ -79,7 +84,7 @@ impl Gated {
     }
 
     /// Opened, approved by Bea and green.
-    async fn approved(&self, branch: &str, target: &str) -> Change {
+    pub async fn approved(&self, branch: &str, target: &str) -> Change {
         let change = self.open(branch, target);
         let id = self.pending(&change, target).await;
         self.bea.approve(&id).await;
@@ -88,7 +93,7 @@ impl Gated {
     }
 }
 
-fn commit(name: &str, file: &str) -> NewCommit {
+pub fn commit(name: &str, file: &str) -> NewCommit {
     let email = format!("{}@example.test", name.to_lowercase());
     NewCommit::by(
         name,

@@ -40,7 +40,7 @@ impl Gated {
     }
 
     /// The gate as it is found now.
-    async fn look(&self) -> Value {
+    pub async fn look(&self) -> Value {
         let path = format!("{}/check", self.project_path());
         self.ada.post(&path, &json!({})).await.expect(200)["gate"].clone()
     }

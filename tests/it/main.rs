@@ -11,6 +11,7 @@ mod audit_pages;
 mod backups;
 mod bad_input;
 mod browser;
+mod bundle_exceptions;
 mod bundles;
 mod bypass;
 mod callbacks;
