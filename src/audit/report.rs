@@ -257,11 +257,11 @@ pub(super) fn told_gates(gates: &[GateTold], left_out: usize, out: &mut dyn Writ
                     };
                     write!(
                         out,
-                        "<td><span class=\"badge {look}\">{word}</span> {}, entry {seq}</td>",
+                        "<td><span class=\"badge {look}\">{word}</span> <span class=\"when\">{}, entry {seq}</span></td>",
                         at.to_the_second()
                     )?;
                 }
-                writeln!(out, "<td>{}</td></tr>", cut(&reasons.join(" ")))?;
+                writeln!(out, "<td class=\"why\">{}</td></tr>", cut(&reasons.join(" ")))?;
             }
             None => writeln!(
                 out,
@@ -441,7 +441,7 @@ pub(super) fn told_access(
     for it in access {
         writeln!(
             out,
-            "<tr><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td class=\"mono\">{}</td><td class=\"when\">{}</td><td class=\"mono when\">{}</td><td class=\"long\">{}</td><td>{}</td><td class=\"long\">{}</td></tr>",
             it.seq,
             esc(&to_the_second(&it.at)),
             esc(&it.kind),
@@ -473,7 +473,7 @@ pub(super) fn told_holdings(holdings: &[Holding], out: &mut dyn Write) -> Result
         };
         writeln!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{kind}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{kind}</td><td class=\"when\">{}</td></tr>",
             cut(&it.name),
             cut(&it.label),
             esc(&it.since),
