@@ -2,7 +2,7 @@
 //! checks every signature in the browser and that each card says what was signed.
 
 use crate::audit::Error;
-use crate::audit::gates::{Found, GateTold};
+use crate::audit::gates::GateTold;
 use crate::audit::select::{Order, Range};
 use crate::audit::story::{Act, Story, sentence};
 use crate::audit::summary::{AccessChange, Exceptional, Holding, PARTS, SPANS, Summary};
@@ -230,47 +230,55 @@ pub(super) fn told_gates(gates: &[GateTold], left_out: usize, out: &mut dyn Writ
         "<h2>How strong the gates were</h2><p>What the forge’s own settings held back, as this server read them and wrote \
          it into the journal at the entry named. <strong>Hard</strong>: only this server’s account could merge and push. \
          <strong>Soft</strong>: the forge showed the gate, and some could go around it; whoever did stands under the \
-         exceptions. <strong>None</strong>: nothing on the forge held an unapproved change.</p>\
-         <div class=\"scroll\"><table><thead><tr><th>Project</th><th>Gated branches</th><th>Last in the period</th>\
-         <th>Weakest in the period</th><th>Why</th></tr></thead><tbody>\n"
+         exceptions. <strong>None</strong>: nothing on the forge held an unapproved change.</p>\n"
             .as_bytes(),
     )?;
+    let look = |strength: Strength| match strength {
+        Strength::Hard => "approved",
+        Strength::Soft => "pending",
+        Strength::None => "rejected",
+    };
     for it in gates {
+        let weakest = it.found.as_ref().map_or(Strength::None, |it| it.weakest.0);
+        let class = match weakest {
+            Strength::Hard => "exception good",
+            Strength::Soft => "exception",
+            Strength::None => "exception open",
+        };
         write!(
             out,
-            "<tr><td>{}</td><td>{}</td>",
+            "<div class=\"{class}\"><p><strong>{}</strong> · {} · ",
             cut(&it.project),
             cut(&it.branches)
         )?;
-        match &it.found {
-            Some(Found {
-                last,
-                weakest,
-                reasons,
-            }) => {
-                for (strength, at, seq) in [last, weakest] {
-                    let word = strength.name();
-                    let look = match strength {
-                        Strength::Hard => "approved",
-                        Strength::Soft => "pending",
-                        Strength::None => "rejected",
-                    };
-                    write!(
-                        out,
-                        "<td><span class=\"badge {look}\">{word}</span> <span class=\"when\">{}, entry {seq}</span></td>",
-                        at.to_the_second()
-                    )?;
-                }
-                writeln!(out, "<td class=\"why\">{}</td></tr>", cut(&reasons.join(" ")))?;
-            }
-            None => writeln!(
+        let Some(found) = &it.found else {
+            writeln!(
                 out,
-                "<td colspan=\"2\"><span class=\"badge rejected\">not known</span></td>\
-                 <td>The forge’s settings were not looked at in this period.</td></tr>"
-            )?,
+                "<span class=\"badge rejected\">not known</span></p>\
+                 <p>The forge’s settings were not looked at in this period.</p></div>"
+            )?;
+            continue;
+        };
+        let (last, at, seq) = found.last;
+        write!(
+            out,
+            "<span class=\"badge {}\">{}</span></p><p class=\"dim\">As found at {}, entry {seq}.",
+            look(last),
+            last.name(),
+            at.to_the_second()
+        )?;
+        if weakest < last {
+            let (_, at, seq) = found.weakest;
+            write!(
+                out,
+                " Weaker within the period: <span class=\"badge {}\">{}</span> at {}, entry {seq}.",
+                look(weakest),
+                weakest.name(),
+                at.to_the_second()
+            )?;
         }
+        writeln!(out, "</p><p>{}</p></div>", cut(&found.reasons.join(" ")))?;
     }
-    out.write_all(b"</tbody></table></div>\n")?;
     if left_out > 0 {
         writeln!(
             out,

@@ -6,12 +6,15 @@ use std::fs;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::browser::can_run;
+use crate::browser::shoot;
 use crate::bundles::EVER;
 use crate::bundles::unpack;
 use crate::bundles::verify;
 use crate::bundles::verify_py;
 use crate::bypass::commit;
 use crate::support::appliance::new_dir;
+use crate::support::browser::Browser;
 use crate::support::forge::gitlab::repository::Edit;
 use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::forge::gitlab::state::MAINTAINER;
@@ -154,8 +157,8 @@ async fn what_was_out_of_the_ordinary_stands_first_and_beside_how_strong_the_gat
             assert!(at(words) < gates, "{words:?} stands behind the gates in {where_}");
         }
         let row = &told[gates..];
-        let row = &row[row.find("<td>group/app</td>").expect("the project's row")..];
-        let row = &row[..row.find("</tr>").expect("its end")];
+        let row = &row[row.find("<strong>group/app</strong>").expect("the project")..];
+        let row = &row[..row.find("</div>").expect("its end")];
         assert!(row.contains("main, production"), "{row}");
         assert!(
             row.contains(&format!(">{last}</span>")) && row.contains(">none</span>") && last != "none",
@@ -164,6 +167,19 @@ async fn what_was_out_of_the_ordinary_stands_first_and_beside_how_strong_the_gat
     }
     let card = report.find(&format!("id=\"{hotfix}\"")).expect("the card");
     assert!(report.find("How strong the gates were").expect("said") < card);
+    if can_run("the look at the report") {
+        let path = dir.join("report.html");
+        fs::write(&path, &report).expect("a writable directory");
+        let browser = Browser::start().await;
+        browser.offline(true).await;
+        browser.goto(&format!("file://{}", path.display())).await;
+        browser
+            .wait_until("document.body.dataset.verification === 'valid'")
+            .await;
+        shoot(&browser, "report-exceptions").await;
+    }
+    // A directory left behind does no harm.
+    let _removed = fs::remove_dir_all(&dir);
 }
 
 /// A day, so many days from now.
