@@ -375,6 +375,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     });
     let app = Data::new(App {
         exports,
+        apps_begun: Default::default(),
         backups: backups.clone(),
         store: store.clone(),
         engine: engine.clone(),

@@ -52,7 +52,7 @@ impl Finding {
 }
 
 /// What a hard gate is, and what it is not.
-const HARD: &str = "Only this server's account can merge into and push to the gated branches. Whoever may change the \
+const HARD: &str = "Nothing comes into the gated branches but what this server lets in. Whoever may change the \
                     project's settings could change that; it would be found and reported within five minutes.";
 
 /// The gate is as strong as what its findings leave.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum ForgeKind {
     Gitlab,
+    Github,
 }
 
 impl ForgeKind {
@@ -19,6 +20,7 @@ impl ForgeKind {
     pub fn name(self) -> &'static str {
         match self {
             ForgeKind::Gitlab => "gitlab",
+            ForgeKind::Github => "github",
         }
     }
 
@@ -26,13 +28,40 @@ impl ForgeKind {
     pub fn title(self) -> &'static str {
         match self {
             ForgeKind::Gitlab => "GitLab",
+            ForgeKind::Github => "GitHub",
         }
     }
 
-    /// How the forge writes a change's number: `!142` on GitLab.
+    /// How the forge writes a change's number: `!142` on GitLab, `#142` elsewhere.
     pub fn change_text(self, number: u64) -> String {
         match self {
             ForgeKind::Gitlab => format!("!{number}"),
+            ForgeKind::Github => format!("#{number}"),
+        }
+    }
+
+    /// The forge's word for a change.
+    pub fn change_word(self) -> &'static str {
+        match self {
+            ForgeKind::Gitlab => "merge request",
+            ForgeKind::Github => "pull request",
+        }
+    }
+
+    /// Reads the word of [`ForgeKind::name`].
+    pub fn parse(text: &str) -> Option<ForgeKind> {
+        Self::ALL.into_iter().find(|it| it.name() == text)
+    }
+
+    /// All of them.
+    pub const ALL: [ForgeKind; 2] = [ForgeKind::Gitlab, ForgeKind::Github];
+
+    /// The ways there are to make this forge hold a change, strongest first.
+    pub fn enforcements(self) -> &'static [Enforcement] {
+        match self {
+            ForgeKind::Gitlab => &Enforcement::ALL,
+            // The required status, pinned to the App, is the lock itself.
+            ForgeKind::Github => &[Enforcement::CommitStatus],
         }
     }
 }

@@ -134,9 +134,14 @@ fn held(left: Duration, why: &str) -> Error {
     }
 }
 
-/// `RateLimit-Limit`, `-Remaining` and `-Reset` (unix seconds, against the answer's own `Date`).
+/// `RateLimit-Limit`, `-Remaining` and `-Reset` (unix seconds, against the answer's own `Date`), which GitHub writes with an
+/// `X-` in front.
 fn limit(reply: &Reply) -> Option<Limit> {
-    let number = |name: &str| reply.header(name)?.trim().parse::<i64>().ok();
+    let number = |name: &str| {
+        let plain = reply.header(name);
+        let text = plain.or_else(|| reply.header(&format!("x-{name}")))?;
+        text.trim().parse::<i64>().ok()
+    };
     let reset = number("ratelimit-reset")?.saturating_sub(unix_seconds(reply.header("date")?)?);
     Some(Limit {
         limit: u64::try_from(number("ratelimit-limit")?).ok()?,
@@ -176,10 +181,32 @@ impl Held {
     /// # Errors
     /// As [`Client::fetch`]; `Status` 429 at once, without a call, while the forge asked to be left alone.
     pub(super) async fn fetch(&self, call: Call) -> Result<Reply, Error> {
+        self.send(call).await?.accepted()
+    }
+
+    /// Makes a call, whatever its answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; `Status` 429 at once, without a call, while the forge asked to be left alone.
+    pub(super) async fn send(&self, call: Call) -> Result<Reply, Error> {
         self.hold.admit()?;
         let reply = self.client.send(call).await?;
         self.hold.learn(&reply);
-        reply.accepted()
+        Ok(reply)
+    }
+
+    /// Makes a call whose limits are not ours: one without credentials.
+    ///
+    /// # Errors
+    /// As [`Held::send`].
+    pub(super) async fn send_unlearned(&self, call: Call) -> Result<Reply, Error> {
+        self.hold.admit()?;
+        self.client.send(call).await
+    }
+
+    /// No call before that time has passed, as an answer asked in words.
+    pub(super) fn wait(&self, wait: Duration) {
+        self.hold.learn_at(Some(wait), None, Instant::now());
     }
 }
 

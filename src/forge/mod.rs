@@ -1,7 +1,9 @@
 //! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
+mod co_authors;
 mod deployment;
+pub mod github;
 pub mod gitlab;
 mod hold;
 mod provision;
@@ -47,6 +49,7 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub enum Forge {
     GitLab(gitlab::GitLab),
+    GitHub(github::GitHub),
 }
 
 /// Prepares a connection; calls nothing yet. Plain http is let through only to the hosts of `allow_http`.
@@ -56,6 +59,7 @@ pub enum Forge {
 pub fn connect(connection: &Connection, token: Secret, allow_http: &[String]) -> Result<Forge, Error> {
     match connection.kind {
         ForgeKind::Gitlab => gitlab::GitLab::new(connection, token, allow_http).map(Forge::GitLab),
+        ForgeKind::Github => github::GitHub::new(connection, &token, allow_http).map(Forge::GitHub),
     }
 }
 
@@ -65,6 +69,7 @@ impl Forge {
     pub fn in_background(&self) -> Forge {
         match self {
             Forge::GitLab(it) => Forge::GitLab(it.in_background()),
+            Forge::GitHub(it) => Forge::GitHub(it.in_background()),
         }
     }
 
@@ -72,6 +77,8 @@ impl Forge {
     fn heir_of(self, before: &Forge) -> Forge {
         match (self, before) {
             (Forge::GitLab(it), Forge::GitLab(before)) => Forge::GitLab(it.heir_of(before)),
+            (Forge::GitHub(it), Forge::GitHub(before)) => Forge::GitHub(it.heir_of(before)),
+            (it, _) => it,
         }
     }
 
@@ -82,6 +89,7 @@ impl Forge {
     pub async fn identify(&self) -> Result<Identity, Error> {
         match self {
             Forge::GitLab(it) => it.identify().await,
+            Forge::GitHub(it) => it.me().await,
         }
     }
 
@@ -89,6 +97,7 @@ impl Forge {
     pub fn explain(&self, error: &Error) -> String {
         match self {
             Forge::GitLab(_) => gitlab::explained(error),
+            Forge::GitHub(_) => github::explained(error),
         }
     }
 
@@ -99,6 +108,7 @@ impl Forge {
     pub async fn project(&self, forge_project_id: &str) -> Result<ForgeProject, Error> {
         match self {
             Forge::GitLab(it) => it.project(forge_project_id).await,
+            Forge::GitHub(it) => it.project(forge_project_id).await,
         }
     }
 
@@ -106,6 +116,7 @@ impl Forge {
     pub async fn tier(&self, forge_project_id: &str) -> Tier {
         match self {
             Forge::GitLab(it) => it.tier(forge_project_id).await,
+            Forge::GitHub(_) => Tier::Unknown,
         }
     }
 
@@ -122,6 +133,7 @@ impl Forge {
     ) -> Result<ChangeFacts, Error> {
         match self {
             Forge::GitLab(it) => it.change(project, forge_project_id, number).await,
+            Forge::GitHub(it) => it.change(project, forge_project_id, number).await,
         }
     }
 
@@ -134,6 +146,7 @@ impl Forge {
     pub async fn inspect(&self, project: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
         match self {
             Forge::GitLab(it) => it.inspect(project).await,
+            Forge::GitHub(it) => it.inspect(project).await,
         }
     }
 
@@ -144,6 +157,7 @@ impl Forge {
     pub async fn provision_plan(&self, wanted: &Wanted<'_>) -> Result<ProvisionPlan, Error> {
         match self {
             Forge::GitLab(it) => it.provision_plan(wanted).await,
+            Forge::GitHub(_) => Err(Error::Refused(github::BY_HAND.to_owned())),
         }
     }
 
@@ -160,6 +174,7 @@ impl Forge {
     ) -> Result<(Alteration, String), String> {
         match self {
             Forge::GitLab(it) => it.alter(forge_project_id, change, secret).await,
+            Forge::GitHub(_) => Err(github::BY_HAND.to_owned()),
         }
     }
 
@@ -176,6 +191,7 @@ impl Forge {
     ) -> Result<Restored, String> {
         match self {
             Forge::GitLab(it) => it.restore(forge_project_id, change, certain, secret).await,
+            Forge::GitHub(_) => Err(github::BY_HAND.to_owned()),
         }
     }
 
@@ -184,6 +200,7 @@ impl Forge {
     pub async fn try_gate(&self, wanted: &TrialWanted<'_>, other: Option<Secret>) -> Tried {
         match self {
             Forge::GitLab(it) => it.try_gate(wanted, other).await,
+            Forge::GitHub(_) => github::not_tried(),
         }
     }
 
@@ -194,6 +211,8 @@ impl Forge {
     pub async fn clear_trial(&self, forge_project_id: &str, branch: &str) -> Result<(), Error> {
         match self {
             Forge::GitLab(it) => it.clear_trial(forge_project_id, branch).await,
+            // No trial is ever made there.
+            Forge::GitHub(_) => Ok(()),
         }
     }
 
@@ -204,6 +223,7 @@ impl Forge {
     pub async fn branch_head(&self, forge_project_id: &str, branch: &str) -> Result<String, Error> {
         match self {
             Forge::GitLab(it) => it.branch_head(forge_project_id, branch).await,
+            Forge::GitHub(it) => it.branch_head(forge_project_id, branch).await,
         }
     }
 
@@ -218,6 +238,7 @@ impl Forge {
     ) -> Result<BTreeMap<String, String>, Error> {
         match self {
             Forge::GitLab(it) => it.branches(forge_project_id, patterns).await,
+            Forge::GitHub(it) => it.branches(forge_project_id, patterns).await,
         }
     }
 
@@ -228,6 +249,7 @@ impl Forge {
     pub async fn landing(&self, asked: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
         match self {
             Forge::GitLab(it) => it.landing(asked).await,
+            Forge::GitHub(it) => it.landing(asked).await,
         }
     }
 
@@ -235,6 +257,7 @@ impl Forge {
     pub async fn pusher(&self, forge_project_id: &str, branch: &str, commit: &str) -> Option<Account> {
         match self {
             Forge::GitLab(it) => it.pusher(forge_project_id, branch, commit).await,
+            Forge::GitHub(it) => it.pusher(forge_project_id, branch, commit).await,
         }
     }
 
@@ -249,6 +272,7 @@ impl Forge {
     ) -> Result<BTreeSet<String>, Error> {
         match self {
             Forge::GitLab(it) => it.restless_commits(forge_project_id, since).await,
+            Forge::GitHub(it) => it.restless_commits(forge_project_id).await,
         }
     }
 
@@ -264,6 +288,8 @@ impl Forge {
     ) -> Result<Option<String>, Error> {
         match self {
             Forge::GitLab(it) => it.not_in_force(forge_project_id, number, status).await,
+            // The newest status of a name is the one that counts.
+            Forge::GitHub(_) => Ok(None),
         }
     }
 
@@ -271,6 +297,9 @@ impl Forge {
     pub async fn set_lock(&self, write: &LockWrite) -> Outcome<()> {
         match self {
             Forge::GitLab(it) => it.set_lock(write).await,
+            Forge::GitHub(_) => Outcome::Rejected {
+                reason: github::NO_LOCK.to_owned(),
+            },
         }
     }
 
@@ -281,6 +310,7 @@ impl Forge {
     pub async fn lock_is_open(&self, write: &LockWrite) -> Result<bool, Error> {
         match self {
             Forge::GitLab(it) => it.lock_is_open(write).await,
+            Forge::GitHub(_) => Ok(false),
         }
     }
 
@@ -291,6 +321,7 @@ impl Forge {
     pub async fn open_changes(&self, forge_project_id: &str) -> Result<Vec<ChangeHead>, Error> {
         match self {
             Forge::GitLab(it) => it.open_changes(forge_project_id).await,
+            Forge::GitHub(it) => it.open_changes(forge_project_id).await,
         }
     }
 
@@ -301,6 +332,8 @@ impl Forge {
     pub async fn open_everywhere(&self, calls_max: u32) -> Result<Swept, Error> {
         match self {
             Forge::GitLab(it) => it.open_everywhere(calls_max).await,
+            // GitHub lists open pull requests of one repository only.
+            Forge::GitHub(_) => Ok(Swept::TooLong),
         }
     }
 
@@ -317,6 +350,7 @@ impl Forge {
     ) -> Result<Swept, Error> {
         match self {
             Forge::GitLab(it) => it.changed_since(forge_project_id, since, calls_max).await,
+            Forge::GitHub(it) => it.changed_since(forge_project_id, since, calls_max).await,
         }
     }
 
@@ -327,6 +361,7 @@ impl Forge {
     pub async fn missed_hooks(&self, forge_project_id: &str, hook_url: &str) -> Result<Vec<u64>, Error> {
         match self {
             Forge::GitLab(it) => it.missed_hooks(forge_project_id, hook_url).await,
+            Forge::GitHub(it) => it.missed_hooks(forge_project_id).await,
         }
     }
 
@@ -337,6 +372,7 @@ impl Forge {
     pub async fn set_status(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
         match self {
             Forge::GitLab(it) => it.set_status(write, still).await,
+            Forge::GitHub(it) => it.set_status(write, still).await,
         }
     }
 
@@ -353,6 +389,23 @@ impl Forge {
     ) -> Result<Option<StatusRead>, Error> {
         match self {
             Forge::GitLab(it) => it.read_status(forge_project_id, sha, ref_name, name).await,
+            Forge::GitHub(it) => it.read_status(forge_project_id, sha, name).await,
+        }
+    }
+
+    /// What the merge queue of a branch (full ref) is about to land, first to last; empty where there is none.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn queued_groups(
+        &self,
+        forge_project_id: &str,
+        branch: &str,
+    ) -> Result<Vec<QueuedGroup>, Error> {
+        match self {
+            // A train's own commits need no status of ours: what may enter it is gated.
+            Forge::GitLab(_) => Ok(Vec::new()),
+            Forge::GitHub(it) => it.queued_groups(forge_project_id, branch).await,
         }
     }
 
@@ -360,6 +413,7 @@ impl Forge {
     pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str, target: &str) -> MergeOutcome {
         match self {
             Forge::GitLab(it) => it.merge(forge_project_id, number, sha, target).await,
+            Forge::GitHub(it) => it.merge(forge_project_id, number, sha, target).await,
         }
     }
 
@@ -380,6 +434,7 @@ impl Forge {
                 it.waiting_deployments(forge_project_id, environment, only_created, short)
                     .await
             }
+            Forge::GitHub(_) => Ok(Vec::new()),
         }
     }
 
@@ -394,6 +449,7 @@ impl Forge {
     ) -> Result<Vec<DeploymentHead>, Error> {
         match self {
             Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
+            Forge::GitHub(_) => Ok(Vec::new()),
         }
     }
 
@@ -408,6 +464,7 @@ impl Forge {
     ) -> Result<Option<DeploymentHead>, Error> {
         match self {
             Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
+            Forge::GitHub(_) => Ok(None),
         }
     }
 
@@ -422,6 +479,7 @@ impl Forge {
     ) -> Result<Account, Error> {
         match self {
             Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
+            Forge::GitHub(_) => Err(Error::Refused(github::NO_JOBS.to_owned())),
         }
     }
 
@@ -436,6 +494,7 @@ impl Forge {
     ) -> Result<Option<String>, Error> {
         match self {
             Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
+            Forge::GitHub(_) => Ok(None),
         }
     }
 
@@ -446,6 +505,7 @@ impl Forge {
     pub async fn commit(&self, forge_project_id: &str, sha: &str) -> Result<Option<CommitFacts>, Error> {
         match self {
             Forge::GitLab(it) => it.commit(forge_project_id, sha).await,
+            Forge::GitHub(it) => it.commit(forge_project_id, sha).await,
         }
     }
 
@@ -462,6 +522,9 @@ impl Forge {
                 it.answer_deployment(forge_project_id, deployment, approve, comment)
                     .await
             }
+            Forge::GitHub(_) => Outcome::Rejected {
+                reason: github::NO_JOBS.to_owned(),
+            },
         }
     }
 
@@ -469,6 +532,9 @@ impl Forge {
     pub async fn start_job(&self, forge_project_id: &str, job: u64) -> StartOutcome {
         match self {
             Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
+            Forge::GitHub(_) => StartOutcome::Denied {
+                reason: github::NO_JOBS.to_owned(),
+            },
         }
     }
 }
@@ -485,6 +551,17 @@ pub struct LandingAsked<'a> {
     pub since: &'a str,
     /// The commit as which our own account merged a change, pinned to what was approved: it is not compared again.
     pub ours: &'a (dyn Fn(u64) -> Option<String> + Send + Sync),
+}
+
+/// A commit that a merge queue is about to land.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedGroup {
+    /// Full commit id: the one that would land, and that needs a status.
+    pub head: String,
+    /// All changes it holds, by number and head.
+    pub members: Vec<(u64, String)>,
+    /// The forge told everything that it holds.
+    pub known: bool,
 }
 
 /// What a forge's own lock of a change is to be told.
@@ -779,6 +856,8 @@ pub enum HookEvent {
     Pipeline,
     Job,
     Deployment,
+    /// A merge queue made, or gave up, a commit to land.
+    MergeGroup,
     /// A comment.
     Note,
     /// Anything else: nothing to do. The text is the forge's word, at most 64 characters.
@@ -795,6 +874,7 @@ impl HookEvent {
             HookEvent::Pipeline => "pipeline",
             HookEvent::Job => "job",
             HookEvent::Deployment => "deployment",
+            HookEvent::MergeGroup => "merge_group",
             HookEvent::Note => "note",
             HookEvent::Other(word) => word,
         }
@@ -838,6 +918,7 @@ pub fn verify_hook(
 ) -> Result<(), HookRefusal> {
     match kind {
         ForgeKind::Gitlab => gitlab::webhook::verify(secret, header, body, now),
+        ForgeKind::Github => github::webhook::verify(secret, header, body),
     }
 }
 
@@ -852,5 +933,6 @@ pub fn parse_hook(
 ) -> Result<Hint, HookRefusal> {
     match kind {
         ForgeKind::Gitlab => gitlab::webhook::parse(header, body),
+        ForgeKind::Github => github::webhook::parse(header, body),
     }
 }

@@ -117,6 +117,8 @@ pub struct App {
     pub strangers: Mutex<(Time, u32)>,
     /// Audit bundles being made, or ready to be fetched.
     pub exports: crate::web::exports::Exports,
+    /// GitHub Apps that are being made.
+    pub apps_begun: crate::web::api::github_apps::AppsBegun,
     /// Where the set-up link stands on disk.
     pub set_up_file: PathBuf,
 }

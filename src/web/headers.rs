@@ -14,6 +14,25 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// A page with a form that leads to another site, which its policy then names.
+#[derive(Clone, Debug)]
+pub struct FormsTo(HeaderValue);
+
+impl FormsTo {
+    /// For a form that goes to this address; `None` if it is none that a policy could name.
+    pub fn of(action: &str) -> Option<Self> {
+        let origin = url::Url::parse(action).ok()?.origin();
+        if !origin.is_tuple() {
+            return None;
+        }
+        let policy = CONTENT_SECURITY_POLICY.replace(
+            "form-action 'self'",
+            &format!("form-action 'self' {}", origin.ascii_serialization()),
+        );
+        HeaderValue::from_str(&policy).ok().map(FormsTo)
+    }
+}
+
 /// Adds what every answer carries.
 pub async fn guard(
     request: ServiceRequest,
@@ -28,11 +47,18 @@ pub async fn guard(
     if let Some(said) = said.filter(|_| evaluation) {
         response = response.into_response(said.in_evaluation());
     }
+    let elsewhere = response.response().extensions().get::<FormsTo>().cloned();
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &'static str| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     };
     set("content-security-policy", CONTENT_SECURITY_POLICY);
+    if let Some(FormsTo(policy)) = elsewhere {
+        headers.insert(HeaderName::from_static("content-security-policy"), policy);
+    }
+    let mut set = |name: &'static str, value: &'static str| {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    };
     set("x-content-type-options", "nosniff");
     set("referrer-policy", "no-referrer");
     set("cross-origin-opener-policy", "same-origin");

@@ -2,9 +2,9 @@
 
 use crate::web::api::{
     api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description,
-    devices, enrolment, exceptions, governance, health, hooks, integrations, journal, local, log, me,
-    notifications, people, policies, policy_versions, programs, provisioning, server, session, sinks, trials,
-    well_known,
+    devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations, journal, local,
+    log, me, notifications, people, policies, policy_versions, programs, provisioning, server, session,
+    sinks, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -290,6 +290,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             ],
         ),
         (
+            "/api/v1/integrations/github/apps",
+            vec![post(github_apps::finish_app)],
+        ),
+        (
             "/api/v1/integrations/{id}",
             vec![
                 get(integrations::get_integration),
@@ -443,6 +447,15 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/proposals/{id}", vec![get(pages::show_proposal)]),
         ("/dashboard/integrations", vec![get(pages::show_integrations)]),
         ("/dashboard/integrations/gitlab", vec![get(pages::show_gitlab)]),
+        ("/dashboard/integrations/github", vec![get(pages::show_github)]),
+        (
+            "/dashboard/integrations/github/app",
+            vec![post(pages::make_github_app)],
+        ),
+        (
+            "/dashboard/integrations/github/made",
+            vec![get(pages::show_github_made)],
+        ),
         (
             "/dashboard/integrations/gitlab/{pid}/gate",
             vec![get(pages::show_gate)],

@@ -101,6 +101,14 @@ impl Caller {
         }
     }
 
+    /// The person, unless it is a program.
+    pub fn person(&self) -> Option<&Person> {
+        match self {
+            Caller::Person(it) => Some(it),
+            Caller::Key(_) => None,
+        }
+    }
+
     /// Lets through admins and keys with the scope `admin` that are bound to no project.
     pub fn administers(&self) -> Result<(), Problem> {
         let may = match self {

@@ -153,7 +153,7 @@ pub(super) fn observe(
             if facts.state == ChangeState::Closed {
                 steps.extend(
                     gate.as_ref()
-                        .and_then(|it| void_with(it, Status::Cancelled, "The merge request was closed.")),
+                        .and_then(|it| void_with(it, Status::Cancelled, "It was closed on the forge.")),
                 );
             } else if gated || gate.is_some() {
                 let covered = gate.as_ref().is_some_and(|it| {
@@ -241,11 +241,11 @@ fn same_subject(before: &Change, facts: &ChangeFacts, files_sha256: Digest, boun
 
 fn superseded_because(before: Option<&Change>, facts: &ChangeFacts) -> &'static str {
     match before {
-        Some(it) if it.target != facts.target => "The merge request was pointed at another branch.",
+        Some(it) if it.target != facts.target => "It was pointed at another branch.",
         Some(it) if it.head != facts.head => "New commits were pushed.",
         Some(it) if it.base != facts.base => "The merge base moved.",
         Some(it) if it.target_sha != facts.target_sha => "The target branch moved on.",
-        _ => "The merge request is not what it was.",
+        _ => "The change is not what it was.",
     }
 }
 
@@ -458,13 +458,11 @@ fn attribute(
             found = true;
             let author = contributor.part == Part::Author;
             let why = match contributor.part {
-                Part::Author => "You opened this merge request, so you can't approve it.",
-                Part::CommitAuthor => "You wrote a commit in this merge request, so you can't approve it.",
-                Part::Committer => "You committed to this merge request, so you can't approve it.",
-                Part::CoAuthor => {
-                    "You are named as a co-author in this merge request, so you can't approve it."
-                }
-                Part::Pusher => "You pushed to this merge request's branch, so you can't approve it.",
+                Part::Author => "You opened this change, so you can't approve it.",
+                Part::CommitAuthor => "You wrote a commit in this change, so you can't approve it.",
+                Part::Committer => "You committed to this change, so you can't approve it.",
+                Part::CoAuthor => "You are named as a co-author in this change, so you can't approve it.",
+                Part::Pusher => "You pushed to this change's branch, so you can't approve it.",
             };
             let entry = it
                 .involved
@@ -509,7 +507,7 @@ fn attribute(
     it
 }
 
-/// The host of the private commit e-mails that a GitLab gives its accounts.
+/// The host of the private commit e-mails that a forge gives its accounts.
 fn private_mail_host(base_url: &str) -> Option<String> {
     let (_, rest) = base_url.split_once("://")?;
     let host = rest
@@ -519,10 +517,10 @@ fn private_mail_host(base_url: &str) -> Option<String> {
     Some(format!("users.noreply.{host}"))
 }
 
-/// The account's number in a private commit e-mail: `1001-carl@users.noreply.gitlab.com`.
+/// The account's number in a private commit e-mail: `1001-carl@users.noreply.gitlab.com`, `1001+carl@users.noreply.github.com`.
 fn private_account<'a>(email: &'a str, private_host: &str) -> Option<&'a str> {
     let (local, host) = email.trim().rsplit_once('@')?;
-    let (number, _) = local.split_once('-')?;
+    let (number, _) = local.split_once(['-', '+'])?;
     let is_number = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
     (is_number && host.eq_ignore_ascii_case(private_host)).then_some(number)
 }
@@ -670,7 +668,7 @@ pub fn wanted_lock(key: &ChangeKey, state: &impl Read) -> Result<Option<WantedLo
 fn superseded(request: Option<RequestId>, sources: Vec<String>) -> WantedStatus {
     WantedStatus {
         state: GateState::Pending,
-        description: "Superseded: no open merge request asks for this commit".into(),
+        description: "Superseded: nothing open asks for this commit".into(),
         request,
         sources,
     }

@@ -320,7 +320,7 @@ pub(super) fn cancel(request: RequestId, reason: String, state: &impl Read) -> D
         .into());
     }
     if record.change.is_some() {
-        let why = "A merge request's approval ends with the merge request: close it there.";
+        let why = "A change's approval ends with the change: close it on the forge.";
         return Err(Refusal::NotAllowed { why: why.into() }.into());
     }
     if record.deployment.is_some() {
@@ -343,7 +343,7 @@ pub(super) fn consume(
         return refuse(format!("This request is {}, not approved.", record.status.name()));
     }
     if record.change.is_some() {
-        return refuse("A merge request's approval is used by its merge.".into());
+        return refuse("A change's approval is used by its merge.".into());
     }
     if record.deployment.is_some() {
         return refuse("This approval is used by starting its job on the forge.".into());

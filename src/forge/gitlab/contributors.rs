@@ -2,6 +2,7 @@
 
 use crate::domain::facts::Contributor;
 use crate::domain::facts::Part;
+use crate::forge::co_authors::co_authors;
 use crate::forge::gitlab::User;
 use crate::forge::gitlab::is_commit_id;
 use serde::Deserialize;
@@ -98,31 +99,6 @@ pub(super) fn contributors(author: &User, commits: &[Commit], pushers: Vec<User>
     all
 }
 
-/// `Co-authored-by: Name <e-mail>`, anywhere in the message: it only ever bans more people, so it is read generously.
-fn co_authors(message: &str) -> Vec<(&str, Option<&str>)> {
-    const KEY: &str = "co-authored-by:";
-    let mut found = Vec::new();
-    for line in message.lines() {
-        let line = line.trim();
-        let Some(key) = line.get(..KEY.len()) else {
-            continue;
-        };
-        if !key.eq_ignore_ascii_case(KEY) {
-            continue;
-        }
-        let rest = line[KEY.len()..].trim();
-        match rest.split_once('<') {
-            Some((name, email)) => {
-                found.push((name.trim(), Some(email.split('>').next().unwrap_or(email).trim())));
-            }
-            None if rest.contains('@') => found.push(("", Some(rest))),
-            None if !rest.is_empty() => found.push((rest, None)),
-            None => {}
-        }
-    }
-    found
-}
-
 /// Who pushed to the branch in its present life, by events from newest to oldest.
 pub(super) fn pushers(events: Vec<Event>, branch: &str, whole: bool) -> (Vec<User>, Option<String>) {
     let mut found: Vec<User> = Vec::new();
@@ -163,19 +139,6 @@ mod tests {
 
     const HEAD: &str = "0123456789abcdef0123456789abcdef01234567";
     const BASE: &str = "f123456789abcdef0123456789abcdef01234567";
-
-    #[test]
-    fn co_authors_are_read_generously() {
-        let message = "Subject\n\nCo-authored-by: Ann Other <Ann@Example.org>\nco-AUTHORED-by:bob@example.org\n\
-                       Co-authored-by: Nobody\nCo-authored-by:\n  Co-Authored-By: X <x@y\nCo-authored-bÿ";
-        let expected = vec![
-            ("Ann Other", Some("Ann@Example.org")),
-            ("", Some("bob@example.org")),
-            ("Nobody", None),
-            ("X", Some("x@y")),
-        ];
-        assert_eq!(co_authors(message), expected);
-    }
 
     #[test]
     fn everyone_counts_once_per_part() {

@@ -2,12 +2,14 @@
 
 use crate::domain::command::Command;
 use crate::domain::event::Actor;
+use crate::domain::facts::Account;
 use crate::domain::gate::{Gate, Strength};
 use crate::domain::governance::Governed;
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::project::{Enforcement, ForgeKind, Integration, Project, ProjectSettings};
 use crate::domain::state::Read;
+use crate::forge::github::Credentials;
 use crate::forge::{Connection, Forge, HookSecret, Inspected, hook_secret_name, hook_url, token_name};
 use crate::identity::random_id;
 use crate::outbound;
@@ -29,9 +31,108 @@ use serde_json::{Value, json};
 struct IntegrationBody {
     kind: String,
     name: String,
-    base_url: String,
+    base_url: Option<String>,
     ca_pem: Option<String>,
-    token: String,
+    /// GitLab.
+    token: Option<String>,
+    /// GitHub: the App's number, as number or text.
+    app_id: Option<Value>,
+    private_key: Option<String>,
+    /// GitHub: the one that stands in the App's settings; without it one is made.
+    webhook_secret: Option<String>,
+    /// GitHub: taken as other clients send it; the number is enough.
+    client_id: Option<String>,
+    installation_id: Option<Value>,
+}
+
+impl IntegrationBody {
+    /// Where the forge is.
+    fn address(&self, kind: ForgeKind) -> Result<String, Problem> {
+        let text = match (&self.base_url, kind) {
+            (Some(text), _) => text.as_str(),
+            (None, ForgeKind::Github) => GITHUB,
+            (None, ForgeKind::Gitlab) => return Err(Problem::bad_field("base_url", "GitLab's address")),
+        };
+        bounded("base_url", text, 500)?;
+        Ok(text.trim_end_matches('/').to_owned())
+    }
+
+    /// What the forge is called with, as it is sealed.
+    fn credentials(&self, kind: ForgeKind) -> Result<Secret, Problem> {
+        let foreign = |field: &'static str| Err(Problem::bad_field(field, "left out for this kind of forge"));
+        match kind {
+            ForgeKind::Gitlab => {
+                if self.app_id.is_some() || self.private_key.is_some() {
+                    return foreign("app_id");
+                }
+                let token = self
+                    .token
+                    .as_deref()
+                    .ok_or_else(|| Problem::bad_field("token", "an access token"))?;
+                bounded("token", token, 500)?;
+                Ok(Secret::new(token))
+            }
+            ForgeKind::Github => {
+                if self.token.is_some() {
+                    return foreign("token");
+                }
+                let app_id = number(self.app_id.as_ref())
+                    .ok_or_else(|| Problem::bad_field("app_id", "the App's number, from its settings"))?;
+                let private_key = self.private_key.as_deref().ok_or_else(|| {
+                    Problem::bad_field("private_key", "the App's private key, the whole PEM file")
+                })?;
+                bounded("private_key", private_key, 10_000)?;
+                bounded("client_id", self.client_id.as_deref().unwrap_or("-"), 200)?;
+                let installation_id = match &self.installation_id {
+                    None => None,
+                    Some(it) => Some(number(Some(it)).ok_or_else(|| {
+                        Problem::bad_field("installation_id", "an installation's number, or left out")
+                    })?),
+                };
+                let credentials = Credentials {
+                    app_id,
+                    private_key: private_key.to_owned().into(),
+                    installation_id,
+                };
+                Ok(credentials.to_secret())
+            }
+        }
+    }
+
+    /// The secret of its webhooks: given where the forge has one already, else made.
+    fn hook_secret(&self, kind: ForgeKind) -> Result<Secret, Problem> {
+        match (&self.webhook_secret, kind) {
+            (Some(_), ForgeKind::Gitlab) => {
+                Err(Problem::bad_field("webhook_secret", "left out: it is made here"))
+            }
+            (Some(text), ForgeKind::Github) => {
+                bounded("webhook_secret", text, 500)?;
+                let secret = Secret::new(text.clone());
+                match HookSecret::read(secret.clone()) {
+                    Some(_) => Ok(secret),
+                    None => Err(Problem::bad_field("webhook_secret", "at least 16 characters")),
+                }
+            }
+            (None, _) => {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).map_err(Problem::internal)?;
+                Ok(HookSecret::text_from_random(&bytes))
+            }
+        }
+    }
+}
+
+/// Where GitHub is, unless it is somebody's own.
+pub(super) const GITHUB: &str = "https://github.com";
+
+/// A positive number, or text that is one.
+fn number(value: Option<&Value>) -> Option<u64> {
+    let found = match value? {
+        Value::Number(it) => it.as_u64(),
+        Value::String(it) if it.len() <= 19 && it.bytes().all(|b| b.is_ascii_digit()) => it.parse().ok(),
+        _ => None,
+    };
+    found.filter(|it| *it > 0)
 }
 
 fn shown(app: &App, it: &Integration) -> Value {
@@ -79,17 +180,10 @@ pub async fn add_integration(
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<IntegrationBody>(&request, payload).await?;
-    let kind = match body.kind.as_str() {
-        "gitlab" => ForgeKind::Gitlab,
-        "github" | "bitbucket" | "bitbucket_dc" => {
-            return Err(Problem::invalid("kind", "this version connects to gitlab only"));
-        }
-        _ => return Err(Problem::bad_field("kind", "\"gitlab\"")),
-    };
+    let kind = kind(&body.kind)?;
     bounded("name", &body.name, 200)?;
-    bounded("base_url", &body.base_url, 500)?;
-    bounded("token", &body.token, 500)?;
-    let base_url = body.base_url.trim_end_matches('/').to_owned();
+    let base_url = body.address(kind)?;
+    let (credentials, webhook_secret) = (body.credentials(kind)?, body.hook_secret(kind)?);
     let connection = Connection {
         kind,
         base_url: base_url.clone(),
@@ -97,39 +191,73 @@ pub async fn add_integration(
     };
     let forge = app
         .forges
-        .try_out(&connection, Secret::new(body.token.clone()))
+        .try_out(&connection, credentials.clone())
         .map_err(|e| Problem::invalid("base_url", e.to_string()))?;
     let identity = forge
         .identify()
         .await
         .map_err(|e| Problem::forge_answer(forge.explain(&e)))?;
-    let integration = IntegrationId::from_random(random_id());
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(Problem::internal)?;
-    let webhook_secret = HookSecret::text_from_random(&bytes);
-    let seal = |name: String, secret: &str| {
-        let sealed = (app.seal)(&name, secret.as_bytes());
-        (name, sealed)
-    };
-    let secrets = vec![
-        seal(token_name(&integration), &body.token),
-        seal(hook_secret_name(&integration), webhook_secret.expose()),
-    ];
-    let command = Command::AddIntegration {
-        integration: integration.clone(),
-        kind,
+    let integration = NewIntegration {
+        id: IntegrationId::from_random(random_id()),
+        connection,
         name: body.name,
-        base_url,
-        ca_pem: body.ca_pem,
         account: Some(identity.account.clone()),
+        credentials,
+        webhook_secret: webhook_secret.clone(),
     };
-    app.submit_with_secrets(caller.actor(), command, secrets).await?;
-    let mut made = shown(&app, &find(&app, integration.as_str())?);
+    let mut made = integration.add(&app, &caller).await?;
     made["webhook_secret"] = json!(webhook_secret.expose());
     made["version"] = json!(identity.version);
     made["token_scopes"] = json!(identity.scopes);
     made["token_expires_at"] = json!(identity.token_expires_at);
     Ok(HttpResponse::Created().json(made))
+}
+
+fn kind(word: &str) -> Result<ForgeKind, Problem> {
+    let known = || ForgeKind::ALL.map(|it| format!("\"{}\"", it.name())).join(" or ");
+    match (ForgeKind::parse(word), word) {
+        (Some(kind), _) => Ok(kind),
+        (None, "bitbucket" | "bitbucket_dc") => Err(Problem::invalid(
+            "kind",
+            format!("this version connects to {}", known()),
+        )),
+        (None, _) => Err(Problem::bad_field("kind", known())),
+    }
+}
+
+/// A forge that is to be connected.
+pub(super) struct NewIntegration {
+    pub(super) id: IntegrationId,
+    pub(super) connection: Connection,
+    pub(super) name: String,
+    /// Who we are there, where the forge tells already.
+    pub(super) account: Option<Account>,
+    pub(super) credentials: Secret,
+    pub(super) webhook_secret: Secret,
+}
+
+impl NewIntegration {
+    /// Records it, its secrets sealed; answers how it is shown.
+    pub(super) async fn add(self, app: &App, caller: &Caller) -> Result<Value, Problem> {
+        let seal = |name: String, secret: &Secret| {
+            let sealed = (app.seal)(&name, secret.expose().as_bytes());
+            (name, sealed)
+        };
+        let secrets = vec![
+            seal(token_name(&self.id), &self.credentials),
+            seal(hook_secret_name(&self.id), &self.webhook_secret),
+        ];
+        let command = Command::AddIntegration {
+            integration: self.id.clone(),
+            kind: self.connection.kind,
+            name: self.name,
+            base_url: self.connection.base_url,
+            ca_pem: self.connection.ca_pem,
+            account: self.account,
+        };
+        app.submit_with_secrets(caller.actor(), command, secrets).await?;
+        Ok(shown(app, &find(app, self.id.as_str())?))
+    }
 }
 
 /// `DELETE /api/v1/integrations/{id}`: admins. Its projects are no longer gated.
@@ -155,6 +283,9 @@ pub(crate) fn find(app: &App, id: &str) -> Result<Integration, Problem> {
 #[serde(deny_unknown_fields)]
 struct ProjectBody {
     project_id: Option<Value>,
+    /// GitHub, in place of the number.
+    owner: Option<String>,
+    repository: Option<String>,
     branch_patterns: Vec<String>,
     required_approval_count: Option<u32>,
     quorum: Option<u32>,
@@ -178,7 +309,31 @@ struct ProjectBody {
 }
 
 impl ProjectBody {
-    fn settings(self, forge_project_id: String) -> Result<ProjectSettings, Problem> {
+    /// What the forge is asked for: the number, or on GitHub owner and name.
+    fn asked(&self, kind: ForgeKind) -> Result<Option<String>, Problem> {
+        match (&self.project_id, &self.owner, &self.repository, kind) {
+            (Some(value), None, None, _) => forge_project_id(value, kind).map(Some),
+            (None, None, None, _) => Ok(None),
+            (None, Some(owner), Some(repository), ForgeKind::Github) => {
+                for (field, text) in [("owner", owner), ("repository", repository)] {
+                    bounded(field, text, 100)?;
+                    if text.contains('/') {
+                        return Err(Problem::bad_field(field, "a name without a slash"));
+                    }
+                }
+                Ok(Some(format!("{owner}/{repository}")))
+            }
+            (_, _, _, ForgeKind::Github) => Err(Problem::bad_field(
+                "repository",
+                "owner and repository, or project_id alone",
+            )),
+            (_, _, _, ForgeKind::Gitlab) => {
+                Err(Problem::bad_field("owner", "left out: GitLab has project_id"))
+            }
+        }
+    }
+
+    fn settings(self, kind: ForgeKind, forge_project_id: String) -> Result<ProjectSettings, Problem> {
         let quorum = match (self.required_approval_count, self.quorum) {
             (Some(a), Some(b)) if a != b => {
                 return Err(Problem::bad_field(
@@ -188,7 +343,13 @@ impl ProjectBody {
             }
             (a, b) => a.or(b).unwrap_or(1),
         };
-        let (enforcement, auto_merge) = enforced(self.enforcement.as_deref(), self.auto_merge)?;
+        let (enforcement, auto_merge) = enforced(kind, self.enforcement.as_deref(), self.auto_merge)?;
+        if kind == ForgeKind::Github && !self.environments.is_empty() {
+            return Err(Problem::invalid(
+                "environments",
+                "this version gates no deployments on GitHub itself: let the workflow ask with \"signedapproval gate\"",
+            ));
+        }
         let approvers = self
             .approvers
             .iter()
@@ -238,14 +399,23 @@ impl ProjectBody {
 }
 
 /// The mode, and whether our account merges. Whoever leaves the mode out and wants us to merge wants the broker.
-fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement, bool), Problem> {
+fn enforced(
+    kind: ForgeKind,
+    mode: Option<&str>,
+    auto_merge: Option<bool>,
+) -> Result<(Enforcement, bool), Problem> {
+    let possible = kind.enforcements();
     let mode = match mode {
-        None if auto_merge == Some(true) => Enforcement::MergeBroker,
+        None if auto_merge == Some(true) && possible.contains(&Enforcement::MergeBroker) => {
+            Enforcement::MergeBroker
+        }
         None => Enforcement::CommitStatus,
-        Some(text) => Enforcement::parse(text).ok_or_else(|| {
-            let known = Enforcement::ALL.map(Enforcement::name).join(", ");
-            Problem::bad_field("enforcement", format!("one of {known}"))
-        })?,
+        Some(text) => Enforcement::parse(text)
+            .filter(|it| possible.contains(it))
+            .ok_or_else(|| {
+                let known: Vec<&str> = possible.iter().map(|it| it.name()).collect();
+                Problem::bad_field("enforcement", format!("one of {}", known.join(", ")))
+            })?,
     };
     match (mode, auto_merge) {
         (Enforcement::MergeBroker, Some(false)) => Err(Problem::invalid(
@@ -257,21 +427,14 @@ fn enforced(mode: Option<&str>, auto_merge: Option<bool>) -> Result<(Enforcement
     }
 }
 
-fn forge_project_id(value: Option<&Value>) -> Result<String, Problem> {
-    let reason = "the project's number on GitLab (Settings → General)";
-    match value {
-        Some(Value::Number(number)) => number
-            .as_u64()
-            .filter(|it| *it > 0)
-            .map(|it| it.to_string())
-            .ok_or_else(|| Problem::bad_field("project_id", reason)),
-        Some(Value::String(text))
-            if !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            Ok(text.clone())
-        }
-        _ => Err(Problem::bad_field("project_id", reason)),
-    }
+fn forge_project_id(value: &Value, kind: ForgeKind) -> Result<String, Problem> {
+    let reason = match kind {
+        ForgeKind::Gitlab => "the project's number on GitLab (Settings → General)",
+        ForgeKind::Github => "the repository's number on GitHub",
+    };
+    number(Some(value))
+        .map(|it| it.to_string())
+        .ok_or_else(|| Problem::bad_field("project_id", reason))
 }
 
 /// How strong the gate of a project was found to be. What nobody has looked at counts as nothing.
@@ -347,16 +510,31 @@ pub async fn add_project(
     caller.administers()?;
     let integration = find(&app, &id)?;
     let (body, _) = read_json::<ProjectBody>(&request, payload).await?;
-    let forge_project_id = forge_project_id(body.project_id.as_ref())?;
-    let settings = body.settings(forge_project_id.clone())?;
-    let forge = connected(&app, &integration)?;
-    let told = forge.project(&forge_project_id).await.map_err(|e| match e {
-        outbound::Error::Status { code: 404, .. } => Problem::invalid(
+    let kind = integration.kind;
+    let (field, which) = match kind {
+        ForgeKind::Gitlab => (
             "project_id",
-            "GitLab shows no such project to the token of this integration",
+            "the project's number on GitLab (Settings → General)",
+        ),
+        ForgeKind::Github => ("repository", "owner and repository, or project_id alone"),
+    };
+    let asked = body
+        .asked(kind)?
+        .ok_or_else(|| Problem::bad_field(field, which))?;
+    // What is wrong with the settings is told before the forge is asked.
+    let mut settings = body.settings(kind, asked.clone())?;
+    let forge = connected(&app, &integration)?;
+    let told = forge.project(&asked).await.map_err(|e| match e {
+        outbound::Error::Status { code: 404, .. } => Problem::invalid(
+            field,
+            match kind {
+                ForgeKind::Gitlab => "GitLab shows no such project to the token of this integration",
+                ForgeKind::Github => "GitHub shows no such repository to the App: install the App on it",
+            },
         ),
         e => Problem::forge_answer(forge.explain(&e)),
     })?;
+    settings.forge_project_id = told.id;
     let project = ProjectId::from_random(random_id());
     let command = Command::AddProject {
         project: project.clone(),
@@ -408,14 +586,16 @@ pub async fn change_project(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let kind = find(&app, &ids.0)?.kind;
     let before = find_project(&app, &ids.0, &ids.1)?;
     let (body, _) = read_json::<ProjectBody>(&request, payload).await?;
     let forge_project_id = match &body.project_id {
-        Some(value) => forge_project_id(Some(value))?,
+        Some(value) => forge_project_id(value, kind)?,
+        // A repository is not changed for another one by its name.
         None => before.settings.forge_project_id.clone(),
     };
     let reason = body.reason.clone();
-    let settings = body.settings(forge_project_id)?;
+    let settings = body.settings(kind, forge_project_id)?;
     let project = before.id;
     let change = Governed::Project { project, settings };
     if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason)).await? {

@@ -13,6 +13,7 @@ pub mod description;
 pub mod devices;
 pub mod enrolment;
 pub mod exceptions;
+pub mod github_apps;
 pub mod governance;
 pub mod health;
 pub mod hooks;

@@ -12,6 +12,14 @@ fn project_body() -> Schema {
             Schema::any().about("The project's number on the forge"),
         ),
         (
+            "owner?",
+            Schema::text().or_null().about("GitHub, with `repository`"),
+        ),
+        (
+            "repository?",
+            Schema::text().or_null().about("GitHub, with `owner`"),
+        ),
+        (
             "branch_patterns",
             Schema::list_of(1, 100, Schema::short(255)).about("Gated branches; `*` crosses `/`"),
         ),
@@ -79,15 +87,44 @@ pub(super) fn integrations() -> Area {
                 .who(ADMINS)
                 .about("The forge is asked who the token is before anything is stored.")
                 .body(Schema::body(&[
-                    ("kind", Schema::text().about("`gitlab`")),
+                    ("kind", Schema::one_of(&["gitlab", "github"])),
                     ("name", Schema::short(200)),
-                    ("base_url", Schema::text()),
+                    (
+                        "base_url?",
+                        Schema::text()
+                            .or_null()
+                            .about("GitHub: by default https://github.com"),
+                    ),
                     ("ca_pem?", Schema::text().or_null()),
-                    ("token", Schema::text()),
+                    ("token?", Schema::text().or_null().about("GitLab")),
+                    ("app_id?", Schema::any().about("GitHub: the App's number")),
+                    (
+                        "private_key?",
+                        Schema::text().or_null().about("GitHub: the App's key in PEM"),
+                    ),
+                    (
+                        "webhook_secret?",
+                        Schema::text().or_null().about("GitHub: without it one is made"),
+                    ),
+                    ("client_id?", Schema::text().or_null()),
+                    ("installation_id?", Schema::any()),
                 ]))
                 .answers(
                     201,
                     "The integration, and the webhook's secret, shown once",
+                    integration(),
+                )
+                .refuses(&[409, 422]),
+            Operation::post("/api/v1/integrations/github/apps", "Take over a GitHub App")
+                .who(ADMINS)
+                .about("The code and state that GitHub's page came back with; only for the admin who began.")
+                .body(Schema::body(&[
+                    ("code", Schema::text()),
+                    ("state", Schema::text()),
+                ]))
+                .answers(
+                    201,
+                    "The integration, and where to install the App",
                     integration(),
                 )
                 .refuses(&[409, 422]),

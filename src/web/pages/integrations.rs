@@ -36,9 +36,20 @@ struct GitlabPage {
     policies: Vec<String>,
 }
 
+#[derive(Template)]
+#[template(path = "admin/github.html")]
+struct GithubPage {
+    frame: Frame,
+    admin: bool,
+    forges: Vec<ForgeView>,
+    policies: Vec<String>,
+}
+
 /// One connected forge.
 struct ForgeView {
     id: String,
+    /// Its kind's word in addresses.
+    word: &'static str,
     kind: &'static str,
     name: String,
     base_url: String,
@@ -98,9 +109,25 @@ pub async fn show_gitlab(app: Data<App>, Reader(person): Reader) -> Result<HttpR
         admin: person.has(Role::Admin),
         forges: forges(&app, &state)?
             .into_iter()
-            .filter(|it| it.kind == ForgeKind::Gitlab.title())
+            .filter(|it| it.word == ForgeKind::Gitlab.name())
             .collect(),
         public_url: app.public_url().to_owned(),
+        policies: policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect(),
+    }))
+}
+
+/// `GET /dashboard/integrations/github`: administrators; auditors see it without the forms.
+pub async fn show_github(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let state = app.snapshot()?;
+    let policies = state.all::<crate::domain::project::PolicyRecord>()?;
+    Ok(html(&GithubPage {
+        frame: Frame::new(&app, Some(&person), Place::Integrations, "GitHub"),
+        admin: person.has(Role::Admin),
+        forges: forges(&app, &state)?
+            .into_iter()
+            .filter(|it| it.word == ForgeKind::Github.name())
+            .collect(),
         policies: policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect(),
     }))
 }
@@ -139,6 +166,7 @@ fn forge_view(
     strangers.sort_by_key(|it| std::cmp::Reverse(it.at));
     Ok(ForgeView {
         id: forge.id.to_string(),
+        word: forge.kind.name(),
         kind: forge.kind.title(),
         name: shown(&forge.name, TEXT_MAX),
         base_url: shown(&forge.base_url, TEXT_MAX),

@@ -261,7 +261,7 @@ fn explained(it: &Evaluation) -> Explained {
     }
 }
 
-fn only_admin(person: &Person) -> Result<(), PageError> {
+pub(super) fn only_admin(person: &Person) -> Result<(), PageError> {
     only(person, &[Role::Admin], "administrators")
 }
 

@@ -418,6 +418,10 @@ fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
             "who started the pipeline on GitLab"
         }
         (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) => "the author on GitLab",
+        (Requester::ForgeAccount { .. }, ForgeKind::Github) if request.deployment.is_some() => {
+            "who started the workflow on GitHub"
+        }
+        (Requester::ForgeAccount { .. }, ForgeKind::Github) => "the author on GitHub",
     };
     Asked {
         by: shown(request.requested_by(), NAME_MAX),
@@ -458,9 +462,7 @@ fn commit_view(opening: &Opening, request: &Request, state: &impl Read) -> Resul
     let integration: Option<Integration> = state.get(project.integration.as_str())?;
     let facts = request.commit.as_ref().and_then(|it| it.facts.as_ref());
     Ok(Some(CommitView {
-        forge: integration.map_or("the forge", |it| match it.kind {
-            ForgeKind::Gitlab => "GitLab",
-        }),
+        forge: integration.map_or("the forge", |it| it.kind.title()),
         project: shown(&project.path, NAME_MAX),
         sha_short: sha.chars().take(COMMIT_DIGITS).collect(),
         looked_up: request.commit.is_some(),
