@@ -5,7 +5,7 @@ use crate::web::pages::Said;
 use actix_web::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
@@ -33,6 +33,9 @@ impl FormsTo {
     }
 }
 
+/// The same for what is no page: data does nothing, wherever it is shown.
+const CONTENT_SECURITY_POLICY_OF_DATA: &str = "default-src 'none'; frame-ancestors 'none'";
+
 /// Adds what every answer carries.
 pub async fn guard(
     request: ServiceRequest,
@@ -49,26 +52,30 @@ pub async fn guard(
     }
     let elsewhere = response.response().extensions().get::<FormsTo>().cloned();
     let headers = response.headers_mut();
-    let mut set = |name: &'static str, value: &'static str| {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    };
-    set("content-security-policy", CONTENT_SECURITY_POLICY);
-    if let Some(FormsTo(policy)) = elsewhere {
-        headers.insert(HeaderName::from_static("content-security-policy"), policy);
-    }
+    let data = headers.get(CONTENT_TYPE).is_some_and(|it| {
+        [b"application/json".as_slice(), b"application/problem+json"].contains(&it.as_bytes())
+    });
     let mut set = |name: &'static str, value: &'static str| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     };
     set("x-content-type-options", "nosniff");
     set("referrer-policy", "no-referrer");
-    set("cross-origin-opener-policy", "same-origin");
     set("cross-origin-resource-policy", "same-origin");
-    set(
-        "permissions-policy",
-        "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
-    );
+    if data {
+        set("content-security-policy", CONTENT_SECURITY_POLICY_OF_DATA);
+    } else {
+        set("content-security-policy", CONTENT_SECURITY_POLICY);
+        set("cross-origin-opener-policy", "same-origin");
+        set(
+            "permissions-policy",
+            "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
+        );
+    }
     if !evaluation && !self_signed {
         set("strict-transport-security", "max-age=31536000");
+    }
+    if let Some(FormsTo(policy)) = elsewhere {
+        headers.insert(HeaderName::from_static("content-security-policy"), policy);
     }
     let cache = HeaderName::from_static("cache-control");
     if !headers.contains_key(&cache) {

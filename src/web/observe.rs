@@ -68,7 +68,10 @@ pub async fn observe(
         request.extensions_mut().insert(ClientAddress(client));
     }
     let method = request.method().clone();
-    let path: String = request.path().chars().take(PATH_CHARACTERS_MAX).collect();
+    let path = match request.path().len() <= PATH_CHARACTERS_MAX {
+        true => request.path().to_owned(),
+        false => request.path().chars().take(PATH_CHARACTERS_MAX).collect(),
+    };
     let certificate = peer.and_then(|it| it.certificate);
     let span = tracing::info_span!("request", request.id = %id);
     let answered = REQUEST.scope(id, async {
