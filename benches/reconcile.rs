@@ -55,6 +55,8 @@ struct Change {
     updated_at: Timestamp,
     /// The version whose status was posted last.
     shown: Option<u32>,
+    /// The state posted last, as the forge lists it.
+    status: String,
 }
 
 /// The whole forge.
@@ -112,10 +114,11 @@ impl Forge {
             ["merge_requests"] => "lists, whole installation",
             ["projects", _, "merge_requests"] => "lists, one project",
             ["projects", _, "merge_requests", ..] | ["projects", _, "events"] => "reading changes",
-            ["projects", _, "statuses", _] | ["projects", _, "repository", "commits", _] => "statuses",
+            ["projects", _, "statuses", _] | ["projects", _, "repository", "commits", ..] => "statuses",
             ["projects", _, "hooks", ..] => "webhooks and their history",
             _ => "settings",
         };
+
         *inner.calls.entry(class).or_default() += 1;
         let number = |text: &str| text.parse::<usize>().unwrap_or(0);
         let place = |project: &str, iid: usize| (number(project) - 1) * self.each + iid - 1;
@@ -160,6 +163,16 @@ impl Forge {
             }
             ("GET", ["projects", _, "events" | "hooks" | "protected_branches"])
             | ("GET", ["projects", _, "members", "all"]) => ok(json!([])),
+            // Read back once after it was written.
+            ("GET", ["projects", project, "repository", "commits", sha, "statuses"]) => {
+                let iid = usize::from_str_radix(&sha[8..16], 16).unwrap_or(0);
+                let at = place(project, iid);
+                let name = query.get("name");
+                ok(json!([{
+                    "id": at + 1, "sha": sha, "ref": format!("topic-{iid}"), "status": inner.changes[at].status,
+                    "name": name, "description": "", "author": {"id": 5, "username": "gate"},
+                }]))
+            }
             ("GET", ["projects", project, "repository", "commits", sha]) => {
                 let iid = usize::from_str_radix(&sha[8..16], 16).unwrap_or(0);
                 let _ = project;
@@ -171,6 +184,7 @@ impl Forge {
                 let version = u32::from_str_radix(&sha[32..], 16).unwrap_or(0);
                 let at = place(project, iid);
                 inner.changes[at].shown = Some(version);
+                inner.changes[at].status = body["state"].as_str().unwrap_or_default().to_owned();
                 HttpResponse::Created().json(json!({
                     "id": at + 1, "sha": sha, "ref": body["ref"], "status": body["state"], "name": body["name"],
                     "description": body["description"], "author": {"id": 5, "username": "gate"},
@@ -272,6 +286,7 @@ fn main() -> ExitCode {
         version: 1,
         updated_at: now,
         shown: None,
+        status: String::new(),
     };
     let forge = web::Data::from(Arc::new(Forge {
         projects,
