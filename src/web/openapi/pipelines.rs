@@ -69,7 +69,7 @@ pub(super) fn requests() -> Area {
                 .who(SEES)
                 .query(
                     "wait",
-                    "Answer when the status or a decision changes, or after so many seconds; at most 60 count",
+                    "Answer when the status or a decision changes, or after so many seconds, 60 at the most",
                     Schema::count(),
                 )
                 .answers(200, "The request", Schema::named("Request")),
