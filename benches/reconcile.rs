@@ -116,6 +116,9 @@ impl Forge {
             ["projects", _, "merge_requests", ..] | ["projects", _, "events"] => "reading changes",
             ["projects", _, "statuses", _] | ["projects", _, "repository", "commits", ..] => "statuses",
             ["projects", _, "hooks", ..] => "webhooks and their history",
+            ["projects", _, "repository", "branches", ..] | ["projects", _, "pipelines"] => {
+                "branches, pipelines"
+            }
             _ => "settings",
         };
 
@@ -161,7 +164,17 @@ impl Forge {
                     "committer_name": "Carl", "committer_email": "carl@example.test",
                 }]))
             }
-            ("GET", ["projects", _, "events" | "hooks" | "protected_branches"])
+            ("GET", ["projects", project, "repository", "branches", name]) => {
+                ok(json!({"name": name, "commit": {"id": Self::sha(number(project), 0, 0)}}))
+            }
+            (
+                "GET",
+                [
+                    "projects",
+                    _,
+                    "events" | "hooks" | "protected_branches" | "pipelines",
+                ],
+            )
             | ("GET", ["projects", _, "members", "all"]) => ok(json!([])),
             // Read back once after it was written.
             ("GET", ["projects", project, "repository", "commits", sha, "statuses"]) => {
