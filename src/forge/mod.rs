@@ -498,6 +498,26 @@ impl Forge {
         }
     }
 
+    /// The account of that name; `None` where the forge knows none, or shows none.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn account_named(&self, username: &str) -> Result<Option<Account>, Error> {
+        match self {
+            Forge::GitLab(it) => it.account_named(username).await,
+        }
+    }
+
+    /// What an account wrote about itself, in the one place where nobody else writes for it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
+        match self {
+            Forge::GitLab(it) => it.said_of_itself(account_id).await,
+        }
+    }
+
     /// A commit of a project; `None` if the forge knows none by that id there.
     ///
     /// # Errors
