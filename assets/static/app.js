@@ -83,6 +83,7 @@ async function busy(form, work) {
     await work();
   } catch (problem) {
     error.textContent = problem.message;
+    error.scrollIntoView({ block: "nearest" });
   }
   lock(false);
   form.ariaBusy = "false";

@@ -306,6 +306,13 @@ async fn codes_in_the_browser() {
     browser.click("[data-code][data-answer=approve]").await;
     browser.wait_for_text("The one-time code is not right").await;
     shoot(&browser, "codes-refused").await;
+    // The browser writes down what was refused, and nothing else so far.
+    let told = browser.console_errors().await;
+    assert!(
+        told.iter()
+            .all(|it| it.source == "network" && it.message.contains("401")),
+        "{told:#?}"
+    );
     browser.fill("#totp", &next_code(&app)).await;
     browser.click("[data-code][data-answer=approve]").await;
     browser.wait_until("document.querySelector('#receipt')").await;

@@ -161,7 +161,8 @@ pub(super) fn own() -> Area {
                 .refuses(&[401, 409]),
             Operation::delete("/api/v1/me/totp", "Remove my one-time codes")
                 .who(SIGNED_IN)
-                .answers_nothing("They count no more, and the secret is gone"),
+                .answers_nothing("They count no more, and the secret is gone")
+                .refuses(&[404]),
             Operation::get("/api/v1/me/accounts", "My accounts on forges")
                 .who(SIGNED_IN)
                 .answers(200, "All that are linked", Schema::page(linked())),
