@@ -49,6 +49,13 @@ pub async fn claim_account(
     let (body, _) = read_json::<ClaimBody>(&request, payload).await?;
     bounded("username", &body.username, 255)?;
     let integration = live(&app, &body.integration)?;
+    if !integration.kind.proves_accounts() {
+        let reason = format!(
+            "Accounts on {} can’t be proved here; an admin links them.",
+            integration.kind.title()
+        );
+        return Err(Problem::invalid("integration", reason));
+    }
     let found = connected(&app, &integration)?.account_named(&body.username).await;
     let account = found.map_err(|error| unreadable(&error))?.ok_or_else(|| {
         Problem::invalid(

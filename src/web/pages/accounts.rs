@@ -48,7 +48,7 @@ pub async fn show_accounts(app: Data<App>, Reader(person): Reader) -> Result<Htt
             .collect(),
         forges: integrations
             .iter()
-            .filter(|it| !it.removed)
+            .filter(|it| !it.removed && it.kind.proves_accounts())
             .map(|it| (it.id.to_string(), named(it)))
             .collect(),
     }))
