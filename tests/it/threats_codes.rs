@@ -32,7 +32,7 @@ pub async fn scene() -> (Scene, Totp) {
     (it, app)
 }
 
-pub fn unix_seconds() -> u64 {
+fn unix_seconds() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).expect("after 1970")
 }
 

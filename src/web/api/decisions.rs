@@ -68,7 +68,10 @@ pub async fn start_decision(
     let match_code = read_match_code(body.match_code.as_deref())?;
     check_match_code(&app, &who, &record, answer, match_code).await?;
     // What is signed says that it is the emergency way.
-    let emergency = body.break_glass.then_some(eligible.emergency).unwrap_or_default();
+    let emergency = match body.break_glass {
+        true => eligible.emergency,
+        false => Vec::new(),
+    };
     let issued_at = now;
     let intent = intent_of(&snapshot, &record, person, answer, &comment, emergency, issued_at)?;
     let mut nonce = [0; 32];
