@@ -116,7 +116,7 @@
     const what = intent.subject.kind === "change" ? intent.subject.change : intent.subject.action;
     const at = toTheSecond(p.times.decidedAt);
     const verb = p.decision === "approve" ? "approved" : "rejected";
-    shows(element, "sentence", `${visible(what)} was ${verb} by ${visible(p.approver.name)} via ${p.method.type} at ${at}, signed with Ed25519 key ${keyid.slice(0, 6)}…, signature verified`);
+    shows(element, "sentence", `${visible(what)} was ${verb} by ${visible(p.approver.name)} via ${p.method.type === "totp" ? "totp (server-attested)" : p.method.type} at ${at}, signed with Ed25519 key ${keyid.slice(0, 6)}…, signature verified`);
     shows(element, "approver", p.approver.name);
     shows(element, "meaning", p.meaning);
     shows(element, "at", at);

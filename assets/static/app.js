@@ -83,6 +83,7 @@ async function busy(form, work) {
     await work();
   } catch (problem) {
     error.textContent = problem.message;
+    error.scrollIntoView({ block: "nearest" });
   }
   lock(false);
   form.ariaBusy = "false";
@@ -136,7 +137,7 @@ onSubmit("[data-form]", async (form) => {
   if (answer.proposal) return go(answer.url);
   if (then) return go(filled(then, answer));
   const panel = document.getElementById(show);
-  all("[data-out]", panel).forEach((it) => (it.textContent = answer[it.dataset.out]));
+  all("[data-out]", panel).forEach((it) => (it[it.src === undefined ? "textContent" : "src"] = answer[it.dataset.out]));
   form.hidden = true;
   panel.hidden = false;
   one("h3", panel).focus();
@@ -175,6 +176,7 @@ for (const { dataset } of all("[data-login]")) {
 
 for (const button of all("[data-answer]")) {
   const { form, dataset: { answer: decision } } = button;
+  form.onsubmit = () => false;
   button.onclick = () =>
     busy(form, async () => {
       const { to, then, expect } = form.dataset;
@@ -189,6 +191,13 @@ for (const button of all("[data-answer]")) {
         throw new Error("Pick the code that the requester sees.");
       }
       if (decision === "reject") delete body.match_code;
+      if ("code" in button.dataset) {
+        if (!body.totp) throw new Error("Type the six digits that your app shows.");
+        await call("POST", to, body);
+        form.dataset.done = "";
+        return go(then);
+      }
+      delete body.totp;
       const options = await call("POST", `${to}/options`, body);
       await check(options, { ...JSON.parse(expect), ...(decision && { decision }) });
       const credential = await passkey("get", options.publicKey);
@@ -221,6 +230,8 @@ function tick() {
 }
 tick();
 setInterval(tick, 1000);
+
+export { call, onSubmit, passkey };
 
 // What comes back from the browser's memory is old.
 window.onpageshow = ({ persisted }) => persisted && location.reload();

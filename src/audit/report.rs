@@ -532,7 +532,13 @@ pub(super) fn charts(summary: &Summary, out: &mut dyn Write) -> Result<(), Error
     let methods: Vec<(String, u64)> = summary
         .methods
         .iter()
-        .map(|(method, (approved, rejected))| ((*method).to_owned(), approved + rejected))
+        .map(|(method, (approved, rejected))| {
+            let word = match *method {
+                "totp" => "totp (server-attested)",
+                other => other,
+            };
+            (word.to_owned(), approved + rejected)
+        })
         .collect();
     bars("Decisions by method", &methods, out)?;
     out.write_all(b"</section>\n")?;

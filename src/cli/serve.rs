@@ -21,7 +21,7 @@ use crate::engine::{
     BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
 };
 use crate::forge::Forges;
-use crate::identity::{Ceremonies, RelyingParty, new_token};
+use crate::identity::{Ceremonies, Claims, RelyingParty, SettingsUp, new_token};
 use crate::listen::{Front, Inherited};
 use crate::outbound::{Client, Nearby};
 use crate::sink::{About, Board, Requirement, Sinks};
@@ -30,6 +30,7 @@ use crate::web;
 use crate::web::api::programs::Program;
 use crate::web::app::{App, CallbackRules, Seal, SetUpToken};
 use crate::web::exports::Exports;
+use crate::web::idle::SessionUses;
 use crate::web::limits::{Limits, Rates};
 use crate::web::metrics::Metrics;
 use crate::web::recent::Recent;
@@ -386,6 +387,9 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         relying_party,
         ceremonies: Ceremonies::default(),
         seal: seal.clone(),
+        unseal: unseal.clone(),
+        generators: SettingsUp::default(),
+        claims: Claims::default(),
         program,
         callbacks,
         waits: Waits::default(),
@@ -402,8 +406,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         front: front.clone(),
         allow_http,
         passkey_hold_seconds: hold,
-        session_idle_seconds: settings.session_idle_seconds,
-        session_uses: Mutex::default(),
+        session_uses: SessionUses::new(settings.session_idle_seconds),
         set_up_token: Mutex::new(None),
         strangers: Mutex::new((clock.now(), 0)),
         set_up_file: settings.data_dir.join(SETUP_URL),

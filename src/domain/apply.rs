@@ -29,6 +29,7 @@ use crate::domain::time::Time;
 use std::collections::BTreeSet;
 
 mod notices;
+mod totp;
 
 /// Where an event stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +72,13 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::InstanceCreated { .. }
         | Event::ExportRequested { .. }
         | Event::ExportMade { .. }
-        | Event::CeremonyRefused { .. }
         | Event::DecisionAnnounced { .. }
         | Event::SinkTested { .. }
         | Event::StatusLost { .. }
         | Event::LockLost { .. } => Ok(()),
+        Event::CeremonyRefused { person, code, .. } => {
+            totp::refused(person.as_ref(), code.as_ref(), at, state)
+        }
         Event::JournalReviewed {
             from,
             to,
@@ -310,6 +313,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             passkeys: Vec::new(),
             accounts: Vec::new(),
             created_at: at.time,
+            totp: None,
         }),
         Event::PersonChanged {
             person,
@@ -356,6 +360,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 passkey.revoked_at = Some(at.time);
             }
         }),
+        Event::TotpEnrolled { .. } | Event::TotpRevoked { .. } | Event::TotpLocked { .. } => {
+            totp::apply(event, at, state)
+        }
         Event::PasskeyNamed {
             person,
             credential_id,
@@ -392,6 +399,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             integration,
             account_id,
             proven,
+            ..
         } => edit_person(state, person, |it| {
             it.accounts
                 .retain(|a| a.integration != *integration || a.account_id != *account_id);
@@ -766,6 +774,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             sign_count,
             comment,
             break_glass,
+            code,
             ..
         } => {
             let mut record: Request = must(state, request.as_str())?;
@@ -788,6 +797,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 &credential_sha256.0,
                 &encode(&(request, at.seq)),
             )?;
+            if let Some(code) = code {
+                totp::used(person, code, at, state)?;
+            }
             match (credential_id, sign_count) {
                 (Some(id), Some(count)) => raise_counter(state, person, id, *count, at.time),
                 _ => Ok(()),

@@ -76,6 +76,23 @@ pub struct CeremonyProof {
     pub backup_state: bool,
 }
 
+/// How a person showed that a decision is theirs.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    Passkey(CeremonyProof),
+    /// A one-time code.
+    Code {
+        /// The time step whose code it is, found with the secret; `None`: that of no step near.
+        step: Option<u64>,
+    },
+}
+
+impl From<CeremonyProof> for Proof {
+    fn from(proof: CeremonyProof) -> Proof {
+        Proof::Passkey(proof)
+    }
+}
+
 /// What somebody wants to happen.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -124,6 +141,21 @@ pub enum Command {
         credential_id: String,
         reason: String,
     },
+    /// A generator of one-time codes, shown to work by one of them, takes the place of the person's one before.
+    EnrolTotp {
+        person: PersonId,
+        /// The step whose code showed it.
+        step: u64,
+        /// Seconds before it may decide.
+        hold_seconds: u64,
+        /// Credential ids of the passkeys that allowed it; none: the invitation by which the person just enrolled.
+        confirmed_by: Vec<String>,
+    },
+    /// A person's generator of one-time codes counts no more.
+    RevokeTotp {
+        person: PersonId,
+        reason: String,
+    },
     /// The actor gives one of their passkeys another name.
     NamePasskey {
         credential_id: String,
@@ -146,6 +178,8 @@ pub enum Command {
         person: PersonId,
         integration: IntegrationId,
         account_id: String,
+        /// How the person proved that it is theirs, in words; `None`: an admin says so.
+        proof: Option<String>,
     },
     /// Changes what decides who must approve: at once, or as a proposal where a policy asks for further admins.
     Govern(Box<Govern>),
@@ -601,7 +635,7 @@ pub struct Decide {
     pub subject_sha256: Digest,
     /// Digest of the policy the intent names.
     pub policy_sha256: Digest,
-    pub proof: CeremonyProof,
+    pub proof: Proof,
 }
 
 /// A device that wants to be told.

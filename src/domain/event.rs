@@ -67,6 +67,24 @@ pub struct EnrolledPasskey {
     pub decides_from: Time,
 }
 
+/// A one-time code that a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedCode {
+    /// How much it is worth: always `server-attested`.
+    pub grade: String,
+    /// Its time step, which is never taken again.
+    pub step: u64,
+}
+
+/// A one-time code that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedCode {
+    /// It was right, and given where it does not count: its step is never taken again. Absent: it was wrong, which counts
+    /// against the generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burnt_step: Option<u64>,
+}
+
 /// An obligation in the short form of `request.opened`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObligationLine {
@@ -187,6 +205,31 @@ pub enum Event {
         credential_id: String,
         reason: String,
     },
+    /// A generator of one-time codes (TOTP) counts from here on, in place of the one before. Its secret lies sealed elsewhere.
+    #[serde(rename = "totp.enrolled")]
+    TotpEnrolled {
+        person: PersonId,
+        /// The person's.
+        name: String,
+        /// Credential ids of the passkeys that allowed it; none: an invitation did.
+        confirmed_by: Vec<String>,
+        /// The step whose code showed that it works.
+        step: u64,
+        period: u64,
+        digits: u64,
+        decides_from: Time,
+    },
+    /// It counts no more.
+    #[serde(rename = "totp.revoked")]
+    TotpRevoked { person: PersonId, reason: String },
+    /// Too many codes in a row were wrong: it decides nothing until another is enrolled.
+    #[serde(rename = "totp.locked")]
+    TotpLocked {
+        person: PersonId,
+        name: String,
+        /// Wrong codes in a row.
+        wrong: u32,
+    },
     /// Its owner gave it another name.
     #[serde(rename = "passkey.named")]
     PasskeyNamed {
@@ -213,6 +256,9 @@ pub enum Event {
         integration: IntegrationId,
         account_id: String,
         proven: bool,
+        /// How the person proved it, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<String>,
     },
     #[serde(rename = "group.set")]
     GroupSet {
@@ -377,6 +423,9 @@ pub enum Event {
         /// The person chose the emergency way (policy rule 21).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         break_glass: bool,
+        /// What it rests on, where that is no passkey's signature.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<UsedCode>,
     },
     #[serde(rename = "request.approved")]
     RequestApproved {
@@ -535,6 +584,9 @@ pub enum Event {
         person: Option<PersonId>,
         request: Option<RequestId>,
         reason: String,
+        /// It was a one-time code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<RefusedCode>,
     },
 
     #[serde(rename = "status.confirmed")]
@@ -891,6 +943,9 @@ impl Event {
             | Event::InvitationCreated { person, .. }
             | Event::PasskeyRevoked { person, .. }
             | Event::PasskeyNamed { person, .. }
+            | Event::TotpEnrolled { person, .. }
+            | Event::TotpRevoked { person, .. }
+            | Event::TotpLocked { person, .. }
             | Event::SessionOpened { person, .. }
             | Event::SessionClosed { person, .. }
             | Event::AccountLinked { person, .. } => ("person", person.to_string()),

@@ -34,3 +34,4 @@ pub mod sink;
 pub mod state;
 pub mod text;
 pub mod time;
+pub mod totp;

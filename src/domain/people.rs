@@ -3,6 +3,7 @@
 use crate::domain::ids::{ApiKeyId, Digest, GroupId, IntegrationId, InvitationId, PersonId};
 use crate::domain::state::{Record, Table};
 use crate::domain::time::Time;
+use crate::domain::totp::Generator;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -51,6 +52,9 @@ pub struct Person {
     pub passkeys: Vec<Passkey>,
     pub accounts: Vec<LinkedAccount>,
     pub created_at: Time,
+    /// Their generator of one-time codes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp: Option<Generator>,
 }
 
 impl Person {

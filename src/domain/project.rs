@@ -16,6 +16,14 @@ pub enum ForgeKind {
 }
 
 impl ForgeKind {
+    /// Whether somebody can prove here that an account there is theirs. Elsewhere an admin links it.
+    pub fn proves_accounts(self) -> bool {
+        match self {
+            ForgeKind::Gitlab => true,
+            ForgeKind::Github => false,
+        }
+    }
+
     /// The word for it in URLs and evidence.
     pub fn name(self) -> &'static str {
         match self {

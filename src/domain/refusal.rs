@@ -24,6 +24,18 @@ pub enum Refusal {
     /// The method is not one the rules of this request take.
     #[error("{why}")]
     MethodNotAllowed { why: String },
+    /// A one-time code that is wrong, too old or was used before.
+    #[error("The one-time code is not right, or was used before. Wait for the next one.")]
+    WrongCode,
+    /// Too many one-time codes were wrong; none is looked at for a while.
+    #[error(
+        "Too many one-time codes were wrong, so none is looked at until {until}. Your passkey works as before."
+    )]
+    TooManyCodes {
+        /// To the second.
+        until: String,
+        seconds: u64,
+    },
     /// A rule of the policy blocks it.
     #[error("A rule of the policy blocks this; no decision can change that.")]
     Blocked,

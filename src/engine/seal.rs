@@ -1,19 +1,21 @@
 //! Turns drafts into signed evidence: a decision gets its credential, an outcome its statement.
 
+use crate::domain::command::{CeremonyProof, Proof};
 use crate::domain::decide::{DecisionDraft, FilledBy, OutcomeDraft, Step};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, UsedCode};
 use crate::domain::ids::Digest;
-use crate::domain::people::Person;
+use crate::domain::people::{Passkey, Person};
 use crate::domain::policy::Method;
 use crate::domain::project::{Integration, Project};
 use crate::domain::request::{ChangeKey, Opening, Requester, Status};
 use crate::domain::state::{Fault, Read, decode};
 use crate::domain::time::Time;
+use crate::domain::totp::{DIGITS, GRADE, PERIOD_SECONDS};
 use crate::engine::Writer;
 use crate::engine::writer::current_origin;
 use crate::evidence::credential;
 use crate::evidence::credential::{
-    CredentialInput, EvidenceInput, ForgeAccount, Issuer, PasskeyEvidence, RequesterKind,
+    CredentialInput, EvidenceInput, ForgeAccount, Issuer, PasskeyEvidence, RequesterKind, TotpEvidence,
 };
 use crate::evidence::dsse::{Envelope, PAYLOAD_TYPE, key_id, pae, spki_of_ed25519};
 use crate::evidence::outcome::{Obligation, Outcome, OutcomeInput};
@@ -117,18 +119,10 @@ impl Writer {
         let person: Person = state
             .get(draft.person.as_str())?
             .ok_or_else(|| Fault(format!("{} is not recorded", draft.person)))?;
-        let proof = &draft.proof;
-        let passkey = person
-            .passkeys
-            .iter()
-            .find(|it| it.credential_id == proof.credential_id)
-            .ok_or_else(|| Fault("the passkey of a decision is not recorded".into()))?;
-        let spki = STANDARD
-            .decode(&passkey.spki)
-            .map_err(|e| Fault(format!("stored public key: {e}")))?;
-        let credential_id = URL_SAFE_NO_PAD
-            .decode(&passkey.credential_id)
-            .map_err(|e| Fault(format!("stored credential id: {e}")))?;
+        let passkey = match &draft.proof {
+            Proof::Passkey(proof) => Some((proof, HeldPasskey::of(&person, proof)?)),
+            Proof::Code { .. } => None,
+        };
         let origin = self.origin(state)?;
         let gate = Gate::of(
             &draft.opening,
@@ -169,24 +163,14 @@ impl Writer {
                 name,
             },
             account: linked,
-            evidence: EvidenceInput::Passkey(PasskeyEvidence {
-                platform: passkey.platform,
-                rp_id: &proof.rp_id,
-                origin: &proof.origin,
-                credential_id: &credential_id,
-                alg: passkey.alg,
-                public_key_spki: &spki,
-                nonce: &proof.nonce,
-                authenticator_data: &proof.authenticator_data,
-                client_data_json: &proof.client_data_json,
-                signature: &proof.signature,
-                aaguid: &passkey.aaguid,
-                transports: &passkey.transports,
-                backup_eligible: proof.backup_eligible,
-                backup_state: proof.backup_state,
-                enrolled_seq: passkey.enrolled_seq,
-                enrolled_leaf: passkey.enrolled_leaf,
-            }),
+            evidence: match &passkey {
+                Some((proof, held)) => EvidenceInput::Passkey(held.evidence(proof)),
+                None => EvidenceInput::Totp(TotpEvidence {
+                    step: used_step(&draft.proof)?,
+                    period: PERIOD_SECONDS,
+                    digits: DIGITS,
+                }),
+            },
             policy_name: &draft.request.policy.name,
             policy_version: draft.request.policy.version,
             policy_opening_sha256: (draft.opening.policy.sha256 != draft.request.policy.sha256)
@@ -270,6 +254,62 @@ impl Writer {
     }
 }
 
+/// The passkey of a decision, as it is recorded.
+struct HeldPasskey<'a> {
+    passkey: &'a Passkey,
+    spki: Vec<u8>,
+    credential_id: Vec<u8>,
+}
+
+impl<'a> HeldPasskey<'a> {
+    fn of(person: &'a Person, proof: &CeremonyProof) -> Result<Self, Fault> {
+        let mut passkeys = person.passkeys.iter();
+        let passkey = passkeys
+            .find(|it| it.credential_id == proof.credential_id)
+            .ok_or_else(|| Fault("the passkey of a decision is not recorded".into()))?;
+        let spki = STANDARD
+            .decode(&passkey.spki)
+            .map_err(|e| Fault(format!("stored public key: {e}")))?;
+        let credential_id = URL_SAFE_NO_PAD
+            .decode(&passkey.credential_id)
+            .map_err(|e| Fault(format!("stored credential id: {e}")))?;
+        Ok(HeldPasskey {
+            passkey,
+            spki,
+            credential_id,
+        })
+    }
+
+    fn evidence<'b>(&'b self, proof: &'b CeremonyProof) -> PasskeyEvidence<'b> {
+        PasskeyEvidence {
+            platform: self.passkey.platform,
+            rp_id: &proof.rp_id,
+            origin: &proof.origin,
+            credential_id: &self.credential_id,
+            alg: self.passkey.alg,
+            public_key_spki: &self.spki,
+            nonce: &proof.nonce,
+            authenticator_data: &proof.authenticator_data,
+            client_data_json: &proof.client_data_json,
+            signature: &proof.signature,
+            aaguid: &self.passkey.aaguid,
+            transports: &self.passkey.transports,
+            backup_eligible: proof.backup_eligible,
+            backup_state: proof.backup_state,
+            enrolled_seq: self.passkey.enrolled_seq,
+            enrolled_leaf: self.passkey.enrolled_leaf,
+        }
+    }
+}
+
+/// The step of the code that a decision rests on.
+fn used_step(proof: &Proof) -> Result<u64, Fault> {
+    match proof {
+        Proof::Code { step: Some(step) } => Ok(*step),
+        Proof::Code { step: None } | Proof::Passkey(_) => Err(Fault("a decision without its proof".into())),
+    }
+}
+
 /// Where a request is decided, for the credential's `gate`.
 struct Gate {
     uri: String,
@@ -308,6 +348,16 @@ fn recorded(draft: DecisionDraft, credential: Digest, state: &impl Read) -> Resu
     let person: Person = state
         .get(draft.person.as_str())?
         .ok_or_else(|| Fault(format!("{} is not recorded", draft.person)))?;
+    let (credential_id, sign_count, code) = match &draft.proof {
+        Proof::Passkey(it) => (Some(it.credential_id.clone()), Some(it.sign_count), None),
+        code => {
+            let code = UsedCode {
+                grade: GRADE.to_owned(),
+                step: used_step(code)?,
+            };
+            (None, None, Some(code))
+        }
+    };
     Ok(Event::DecisionRecorded {
         request: draft.request.id,
         person: draft.person,
@@ -316,10 +366,11 @@ fn recorded(draft: DecisionDraft, credential: Digest, state: &impl Read) -> Resu
         method: draft.method,
         subject_sha256: draft.request.subject_sha256,
         credential_sha256: credential,
-        credential_id: Some(draft.proof.credential_id),
-        sign_count: Some(draft.proof.sign_count),
+        credential_id,
+        sign_count,
         comment: draft.comment,
         break_glass: draft.break_glass,
+        code,
     })
 }
 

@@ -122,7 +122,7 @@ impl Writer {
             }
             let needs_clock = matches!(
                 submission.command,
-                Command::Decide(_) | Command::ConsumeRequest { .. }
+                Command::Decide(_) | Command::ConsumeRequest { .. } | Command::EnrolTotp { .. }
             );
             if needs_clock && !clock_sound {
                 results.push(Err(Error::ClockUnsound));

@@ -35,11 +35,15 @@ pub fn sentence(it: &Signed<'_>) -> String {
         true => "signature verified",
         false => "signature NOT verified",
     };
+    // A code binds nothing to what was decided, so the sentence must not read as if somebody had signed it.
+    let method = match it.method {
+        "totp" => "totp (server-attested)",
+        other => other,
+    };
     format!(
-        "{} was {verb} by {} via {} at {}, signed with Ed25519 key {}…, {verdict}",
+        "{} was {verb} by {} via {method} at {}, signed with Ed25519 key {}…, {verdict}",
         visible(it.what),
         visible(it.by),
-        it.method,
         it.at,
         it.key_id.get(..KEY_DIGITS).unwrap_or(it.key_id),
     )
@@ -68,5 +72,7 @@ mod tests {
         );
         signed.verified = false;
         assert!(sentence(&signed).ends_with("signature NOT verified"));
+        signed.method = "totp";
+        assert!(sentence(&signed).contains(" via totp (server-attested) at "));
     }
 }

@@ -691,7 +691,7 @@ fn nothing_looks_stronger_than_it_is() {
         report
             .verdict
             .as_deref()
-            .is_some_and(|it| it.contains(" via totp at "))
+            .is_some_and(|it| it.contains(" via totp (server-attested) at "))
     );
     assert!(report.not_shown[0].contains("server-attested"));
     let totp = payload(&good);

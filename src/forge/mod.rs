@@ -498,6 +498,28 @@ impl Forge {
         }
     }
 
+    /// The account of that name; `None` where the forge knows none, or shows none.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn account_named(&self, username: &str) -> Result<Option<Account>, Error> {
+        match self {
+            Forge::GitLab(it) => it.account_named(username).await,
+            Forge::GitHub(_) => Err(no_proof()),
+        }
+    }
+
+    /// What an account wrote about itself, in the one place where nobody else writes for it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
+        match self {
+            Forge::GitLab(it) => it.said_of_itself(account_id).await,
+            Forge::GitHub(_) => Err(no_proof()),
+        }
+    }
+
     /// A commit of a project; `None` if the forge knows none by that id there.
     ///
     /// # Errors
@@ -619,6 +641,11 @@ impl<'a> Inspected<'a> {
             today: now.get(..10).unwrap_or_default(),
         }
     }
+}
+
+/// Nobody proves an account on GitHub here: an App's installation is asked about repositories, not about people.
+fn no_proof() -> Error {
+    Error::Refused("accounts on GitHub are linked by an admin".to_owned())
 }
 
 /// Where the webhooks of an integration lead.

@@ -68,6 +68,12 @@ pub enum Purpose {
         key: Box<DeviceKey>,
         challenge: [u8; 32],
     },
+    /// A passkey allows its owner to set one-time codes up.
+    AllowTotp {
+        person: PersonId,
+        challenge: [u8; 32],
+        state: Box<PasskeyAuthentication>,
+    },
     /// A further admin confirms a change to the rules.
     Confirm {
         person: PersonId,

@@ -12,12 +12,13 @@ use crate::domain::time::Time;
 use crate::engine::{Backups, Engine, Submission};
 use crate::evidence::dsse::PublicKey;
 use crate::forge::Forges;
-use crate::identity::{Ceremonies, RelyingParty};
+use crate::identity::{Ceremonies, Claims, RelyingParty, SettingsUp};
 use crate::listen::Front;
-use crate::sink::{Requirement, Sinks};
+use crate::sink::{Requirement, Sinks, Unseal};
 use crate::store;
 use crate::store::{Snapshot, Store};
 use crate::web::api::programs::Program;
+use crate::web::idle::SessionUses;
 use crate::web::keys;
 use crate::web::limits::Limits;
 use crate::web::metrics::Metrics;
@@ -25,7 +26,6 @@ use crate::web::problem::Problem;
 use crate::web::recent::Recent;
 use crate::web::waits::Waits;
 use actix_web::web::Bytes;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
@@ -85,6 +85,12 @@ pub struct App {
     pub relying_party: RelyingParty,
     pub ceremonies: Ceremonies,
     pub seal: Seal,
+    /// Opens what was sealed under its name.
+    pub unseal: Unseal,
+    /// Generators of one-time codes that are being set up.
+    pub generators: SettingsUp,
+    /// Claims on forge accounts that are to be proved.
+    pub claims: Claims,
     /// The program's own file, for runners.
     pub program: Program,
     /// Where callbacks may go.
@@ -108,10 +114,8 @@ pub struct App {
     /// Hosts that may be called over plain http.
     pub allow_http: Vec<String>,
     pub passkey_hold_seconds: u64,
-    /// Seconds without a call after which a session counts no more.
-    pub session_idle_seconds: u64,
-    /// When each session was last used, since the start. A restart gives each its idle time once more.
-    pub session_uses: Mutex<HashMap<Digest, Time>>,
+    /// When each session was last used, since the start.
+    pub session_uses: SessionUses,
     pub set_up_token: Mutex<Option<SetUpToken>>,
     /// Since when, and how many ceremonies of nobody known were journalled in that minute.
     pub strangers: Mutex<(Time, u32)>,
@@ -231,24 +235,6 @@ impl App {
         token
             .as_ref()
             .is_some_and(|it| bool::from(it.sha256.0.ct_eq(&digest.0)) && self.now() < it.expires_at)
-    }
-
-    /// Notes that a session is used; `false` when it was idle for too long.
-    pub fn use_session(&self, session: &Digest, now: Time) -> bool {
-        let mut uses = self
-            .session_uses
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let last = *uses.entry(*session).or_insert(now);
-        let idle = last.seconds_until(now) >= self.session_idle_seconds;
-        if !idle {
-            uses.insert(*session, now.max(last));
-        }
-        if uses.len() > 10_000 {
-            let limit = self.session_idle_seconds;
-            uses.retain(|_, at| at.seconds_until(now) < limit);
-        }
-        !idle
     }
 
     /// Whether one more refused ceremony of nobody known goes into the journal. Anybody can cause them, and the journal

@@ -34,8 +34,8 @@ problem_types! {
         "The body is not JSON, a member is missing, unknown or of the wrong type, or a value is out of its bounds. `field` names the member and `detail` says what it should be.";
     UNAUTHENTICATED = "unauthenticated", 401, "Sign in or send a key",
         "The call needs a session cookie or `Authorization: Bearer sa_…`, and there was none that counts: it may be wrong, revoked or out of time.";
-    CEREMONY_FAILED = "ceremony-failed", 401, "The passkey was not verified",
-        "The answer of the passkey does not prove what was asked. The try is used up and recorded; start again from the page.";
+    CEREMONY_FAILED = "ceremony-failed", 401, "The passkey or code was not verified",
+        "The answer of the passkey does not prove what was asked, or the one-time code is wrong or was used before. The try is used up and recorded; start again from the page.";
     WEBHOOK_UNVERIFIED = "webhook-unverified", 401, "The webhook does not verify",
         "The token or signature is missing or not the integration's. Set the secret in the forge's webhook settings to the one this appliance gave.";
     FORBIDDEN = "forbidden", 403, "Not allowed",
@@ -406,6 +406,8 @@ impl From<Refusal> for Problem {
             Refusal::AlreadyEnded { .. } => Problem::new(ALREADY_ENDED, detail),
             Refusal::StaleSubject => Problem::new(STALE_SUBJECT, detail),
             Refusal::MethodNotAllowed { .. } => Problem::new(METHOD_NOT_ALLOWED_BY_RULE, detail),
+            Refusal::WrongCode => Problem::new(CEREMONY_FAILED, detail),
+            Refusal::TooManyCodes { seconds, .. } => Problem::new(TOO_MANY, detail).after_seconds(seconds),
             Refusal::Blocked => Problem::new(BLOCKED, detail),
             Refusal::NotUsable { .. } => Problem::new(NOT_USABLE, detail),
             Refusal::IdempotencyConflict => Problem::new(IDEMPOTENCY_CONFLICT, detail),

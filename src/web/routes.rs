@@ -1,10 +1,10 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description,
-    devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations, journal, local,
-    log, me, notifications, people, policies, policy_versions, programs, provisioning, server, session,
-    sinks, trials, well_known,
+    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations,
+    description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations,
+    journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning,
+    server, session, sinks, totp, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -211,6 +211,21 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             "/api/v1/me/passkeys/{id}",
             vec![patch(me::name_passkey), delete(me::remove_passkey)],
         ),
+        (
+            "/api/v1/me/totp",
+            vec![
+                get(totp::get_totp),
+                post(totp::set_up_totp),
+                delete(totp::remove_totp),
+            ],
+        ),
+        ("/api/v1/me/totp/options", vec![post(totp::start_totp)]),
+        ("/api/v1/me/totp/confirm", vec![post(totp::confirm_totp)]),
+        (
+            "/api/v1/me/accounts",
+            vec![get(accounts::list_accounts), post(accounts::prove_account)],
+        ),
+        ("/api/v1/me/accounts/claim", vec![post(accounts::claim_account)]),
         ("/api/v1/me/sessions", vec![get(me::list_sessions)]),
         ("/api/v1/me/sessions/{id}", vec![delete(me::end_session)]),
         (
@@ -431,6 +446,8 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/a/away", vec![get(pages::show_away)]),
         ("/a/phone", vec![get(pages::show_phone)]),
         ("/a/passkeys", vec![get(pages::show_passkeys)]),
+        ("/a/accounts", vec![get(pages::show_accounts)]),
+        ("/a/codes", vec![get(pages::show_codes)]),
         ("/a/{id}", vec![get(pages::show_request)]),
         ("/dashboard", vec![get(pages::show_overview)]),
         ("/dashboard/requests", vec![get(pages::show_requests)]),

@@ -153,7 +153,7 @@ fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
         return Ok(None);
     };
     let now = app.now();
-    if now >= session.expires_at || !app.use_session(&session.token_sha256, now) {
+    if now >= session.expires_at || !app.session_uses.note(&session.token_sha256, now) {
         return Ok(None);
     }
     Ok(snapshot

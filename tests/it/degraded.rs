@@ -33,7 +33,7 @@ use crate::support::appliance::new_dir;
 use crate::support::person::Person;
 use crate::support::problem::assert_problem;
 
-async fn wait_for_reasons(appliance: &Appliance, wanted: &[&str]) {
+pub async fn wait_for_reasons(appliance: &Appliance, wanted: &[&str]) {
     let started = Instant::now();
     loop {
         // While one listener takes over from another a connection may be cut.
@@ -151,7 +151,7 @@ impl Clock for Later {
 }
 
 /// Puts an entry of tomorrow into the journal, as if the host's clock had gone back since.
-fn write_from_tomorrow(appliance: &Appliance, public_url: &str) {
+pub fn write_from_tomorrow(appliance: &Appliance, public_url: &str) {
     let folder = appliance.data_dir().join("keys");
     let passphrase = fs::read_to_string(folder.join("passphrase")).expect("readable");
     let key = |name: &str| {

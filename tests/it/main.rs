@@ -6,6 +6,7 @@
 )]
 
 mod accessibility;
+mod accounts;
 mod admin_cli;
 mod audit_pages;
 mod backups;
@@ -18,6 +19,7 @@ mod callbacks;
 mod ceremonies;
 mod chaos;
 mod ci_pieces;
+mod codes;
 mod crash;
 mod degraded;
 mod deployments;
@@ -53,6 +55,7 @@ mod support;
 mod support_selftest;
 mod syslog;
 mod threats_ceremony;
+mod threats_codes;
 mod tidy;
 mod tlog_peers;
 mod tls;

@@ -584,6 +584,83 @@ async fn an_independent_implementation_verifies_and_decrypts_our_push() {
     assert_eq!(events[1]["data"]["deliveries"][0]["sent"], "gone", "{events:#?}");
 }
 
+/// As the one before it, by other hands again: what Debian's Node is too old for, Python decrypts everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn mozillas_decryption_reads_our_push_and_verifies_who_sent_it() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
+    let there = Command::new(&python)
+        .args(["-c", "import http_ece"])
+        .stderr(Stdio::null())
+        .status();
+    if !there.is_ok_and(|it| it.success()) {
+        eprintln!(
+            "SKIPPED mozillas_decryption_reads_our_push_and_verifies_who_sent_it: PyPI's http_ece is not installed"
+        );
+        return;
+    }
+    let port = free_port();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/push_oracle.py");
+    let child = Command::new(&python)
+        .arg(script)
+        .arg(port.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("python runs");
+    let _oracle = Running(child);
+    wait_for_port(port).await;
+    let http = crate::support::appliance::http_client(None);
+    let oracle = format!("http://localhost:{port}");
+    let ask = async |path: &str| -> Value {
+        let answer = http
+            .get(format!("{oracle}{path}"))
+            .send()
+            .await
+            .expect("an answer");
+        serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON")
+    };
+
+    let it = Scene::new().await;
+    configure(
+        &it.ada,
+        &json!({"push_hosts": ["localhost"], "contact": "mailto:ops@example.com"}),
+    )
+    .await;
+    let body = json!({"platform": "webpush",
+        "subscription": {"endpoint": format!("{oracle}/push"), "keys": ask("/keys").await}});
+    it.bea.post("/api/v1/me/devices", &body).await.expect(200);
+    let id = it.request("Deploy api 4.2 — fällt um?").await;
+    let events = sent(&it.ada, 1).await;
+    assert_eq!(
+        events[0]["data"]["deliveries"][0]["sent"], "delivered",
+        "{events:#?}"
+    );
+    let got = ask("/got").await;
+    assert_eq!(got.as_array().map(Vec::len), Some(1), "{got}");
+    let message: Value = serde_json::from_str(&text(&got[0], "text")).expect("JSON");
+    assert_eq!(message["web_push"], 8030);
+    assert_eq!(message["notification"]["body"], "Deploy api 4.2 — fällt um?");
+    assert_eq!(
+        message["notification"]["navigate"],
+        format!("{}/a/{id}", it.appliance.public_url())
+    );
+    assert_eq!(got[0]["claims"]["sub"], "mailto:ops@example.com");
+    let key = it.bea.get("/api/v1/push-key").await.expect(200);
+    assert_eq!(
+        got[0]["key"], key["public_key"],
+        "the key that browsers were given"
+    );
+
+    http.post(format!("{oracle}/expire"))
+        .body("")
+        .send()
+        .await
+        .expect("an answer");
+    it.request("Deploy api 4.3").await;
+    let events = sent(&it.ada, 2).await;
+    assert_eq!(events[1]["data"]["deliveries"][0]["sent"], "gone", "{events:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn apple_takes_our_request_and_its_refusals_are_acted_on() {
     let apple = PushService::apple().await;
@@ -683,6 +760,45 @@ async fn apple_takes_our_request_and_its_refusals_are_acted_on() {
             .all(|it| it["state"] != "live")
     })
     .await;
+
+    // A device that was unregistered (410): the same, and its owner is told why.
+    let unregistered = "11".repeat(32);
+    let body = json!({"platform": "apns", "token": unregistered, "name": "Bea's old iPhone",
+        "device_public_key": STANDARD.encode(&spki)});
+    let pending = it.bea.post("/api/v1/me/devices", &body).await.expect(201);
+    let confirm = format!("/api/v1/me/devices/{}/confirm", text(&pending, "id"));
+    let right = json!({"ceremony": pending["ceremony"], "signature": signed(&text(&pending, "challenge"))});
+    assert_eq!(it.bea.post(&confirm, &right).await.expect(200)["state"], "live");
+    apple.answer(
+        &unregistered,
+        Answering {
+            body: json!({"reason": "Unregistered", "timestamp": 1_800_000_000_000_u64}).to_string(),
+            ..Answering::status(410)
+        },
+    );
+    it.request("Deploy api 4.4").await;
+    wait_until("the unregistered device is gone", || async {
+        items(&it.bea.get("/api/v1/me/devices").await)
+            .iter()
+            .all(|it| it["state"] != "live")
+    })
+    .await;
+    let reasons: std::collections::BTreeMap<String, String> = it
+        .ada
+        .journal("device.ended")
+        .await
+        .iter()
+        .map(|it| (text(&it["data"], "device"), text(&it["data"], "reason")))
+        .collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(
+        reasons[&text(&pending, "id")].contains("Unregistered"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons.values().any(|it| it.contains("BadDeviceToken")),
+        "{reasons:?}"
+    );
     let tokens: std::collections::BTreeSet<String> = apple
         .taken()
         .iter()

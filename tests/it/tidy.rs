@@ -429,6 +429,61 @@ fn the_contract_of_the_original_workflow_is_served() {
     }
 }
 
+/// Whether `file::test` names a test of this suite.
+fn is_a_test(name: &str) -> bool {
+    let Some((file, test)) = name.split_once("::") else {
+        return false;
+    };
+    let text = fs::read_to_string(root().join(format!("tests/it/{file}.rs"))).unwrap_or_default();
+    text.contains(&format!("fn {test}()"))
+}
+
+/// Each attack on the ceremony has its number, and a test that bears it; each test with a number stands in the table.
+#[test]
+fn every_attack_on_the_ceremony_names_a_test_that_tries_it() {
+    const ATTACKS: usize = 21;
+    let page = page("security.md");
+    let from = page.find("## Attacks on the ceremony").expect("the section");
+    let section = page[from + 3..].split("\n## ").next().unwrap_or_default();
+    let mut untidy = Vec::new();
+    let mut numbers = BTreeSet::new();
+    let mut named = BTreeSet::new();
+    for row in section.lines().filter(|it| it.starts_with("| C")) {
+        let id = row.split('|').nth(1).unwrap_or_default().trim().to_lowercase();
+        let tests: Vec<&str> = row.split('`').filter(|it| it.contains("::")).collect();
+        let its_own = tests.iter().any(|it| {
+            it.split("::")
+                .nth(1)
+                .is_some_and(|it| it.starts_with(&format!("{id}_")))
+        });
+        if !its_own {
+            untidy.push(format!("docs/security.md: {id} names no test of its number"));
+        }
+        for test in tests.iter().filter(|it| !is_a_test(it)) {
+            untidy.push(format!("docs/security.md: there is no test {test}"));
+        }
+        named.extend(tests.iter().map(|it| (*it).to_owned()));
+        numbers.insert(id);
+    }
+    let wanted: BTreeSet<String> = (1..=ATTACKS).map(|it| format!("c{it}")).collect();
+    assert_eq!(numbers, wanted, "docs/security.md: every number once");
+    for file in ["threats_ceremony", "threats_codes"] {
+        let path = root().join(format!("tests/it/{file}.rs"));
+        let text = fs::read_to_string(&path).expect("the tests");
+        for name in text.lines().filter_map(|it| it.strip_prefix("async fn c")) {
+            let name = format!("{file}::c{}", name.split('(').next().unwrap_or_default());
+            let numbered = name
+                .split("::c")
+                .nth(1)
+                .is_some_and(|it| it.starts_with(char::is_numeric));
+            if numbered && !named.contains(&name) {
+                untidy.push(format!("docs/security.md: {name} is missing"));
+            }
+        }
+    }
+    assert_tidy(&untidy);
+}
+
 /// What the table of the ways around the gate promises is shown by tests that exist.
 #[test]
 fn every_way_around_the_gate_names_a_test_that_exists() {
@@ -439,10 +494,7 @@ fn every_way_around_the_gate_names_a_test_that_exists() {
     assert!(named.len() >= 15, "the table is there: {named:?}");
     let mut missing = Vec::new();
     for name in named {
-        let (file, test) = name.split_once("::").expect("file and test");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{file}.rs"));
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        if !text.contains(&format!("fn {test}()")) {
+        if !is_a_test(name) {
             missing.push(format!("docs/forges/gitlab.md: there is no test {name}"));
         }
     }

@@ -443,7 +443,7 @@ impl Sim {
             challenge_issued_at: now,
             subject_sha256: record.subject_sha256,
             policy_sha256: record.policy.sha256,
-            proof: Passkey::of(&who.name).sign(nonce, &intent, counter),
+            proof: Passkey::of(&who.name).sign(nonce, &intent, counter).into(),
             intent,
         }))
     }

@@ -320,6 +320,7 @@ pub fn link(sim: &mut Sim) -> Result<(), Down> {
                 person: person(name),
                 integration: integration(),
                 account_id: account(name).id,
+                proof: None,
             };
             once(sim.give(by("Ada"), command)?);
         }

@@ -1,15 +1,18 @@
 //! One person's decision: may they, does it count, and does it end the request.
 
-use crate::domain::command::{Decide, Reply};
+use crate::domain::command::{Decide, Proof, Reply};
 use crate::domain::decide::attention::code_matches;
+use crate::domain::decide::codes;
 use crate::domain::decide::judge::as_judged_now;
-use crate::domain::decide::roster::{Roster, method_of, strongest};
-use crate::domain::decide::{Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step};
+use crate::domain::decide::roster::{Means, Roster, decides_by_code};
+use crate::domain::decide::{
+    Decided, DecisionDraft, FilledBy, FilledObligation, OutcomeDraft, Plan, Step, Stop,
+};
 use crate::domain::event::Event;
 use crate::domain::ids::PersonId;
-use crate::domain::people::{Person, Role};
+use crate::domain::people::{Passkey, Person, Role};
 use crate::domain::policy::{
-    Candidate, Filled, Obligation, Story, Unsatisfiable, WhyNot, all_met, fill, may_fill, stories,
+    Candidate, Filled, Method, Obligation, Story, Unsatisfiable, WhyNot, all_met, fill, may_fill, stories,
     unsatisfiable, words,
 };
 use crate::domain::refusal::Refusal;
@@ -27,16 +30,22 @@ pub struct Eligibility {
     pub open: Vec<String>,
     /// Break-glass rules that would count the person's approval, if chosen.
     pub emergency: Vec<String>,
+    /// Rules that a one-time code of the person's would count for.
+    pub by_code: Vec<String>,
+    /// Why no passkey of theirs may decide now, where a code may.
+    pub no_passkey: Option<Refusal>,
     /// Why it would count for none of either.
     pub why_not: Option<Refusal>,
 }
 
-/// Whether, and for which rules, a person's decision would count now, with the strongest passkey they hold.
+/// Whether, and for which rules, a person's decision would count now, by the strongest method they hold.
 pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Time) -> Eligibility {
     let no = |why_not| Eligibility {
         rules: Vec::new(),
         open: Vec::new(),
         emergency: Vec::new(),
+        by_code: Vec::new(),
+        no_passkey: None,
         why_not: Some(why_not),
     };
     if request.status != Status::Pending {
@@ -57,7 +66,8 @@ pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Tim
             why: "Only people with the role approver decide.".into(),
         });
     }
-    let Some(method) = strongest(person, now) else {
+    let decides = |it: &Passkey| it.decides_from <= now;
+    let no_passkey = (!person.live_passkeys().any(decides)).then(|| {
         let why = match person.live_passkeys().map(|it| it.decides_from).min() {
             Some(from) => format!(
                 "Your passkey is new and may decide from {} on.",
@@ -65,13 +75,26 @@ pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Tim
             ),
             None => "You have no passkey.".into(),
         };
-        return no(Refusal::NotEligible { why });
+        Refusal::NotEligible { why }
+    });
+    let counts_by = |means| counts_for(request, &roster.candidate(person, means, &request.involved, now));
+    let by_code = match decides_by_code(person, now) {
+        true => counts_by(Means::CODE).map_or_else(|_| Vec::new(), |it| it.rules),
+        false => Vec::new(),
     };
-    match counts_for(request, &roster.candidate(person, method, &request.involved, now)) {
+    let means = match (Means::strongest(person, now), no_passkey.clone()) {
+        // A code alone, and no rule takes it: the passkey is what is missing.
+        (Some(Means::CODE), Some(why)) if by_code.is_empty() => return no(why),
+        (Some(means), _) => means,
+        (None, why) => return no(why.unwrap_or(Refusal::Unknown)),
+    };
+    match counts_by(means) {
         Ok(counts) => Eligibility {
             open: still_open(request, &counts.rules, roster, now),
             rules: counts.rules,
             emergency: counts.emergency,
+            by_code,
+            no_passkey,
             why_not: None,
         },
         Err(refusal) => no(refusal),
@@ -160,7 +183,9 @@ fn counts_for(request: &Request, who: &Candidate) -> Result<Counts, Refusal> {
                     why: told.unwrap_or_else(|| why.to_string()),
                 }
             }
-            WhyNot::WeakMethod { .. } => Refusal::MethodNotAllowed { why: why.to_string() },
+            WhyNot::WeakMethod { .. } | WhyNot::Synced { .. } => {
+                Refusal::MethodNotAllowed { why: why.to_string() }
+            }
             WhyNot::Barred(_) | WhyNot::NotAnApprover { .. } => Refusal::NotEligible { why: why.to_string() },
         }),
         _ => Ok(counts),
@@ -168,6 +193,42 @@ fn counts_for(request: &Request, who: &Candidate) -> Result<Counts, Refusal> {
 }
 
 pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
+    match it.proof {
+        Proof::Passkey(_) => judge(it, now, state),
+        Proof::Code { step } => codes::decide(it, step, now, state, judge),
+    }
+}
+
+/// What a decision is given with, if that may decide by now.
+fn means_given(proof: &Proof, person: &Person, now: Time) -> Result<Means, Stop> {
+    let not_yet = |what: &str, from: Time| {
+        let why = format!("{what} and may decide from {} on.", from.to_the_second());
+        Refusal::NotEligible { why }
+    };
+    match proof {
+        Proof::Passkey(proof) => {
+            let mut held = person.live_passkeys();
+            let passkey = held.find(|it| it.credential_id == proof.credential_id);
+            let passkey = passkey.ok_or_else(|| Refusal::NotEligible {
+                why: "This passkey counts no more.".into(),
+            })?;
+            match passkey.decides_from > now {
+                true => Err(not_yet("This passkey is new", passkey.decides_from).into()),
+                false => Ok(Means::of(passkey)),
+            }
+        }
+        Proof::Code { .. } => match &person.totp {
+            Some(it) if it.decides_from > now => {
+                Err(not_yet("Your one-time codes are new", it.decides_from).into())
+            }
+            Some(_) => Ok(Means::CODE),
+            None => Err(Refusal::Unknown.into()),
+        },
+    }
+}
+
+/// Everything about a decision but the one-time code it may come with.
+fn judge(it: Decide, now: Time, state: &impl Read) -> Decided {
     let request: Request = state.get(it.request.as_str())?.ok_or(Refusal::Unknown)?;
     let person: Person = state.get(it.person.as_str())?.ok_or(Refusal::Unknown)?;
     let roster = Roster::load(state)?;
@@ -183,26 +244,15 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
     if let Some(why) = eligibility(&request, &person, &roster, now).why_not {
         return Err(why.into());
     }
-    let passkey = person
-        .live_passkeys()
-        .find(|passkey| passkey.credential_id == it.proof.credential_id)
-        .ok_or_else(|| Refusal::NotEligible {
-            why: "This passkey counts no more.".into(),
-        })?;
-    if passkey.decides_from > now {
-        let why = format!(
-            "This passkey is new and may decide from {} on.",
-            passkey.decides_from.to_the_second()
-        );
-        return Err(Refusal::NotEligible { why }.into());
-    }
-    let method = method_of(passkey);
-    let own = roster.candidate(&person, method, &request.involved, now);
+    let means = means_given(&it.proof, &person, now)?;
+    let own = roster.candidate(&person, means, &request.involved, now);
     let counts = counts_for(&request, &own)?;
     let eligible = Eligibility {
         rules: counts.rules,
         open: Vec::new(),
         emergency: counts.emergency,
+        by_code: Vec::new(),
+        no_passkey: None,
         why_not: None,
     };
     may_answer(&request, &eligible, it.answer, it.break_glass, &it.comment)?;
@@ -224,7 +274,7 @@ pub(super) fn decide(it: Decide, now: Time, state: &impl Read) -> Decided {
         opening: Box::new(opening),
         person: it.person,
         answer: it.answer,
-        method,
+        method: means.method,
         comment: it.comment,
         break_glass: it.break_glass,
         intent: it.intent,
@@ -307,10 +357,25 @@ fn approvers(request: &Request, roster: &Roster, now: Time) -> Vec<(Candidate, b
             .passkey
             .as_ref()
             .is_none_or(|id| person.live_passkeys().any(|it| it.credential_id == *id));
+        // A lock means that somebody guessed, not that this one was guessed.
+        let codes_live = person
+            .totp
+            .as_ref()
+            .is_some_and(|it| it.added_at <= decision.decided_at);
+        let proof_lives = passkey_lives && (decision.method != Method::Totp || codes_live);
         // What happened to somebody after the end takes nothing back.
-        let counts = request.status != Status::Pending || (person.has(Role::Approver) && passkey_lives);
+        let counts = request.status != Status::Pending || (person.has(Role::Approver) && proof_lives);
         if counts {
-            let candidate = roster.candidate(person, decision.method, &request.involved, now);
+            let with = decision
+                .passkey
+                .as_ref()
+                .and_then(|id| person.passkeys.iter().find(|it| it.credential_id == *id));
+            let bound = with.is_some_and(|it| !it.backup_eligible);
+            let means = Means {
+                method: decision.method,
+                device_bound: bound.then_some(decision.method),
+            };
+            let candidate = roster.candidate(person, means, &request.involved, now);
             candidates.push((candidate, decision.break_glass));
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::domain::command::{ConfirmProposal, Govern, Reply};
 use crate::domain::decide::administration::{checked_settings, known_approvers, live_project};
+use crate::domain::decide::codes::revoked;
 use crate::domain::decide::people::checked_name;
 use crate::domain::decide::requests::DEFAULT_POLICY;
 use crate::domain::decide::{Decided, Plan, Step, Stop};
@@ -340,7 +341,8 @@ fn carried(
                     session_sha256: it.token_sha256,
                 })
             });
-            Ok(ended.chain(closed).collect())
+            let codes = record.totp.as_ref().map(|_| revoked(person, "recovery"));
+            Ok(ended.chain(codes).chain(closed).collect())
         }
         Governed::Delegation {
             delegation,
@@ -513,7 +515,7 @@ pub(super) fn removal_quorum(project: &ProjectId, state: &impl Read) -> Result<u
 }
 
 /// All policies in force, read.
-fn policies(state: &impl Read) -> Result<Vec<(String, Document)>, Fault> {
+pub(super) fn policies(state: &impl Read) -> Result<Vec<(String, Document)>, Fault> {
     let mut all = Vec::new();
     for record in state.all::<PolicyRecord>()? {
         let bytes = state.blob(&record.document)?;

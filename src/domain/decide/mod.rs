@@ -7,6 +7,7 @@ mod administration;
 mod attention;
 mod branches;
 mod changes;
+mod codes;
 mod conditions;
 mod decisions;
 mod deployments;
@@ -30,6 +31,7 @@ mod statuses;
 pub use attention::code_matches;
 pub use branches::{Uncovered, uncovered};
 pub use changes::{WantedLock, WantedStatus, wanted_lock, wanted_status};
+pub use codes::deciding_codes;
 pub use decisions::{Eligibility, Standing, eligibility, hopeless, may_answer, progress, standing};
 pub use deployments::{NextStep, action_text, gates_environment, may_ask_again, next_step};
 pub use governance::{REASON_CHARS_MAX, may_confirm};
@@ -39,7 +41,7 @@ pub use questions::{lint_facts, simulate};
 pub use requests::may_see;
 pub use roster::Roster;
 
-use crate::domain::command::{CeremonyProof, Command, Reply};
+use crate::domain::command::{Command, Proof, Reply};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::{Digest, PersonId, RequestId};
 use crate::domain::policy::Method;
@@ -127,7 +129,7 @@ pub struct DecisionDraft {
     pub break_glass: bool,
     pub intent: Vec<u8>,
     pub challenge_issued_at: Time,
-    pub proof: CeremonyProof,
+    pub proof: Proof,
 }
 
 /// Which credential filled a place.
@@ -199,6 +201,13 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             credential_id,
             reason,
         } => people::revoke_passkey(person, credential_id, reason, state),
+        Command::EnrolTotp {
+            person,
+            step,
+            hold_seconds,
+            confirmed_by,
+        } => codes::enrol(person, step, hold_seconds, confirmed_by, now, state),
+        Command::RevokeTotp { person, reason } => codes::revoke(person, &reason, state),
         Command::NamePasskey { credential_id, label } => {
             people::name_passkey(credential_id, label, actor, state)
         }
@@ -214,7 +223,8 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             person,
             integration,
             account_id,
-        } => people::link_account(person, integration, account_id, state),
+            proof,
+        } => people::link_account(person, integration, account_id, proof, state),
         Command::CreateApiKey {
             key,
             name,
@@ -319,6 +329,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             person,
             request,
             reason,
+            code: None,
         })])),
         Command::ConfirmStatus {
             status,

@@ -301,6 +301,7 @@ pub(super) fn link_account(
     person: PersonId,
     integration: IntegrationId,
     account_id: String,
+    proof: Option<String>,
     state: &impl Read,
 ) -> Decided {
     let people = state.all::<Person>()?;
@@ -326,11 +327,24 @@ pub(super) fn link_account(
         let what = format!("That account is linked to {} already.", other.name);
         return Err(Refusal::Duplicate { what }.into());
     }
+    let known = people.iter().find(|it| it.id == person);
+    let known = known.and_then(|it| {
+        let mut accounts = it.accounts.iter();
+        accounts.find(|a| a.integration == integration && a.account_id == account_id)
+    });
+    if known.is_some_and(|it| it.proven || proof.is_none()) {
+        // What was proved is not less for being asserted again.
+        return Ok(Plan {
+            steps: Vec::new(),
+            reply: Ok(Reply::Done),
+        });
+    }
     Ok(Plan::done(vec![Step::event(Event::AccountLinked {
         person,
         integration,
         account_id,
-        proven: false,
+        proven: proof.is_some(),
+        proof,
     })]))
 }
 

@@ -300,6 +300,7 @@ fn trial(open: &OpenRequest) -> Evaluation {
             allow_author: true,
             allow_contributor: false,
             match_code: false,
+            device_bound: false,
             break_glass: false,
         }],
         break_glass: Vec::new(),

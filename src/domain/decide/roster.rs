@@ -10,6 +10,41 @@ use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 use std::collections::BTreeMap;
 
+/// What somebody decides with, or could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    pub method: Method,
+    /// The same of a passkey that can't be copied off its device.
+    pub device_bound: Option<Method>,
+}
+
+impl Means {
+    /// One passkey.
+    pub fn of(passkey: &Passkey) -> Means {
+        let method = method_of(passkey);
+        Means {
+            method,
+            device_bound: (!passkey.backup_eligible).then_some(method),
+        }
+    }
+
+    /// A one-time code.
+    pub const CODE: Means = Means {
+        method: Method::Totp,
+        device_bound: None,
+    };
+
+    /// The strongest a person could decide with by now.
+    pub fn strongest(person: &Person, now: Time) -> Option<Means> {
+        let passkeys = person.live_passkeys().filter(|it| it.decides_from <= now);
+        let code = decides_by_code(person, now).then_some(Means::CODE);
+        passkeys.map(Means::of).chain(code).reduce(|a, b| Means {
+            method: a.method.max(b.method),
+            device_bound: a.device_bound.max(b.device_bound),
+        })
+    }
+}
+
 /// All people, groups and delegations.
 pub struct Roster {
     people: BTreeMap<PersonId, Person>,
@@ -66,7 +101,7 @@ impl Roster {
     pub fn candidate(
         &self,
         person: &Person,
-        method: Method,
+        means: Means,
         involved: &BTreeMap<PersonId, Involvement>,
         now: Time,
     ) -> Candidate {
@@ -81,7 +116,8 @@ impl Roster {
         Candidate {
             person: person.id.clone(),
             emails: std::iter::once(person.email.clone()).chain(named).collect(),
-            method,
+            method: means.method,
+            device_bound: means.device_bound,
             groups: self
                 .groups
                 .iter()
@@ -108,22 +144,18 @@ impl Roster {
         self.people
             .values()
             .filter(|it| it.has(Role::Approver))
-            .filter_map(|it| Some(self.candidate(it, strongest(it, now)?, involved, now)))
+            .filter_map(|it| Some(self.candidate(it, Means::strongest(it, now)?, involved, now)))
             .collect()
     }
 }
 
-/// The strongest method of a person's passkeys that may decide by now.
-pub(super) fn strongest(person: &Person, now: Time) -> Option<Method> {
-    person
-        .live_passkeys()
-        .filter(|it| it.decides_from <= now)
-        .map(method_of)
-        .max()
+/// Whether a person's one-time codes may decide by now.
+pub(super) fn decides_by_code(person: &Person, now: Time) -> bool {
+    person.totp.as_ref().is_some_and(|it| it.decides(now))
 }
 
 /// A platform passkey counts as `biometric`, any other as `passkey`; both verify the user.
-pub(super) fn method_of(passkey: &Passkey) -> Method {
+fn method_of(passkey: &Passkey) -> Method {
     if passkey.platform {
         Method::Biometric
     } else {

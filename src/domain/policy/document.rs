@@ -51,6 +51,14 @@ impl Method {
         }
     }
 
+    /// What a decision by it rests on: the approver's own signature, or this server's word.
+    pub fn grade(self) -> &'static str {
+        match self {
+            Method::Totp => crate::domain::totp::GRADE,
+            Method::Passkey | Method::Biometric => "approver-signed",
+        }
+    }
+
     /// A decision made with this method counts where `listed` is asked for: a stronger one satisfies a weaker.
     pub fn satisfies(self, listed: Method) -> bool {
         self >= listed
@@ -250,6 +258,8 @@ pub struct Require {
     pub allow_contributor: bool,
     /// Whoever approves picks the two digits that the requester sees, so that nobody approves what they did not look for.
     pub match_code: bool,
+    /// Only a passkey that can't be copied off its device counts (NIST SP 800-63B, AAL3).
+    pub device_bound: bool,
 }
 
 /// The rule for what nothing matches.
@@ -598,6 +608,7 @@ impl Check {
             "allow_author",
             "allow_contributor",
             "match_code",
+            "device_bound",
         ];
         let fields = self.object(field, &keys)?;
         let mut require = self.demand(&fields)?;
@@ -607,6 +618,7 @@ impl Check {
             ("allow_author", &mut require.allow_author),
             ("allow_contributor", &mut require.allow_contributor),
             ("match_code", &mut require.match_code),
+            ("device_bound", &mut require.device_bound),
         ] {
             if let Some(field) = fields.get(key) {
                 match field.node.value {
@@ -626,6 +638,15 @@ impl Check {
                     "can't be had with totp: passkey or biometric only",
                 );
             }
+        }
+        if let (true, Some(at)) = (require.device_bound, fields.get("device_bound"))
+            && require.methods.contains(&Method::Totp)
+        {
+            self.error(
+                at.line,
+                &at.at,
+                "can't be had with totp: no code is bound to a device",
+            );
         }
         Some(require)
     }
@@ -676,6 +697,7 @@ impl Check {
             allow_author: false,
             allow_contributor: false,
             match_code: false,
+            device_bound: false,
         })
     }
 

@@ -214,6 +214,9 @@ pub struct Obligation {
     /// Whoever approves picks the two digits that the requester sees.
     #[serde(default, skip_serializing_if = "is_false")]
     pub match_code: bool,
+    /// Only a passkey that can't be copied off its device counts.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub device_bound: bool,
     /// Another way through (rule 21); never among `Evaluation::obligations`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub break_glass: bool,
@@ -382,6 +385,7 @@ impl Obligation {
             allow_author: require.allow_author,
             allow_contributor: require.allow_contributor,
             match_code: require.match_code,
+            device_bound: require.device_bound,
             break_glass: require.break_glass,
         }
     }
@@ -399,6 +403,7 @@ impl Obligation {
             && (!self.allow_author || other.allow_author)
             && (!self.allow_contributor || other.allow_contributor)
             && (self.match_code || !other.match_code)
+            && (self.device_bound || !other.device_bound)
     }
 }
 
@@ -986,6 +991,7 @@ fn built_in(defaults: &ProjectDefaults) -> Obligation {
         allow_author: false,
         allow_contributor: false,
         match_code: false,
+        device_bound: false,
         break_glass: false,
     }
 }

@@ -21,6 +21,8 @@ pub struct Candidate {
     pub emails: Vec<String>,
     /// The method of the decision; for somebody who has not decided, the strongest they hold.
     pub method: Method,
+    /// The same of a passkey that can't be copied off its device; `None`: it is no such one.
+    pub device_bound: Option<Method>,
     /// Names of their groups.
     pub groups: BTreeSet<String>,
     /// They made the change or asked for the action (author, or owner of the API key).
@@ -42,6 +44,10 @@ pub enum WhyNot {
     Contributor,
     #[error("The rule \"{rule}\" asks for one of: {}.", listed(approvers))]
     NotAnApprover { rule: String, approvers: Vec<Approver> },
+    #[error(
+        "The rule \"{rule}\" asks for a passkey that can’t be copied off its device, such as a security key."
+    )]
+    Synced { rule: String },
     #[error("The rule \"{rule}\" asks for {}, and {method} is weaker.", listed(methods))]
     WeakMethod {
         rule: String,
@@ -124,7 +130,11 @@ pub fn may_fill(candidate: &Candidate, obligation: &Obligation) -> Result<(), Wh
             approvers: obligation.approvers.clone(),
         });
     }
-    let method = candidate.method;
+    let method = match (obligation.device_bound, candidate.device_bound) {
+        (false, _) => candidate.method,
+        (true, Some(method)) => method,
+        (true, None) => return Err(WhyNot::Synced { rule: rule() }),
+    };
     if !obligation.methods.iter().any(|listed| method.satisfies(*listed)) {
         return Err(WhyNot::WeakMethod {
             rule: rule(),

@@ -46,6 +46,7 @@ pub fn obligation(it: &Obligation) -> String {
         (it.allow_author, ", the author among them if they like"),
         (it.allow_contributor, ", contributors among them if they like"),
         (it.match_code, ", with the code that the requester sees"),
+        (it.device_bound, ", with a passkey that can’t leave its device"),
     ] {
         if holds {
             text += words;

@@ -30,6 +30,8 @@ const NAMED_MAX: usize = 5;
 pub(super) enum Recipients {
     Admins,
     One(PersonId),
+    /// A person, and all admins.
+    OneAndAdmins(PersonId),
 }
 
 /// Something that an admin, or somebody about their own credentials, has to know.
@@ -238,6 +240,28 @@ pub(super) fn alert(event: &Event, public_url: &str, snapshot: &Snapshot) -> Res
             "A passkey of yours was removed",
             "If that was not you, tell an admin.".into(),
         ),
+        Event::TotpEnrolled { person, .. } => owner(
+            person,
+            "One-time codes were set up for your account",
+            "They decide as you wherever a rule takes them. If that was not you, remove them and tell an admin.".into(),
+        ),
+        Event::TotpRevoked { person, .. } => owner(
+            person,
+            "Your one-time codes were removed",
+            "If that was not you, tell an admin.".into(),
+        ),
+        Event::TotpLocked { person, name, wrong } => Alert {
+            to: Recipients::OneAndAdmins(person.clone()),
+            ..owner(
+                person,
+                "One-time codes are locked",
+                format!(
+                    "{wrong} codes in a row were wrong for {}. Somebody with a session of theirs may be guessing. Passkeys \
+                     work as before.",
+                    said(name, NAME_MAX)
+                ),
+            )
+        },
         Event::NotificationAsked { person } => {
             let record: Option<Person> = snapshot.get(person.as_str())?;
             let name = record.map_or_else(String::new, |it| said(&it.name, NAME_MAX));

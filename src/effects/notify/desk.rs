@@ -54,6 +54,9 @@ impl Desk {
             | Event::PersonEnrolled { .. }
             | Event::PasskeyAdded { .. }
             | Event::PasskeyRevoked { .. }
+            | Event::TotpEnrolled { .. }
+            | Event::TotpRevoked { .. }
+            | Event::TotpLocked { .. }
             | Event::GroupSet { .. }
             | Event::GroupRemoved { .. }
             | Event::PolicyActivated { .. }

@@ -246,13 +246,20 @@ fn follow(
 fn recipients(to: &compose::Recipients, snapshot: &Snapshot) -> Result<Vec<String>, Trouble> {
     Ok(match to {
         compose::Recipients::One(person) => vec![person.to_string()],
-        compose::Recipients::Admins => snapshot
-            .all::<Person>()?
-            .into_iter()
-            .filter(|it| it.has(Role::Admin))
-            .map(|it| it.id.to_string())
-            .collect(),
+        compose::Recipients::Admins => admins(snapshot)?,
+        compose::Recipients::OneAndAdmins(person) => {
+            let mut all = admins(snapshot)?;
+            all.retain(|it| *it != person.as_str());
+            all.push(person.to_string());
+            all
+        }
     })
+}
+
+fn admins(snapshot: &Snapshot) -> Result<Vec<String>, Trouble> {
+    let people = snapshot.all::<Person>()?;
+    let admins = people.into_iter().filter(|it| it.has(Role::Admin));
+    Ok(admins.map(|it| it.id.to_string()).collect())
 }
 
 /// The messages one addressee is sent now; `None` while they are to be left alone.

@@ -12,6 +12,7 @@ mod landing;
 mod lock;
 mod merge;
 mod merge_request;
+mod person;
 mod plan;
 mod provision;
 mod read;

@@ -406,6 +406,7 @@ fn show(app: &App, snapshot: &Snapshot, request: &Request) -> Result<Value, Prob
                 "approver": { "id": it.person, "name": it.name },
                 "decision": it.answer.name(),
                 "method": it.method,
+                "grade": it.method.grade(),
                 "decided_at": it.decided_at,
                 "comment": it.comment,
                 "credential": format!("crd_{}", it.credential),

@@ -38,6 +38,7 @@ pub async fn list_credentials(
                 "decision": it.answer.name(),
                 "approver": { "id": it.person, "name": it.name },
                 "method": it.method,
+                "grade": it.method.grade(),
                 "decided_at": it.decided_at,
             })
         })

@@ -1,12 +1,11 @@
 //! A person's decision: the ceremony over exactly what was shown, then the answer.
 
-use crate::domain::command::{Command, Decide, Reply};
+use crate::domain::command::{Command, Decide, Proof, Reply};
 use crate::domain::decide::{Roster, code_matches, eligibility, may_answer};
 use crate::domain::event::Actor;
 use crate::domain::ids::{CeremonyId, Digest, RequestId};
 use crate::domain::people::{Passkey, Person};
 use crate::domain::policy::Method;
-use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Request};
 use crate::domain::state::Read;
 use crate::domain::time::Time;
@@ -15,6 +14,7 @@ use crate::identity::{Answered, Error as IdentityError, Purpose};
 use crate::sink::Requirement;
 use crate::store::Snapshot;
 use crate::web::api::approvals::{opening_of, visible_request};
+use crate::web::api::totp::step_of;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -52,13 +52,7 @@ pub async fn start_decision(
     let (body, _) = read_json::<OptionsBody>(&request, payload).await?;
     let answer = Answer::parse(&body.decision)
         .ok_or_else(|| Problem::bad_field("decision", "\"approve\" or \"reject\""))?;
-    let comment = body.comment.unwrap_or_default();
-    if comment.chars().count() > COMMENT_CHARS_MAX {
-        return Err(Problem::bad_field(
-            "comment",
-            format!("at most {COMMENT_CHARS_MAX} characters"),
-        ));
-    }
+    let comment = checked_comment(body.comment)?;
     let person = &who.0;
     let now = app.now();
     let snapshot = app.snapshot()?;
@@ -67,49 +61,19 @@ pub async fn start_decision(
     if let Some(refusal) = eligible.why_not {
         return Err(refusal.into());
     }
+    if let Some(refusal) = eligible.no_passkey {
+        return Err(refusal.into());
+    }
     may_answer(&record, &eligible, answer, body.break_glass, &comment)?;
-    let match_code = body
-        .match_code
-        .as_deref()
-        .map(|it| {
-            it.parse::<u8>()
-                .map_err(|_| Problem::bad_field("match_code", "two digits"))
-        })
-        .transpose()?;
-    if !code_matches(&record, &person.id, answer, match_code, &snapshot)?? {
-        let command = Command::MissCode {
-            request: record.id.clone(),
-            person: person.id.clone(),
-        };
-        app.submit(who.actor(), command).await?;
-        return Err(Problem::invalid(
-            "match_code",
-            "This is not the code that the requester sees. You can't approve this request any more; if you did not \
-             expect it, report it.",
-        ));
-    }
-    let opening = opening_of(&snapshot, &record)?;
-    let mut rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
-    if body.break_glass {
-        // What is signed says that it is the emergency way.
-        rules.extend(eligible.emergency);
-    }
-    let issued_at = now;
-    let issued = issued_at.to_string();
-    let expires = record.expires_at.map(|it| it.to_string());
-    let intent = Intent {
-        request: &record.id,
-        decision: answer,
-        subject: opening.subject.as_bytes(),
-        policy_sha256: record.policy.sha256,
-        rules: &rules,
-        person: &person.id,
-        person_name: &person.name,
-        comment: &comment,
-        issued_at: &issued,
-        expires_at: expires.as_deref(),
+    let match_code = read_match_code(body.match_code.as_deref())?;
+    check_match_code(&app, &who, &record, answer, match_code).await?;
+    // What is signed says that it is the emergency way.
+    let emergency = match body.break_glass {
+        true => eligible.emergency,
+        false => Vec::new(),
     };
-    let intent = intent.to_bytes().map_err(Problem::internal)?;
+    let issued_at = now;
+    let intent = intent_of(&snapshot, &record, person, answer, &comment, emergency, issued_at)?;
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(Problem::internal)?;
     let challenge = challenge(&nonce, &intent);
@@ -149,17 +113,93 @@ pub(super) fn deciding_passkeys(
     person: &Person,
     now: Time,
 ) -> Result<Vec<(Passkey, Vec<u8>)>, Problem> {
-    person
-        .live_passkeys()
-        .filter(|it| it.decides_from <= now)
+    let deciding = person.live_passkeys().filter(|it| it.decides_from <= now);
+    passkeys_with_records(snapshot, deciding.cloned().collect())
+}
+
+/// Passkeys with the library's own record of each.
+pub(super) fn passkeys_with_records(
+    snapshot: &Snapshot,
+    passkeys: Vec<Passkey>,
+) -> Result<Vec<(Passkey, Vec<u8>)>, Problem> {
+    passkeys
+        .into_iter()
         .map(|it| {
             let record = snapshot.blob(&it.record)?;
-            Ok((
-                it.clone(),
-                record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?,
-            ))
+            let record = record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?;
+            Ok((it, record))
         })
         .collect()
+}
+
+fn read_match_code(text: Option<&str>) -> Result<Option<u8>, Problem> {
+    text.map(|it| {
+        it.parse::<u8>()
+            .map_err(|_| Problem::bad_field("match_code", "two digits"))
+    })
+    .transpose()
+}
+
+/// Lets through whoever picked the code that the requester sees, where a rule asks for one; another pick is recorded.
+async fn check_match_code(
+    app: &App,
+    who: &SignedIn,
+    record: &Request,
+    answer: Answer,
+    picked: Option<u8>,
+) -> Result<(), Problem> {
+    if code_matches(record, &who.0.id, answer, picked, &app.snapshot()?)?? {
+        return Ok(());
+    }
+    let command = Command::MissCode {
+        request: record.id.clone(),
+        person: who.0.id.clone(),
+    };
+    app.submit(who.actor(), command).await?;
+    Err(Problem::invalid(
+        "match_code",
+        "This is not the code that the requester sees. You can't approve this request any more; if you did not \
+         expect it, report it.",
+    ))
+}
+
+/// The bytes of what a person decides.
+fn intent_of(
+    snapshot: &Snapshot,
+    record: &Request,
+    person: &Person,
+    answer: Answer,
+    comment: &str,
+    emergency: Vec<String>,
+    issued_at: Time,
+) -> Result<Vec<u8>, Problem> {
+    let opening = opening_of(snapshot, record)?;
+    let mut rules: Vec<String> = record.obligations.iter().map(|it| it.rule.clone()).collect();
+    rules.extend(emergency);
+    let issued = issued_at.to_string();
+    let expires = record.expires_at.map(|it| it.to_string());
+    let intent = Intent {
+        request: &record.id,
+        decision: answer,
+        subject: opening.subject.as_bytes(),
+        policy_sha256: record.policy.sha256,
+        rules: &rules,
+        person: &person.id,
+        person_name: &person.name,
+        comment,
+        issued_at: &issued,
+        expires_at: expires.as_deref(),
+    };
+    intent.to_bytes().map_err(Problem::internal)
+}
+
+fn checked_comment(comment: Option<String>) -> Result<String, Problem> {
+    let comment = comment.unwrap_or_default();
+    if comment.chars().count() > COMMENT_CHARS_MAX {
+        let reason = format!("at most {COMMENT_CHARS_MAX} characters");
+        return Err(Problem::bad_field("comment", reason));
+    }
+    Ok(comment)
 }
 
 #[derive(Deserialize)]
@@ -169,12 +209,8 @@ struct DecisionBody {
     credential: Option<Value>,
     totp: Option<String>,
     decision: Option<String>,
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "part of the one-time-code form, which is refused before it matters"
-    )]
     comment: Option<String>,
+    match_code: Option<String>,
 }
 
 /// `POST /api/v1/approvals/{id}/decision`: the person whose ceremony it is.
@@ -188,7 +224,7 @@ pub async fn give_decision(
     let (body, bytes) = read_json::<DecisionBody>(&request, payload).await?;
     let id = RequestId::parse(&id).ok_or_else(Problem::not_found)?;
     if body.totp.is_some() || body.decision.is_some() {
-        return refuse_code(&app, &who, &id);
+        return decide_by_code(&app, &who, id, body).await;
     }
     let (Some(ceremony), Some(credential)) = (body.ceremony, body.credential) else {
         return Err(Problem::bad_request(
@@ -269,7 +305,7 @@ pub async fn give_decision(
         challenge_issued_at: issued_at,
         subject_sha256,
         policy_sha256,
-        proof,
+        proof: Proof::Passkey(proof),
     }));
     match app.submit(who.actor(), command).await? {
         Reply::Decided { status, credential } => {
@@ -318,11 +354,52 @@ fn decided(status: &str, credential: &Digest) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": status, "credential": format!("crd_{credential}") }))
 }
 
-/// One-time codes are enrolled nowhere in this version, so no rule can accept one from anybody.
-fn refuse_code(app: &App, who: &SignedIn, id: &RequestId) -> Result<HttpResponse, Problem> {
-    visible_request(&app.snapshot()?, &Caller::Person(who.0.clone()), id.as_str())?;
-    let why = "You have no one-time-code generator enrolled. Use your passkey.".to_owned();
-    Err(Refusal::MethodNotAllowed { why }.into())
+/// A decision by a one-time code. Which step it belongs to is found here; whether it is looked at, new, and accepted by the
+/// rules is decided, and paid for, in the transaction that records it.
+async fn decide_by_code(
+    app: &App,
+    who: &SignedIn,
+    id: RequestId,
+    body: DecisionBody,
+) -> Result<HttpResponse, Problem> {
+    if body.ceremony.is_some() || body.credential.is_some() {
+        return Err(Problem::bad_request(
+            "Either a passkey's `ceremony` and `credential`, or `decision` and `totp`.",
+        ));
+    }
+    let (Some(decision), Some(code)) = (body.decision, body.totp) else {
+        return Err(Problem::bad_request("Both `decision` and `totp` are needed."));
+    };
+    let answer = Answer::parse(&decision)
+        .ok_or_else(|| Problem::bad_field("decision", "\"approve\" or \"reject\""))?;
+    let comment = checked_comment(body.comment)?;
+    let match_code = read_match_code(body.match_code.as_deref())?;
+    let (snapshot, now) = (app.snapshot()?, app.now());
+    let record = visible_request(&snapshot, &Caller::Person(who.0.clone()), id.as_str())?;
+    check_match_code(app, who, &record, answer, match_code).await?;
+    let intent = intent_of(&snapshot, &record, &who.0, answer, &comment, Vec::new(), now)?;
+    let step = step_of(app, &who.0, &code)?;
+    if step.is_some() {
+        announce(app, who, &id, answer, &intent).await?;
+    }
+    let command = Command::Decide(Box::new(Decide {
+        request: id,
+        person: who.0.id.clone(),
+        answer,
+        method: Method::Totp,
+        comment,
+        break_glass: false,
+        match_code,
+        intent,
+        challenge_issued_at: now,
+        subject_sha256: record.subject_sha256,
+        policy_sha256: record.policy.sha256,
+        proof: Proof::Code { step },
+    }));
+    match app.submit(who.actor(), command).await? {
+        Reply::Decided { status, credential } => Ok(decided(status.name(), &credential)),
+        other => Err(Problem::internal(format!("{other:?}"))),
+    }
 }
 
 async fn refused(app: &App, who: &SignedIn, id: &RequestId, reason: String) -> Result<(), Problem> {

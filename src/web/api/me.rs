@@ -8,6 +8,7 @@ use crate::domain::request::{Request, Requester};
 use crate::domain::state::{Read, Table};
 use crate::evidence::subject::{ActionKind, ActionSubject};
 use crate::identity::{Purpose, hash_token, random_id};
+use crate::web::api::decisions::passkeys_with_records;
 use crate::web::api::{Empty, bounded};
 use crate::web::app::App;
 use crate::web::body::read_json;
@@ -201,16 +202,7 @@ pub async fn start_passkey(
     }
     let snapshot = app.snapshot()?;
     let held: Vec<Passkey> = who.0.live_passkeys().cloned().collect();
-    let with_records = held
-        .iter()
-        .map(|it| {
-            let record = snapshot.blob(&it.record)?;
-            Ok((
-                it.clone(),
-                record.ok_or_else(|| Problem::internal("a passkey's record is missing"))?,
-            ))
-        })
-        .collect::<Result<Vec<_>, Problem>>()?;
+    let with_records = passkeys_with_records(&snapshot, held.clone())?;
     let mut confirm_challenge = [0; 32];
     getrandom::fill(&mut confirm_challenge).map_err(Problem::internal)?;
     let (confirm, confirm_state) = app

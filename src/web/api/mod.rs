@@ -1,6 +1,7 @@
 //! The JSON API, one file a noun. The first line of a handler says who may call it; the last one gives a command or
 //! reads.
 
+pub mod accounts;
 pub mod api_keys;
 pub mod approvals;
 pub mod attention;
@@ -31,6 +32,7 @@ pub mod provisioning;
 pub mod server;
 pub mod session;
 pub mod sinks;
+pub mod totp;
 pub mod trials;
 pub mod well_known;
 

@@ -10,6 +10,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::qr::qr_data_url;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -102,7 +103,9 @@ pub async fn add_person(
         return Err(Problem::internal("a person without an id"));
     };
     let mut shown = shown(&find(&app, id.as_str())?);
-    shown["invite_url"] = json!(invite_url(&app, &token));
+    let url = invite_url(&app, &token);
+    shown["invite_qr"] = json!(qr_data_url(&url).map_err(Problem::internal)?);
+    shown["invite_url"] = json!(url);
     shown["invite_expires_at"] = json!(app.now().plus_seconds(INVITATION_SECONDS));
     Ok(HttpResponse::Created().json(shown))
 }
@@ -114,8 +117,10 @@ pub async fn invite_again(app: Data<App>, caller: Caller, id: Path<String>) -> R
     let (invitation, token) = new_invitation();
     app.submit(caller.actor(), Command::InviteAgain { person, invitation })
         .await?;
+    let url = invite_url(&app, &token);
     Ok(HttpResponse::Created().json(json!({
-        "invite_url": invite_url(&app, &token),
+        "invite_qr": qr_data_url(&url).map_err(Problem::internal)?,
+        "invite_url": url,
         "invite_expires_at": app.now().plus_seconds(INVITATION_SECONDS),
     })))
 }
@@ -174,6 +179,7 @@ pub async fn link_account(
         person,
         integration,
         account_id: body.account_id,
+        proof: None,
     };
     app.submit(caller.actor(), command).await?;
     Ok(HttpResponse::Created().json(shown(&find(&app, &id)?)))

@@ -36,6 +36,10 @@ pub(super) fn people() -> Area {
     let invitation = || {
         Schema::object(&[
             ("invite_url", Schema::text()),
+            (
+                "invite_qr",
+                Schema::text().about("The same as an SVG in a `data:` URL"),
+            ),
             ("invite_expires_at", Schema::time()),
         ])
     };

@@ -5,6 +5,14 @@ use crate::web::openapi::{Area, Operation, Who};
 
 const SIGNED_IN: Who = Who::People("Whoever is signed in");
 
+fn linked() -> Schema {
+    Schema::object(&[
+        ("integration", id("int_")),
+        ("account_id", Schema::text()),
+        ("proof", Schema::one_of(&["proven", "asserted"])),
+    ])
+}
+
 pub(super) fn own() -> Area {
     let waiting = Schema::object(&[
         ("id", id("apr_")),
@@ -96,6 +104,98 @@ pub(super) fn own() -> Area {
                 .body(Schema::body(&[("label", Schema::text())]))
                 .answers_nothing("It has that name")
                 .refuses(&[409, 422]),
+            Operation::get("/api/v1/me/totp", "My one-time codes")
+                .who(SIGNED_IN)
+                .about("A decision by a code is `server-attested`: nothing binds it to what was decided.")
+                .answers(
+                    200,
+                    "Whether they are set up, and what takes them",
+                    Schema::object(&[
+                        ("enrolled", Schema::boolean()),
+                        ("grade", Schema::one_of(&["server-attested"])),
+                        ("taken_by", Schema::list(Schema::text())),
+                        ("added_at?", Schema::time()),
+                        ("decides_from?", Schema::time()),
+                        ("last_used_at?", Schema::time().or_null()),
+                        ("locked_at?", Schema::time().or_null()),
+                    ]),
+                ),
+            Operation::post("/api/v1/me/totp/options", "Start setting one-time codes up")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[]))
+                .answers(
+                    200,
+                    "A passkey that is held allows it",
+                    Schema::object(&[("ceremony", id("cer_")), ("publicKey", webauthn())]),
+                )
+                .refuses(&[422]),
+            Operation::post("/api/v1/me/totp", "Set one-time codes up")
+                .who(SIGNED_IN)
+                .about("Without `ceremony` and `credential` only within ten minutes of enrolling by a link, in that session.")
+                .body(Schema::body(&[
+                    ("ceremony?", Schema::text().or_null()),
+                    ("credential?", Schema::any()),
+                ]))
+                .answers(
+                    201,
+                    "The secret, in this answer alone",
+                    Schema::object(&[
+                        ("otpauth_url", Schema::text()),
+                        ("secret", Schema::text().about("Base32 in groups of four, for typing")),
+                        ("qr", Schema::text().about("The URL as a QR code: an SVG in a `data:` URL")),
+                        ("expires_at", Schema::time()),
+                    ]),
+                )
+                .refuses(&[401, 403, 409]),
+            Operation::post("/api/v1/me/totp/confirm", "Confirm one-time codes by a code")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[("code", Schema::text())]))
+                .answers(
+                    200,
+                    "They count from `decides_from` on",
+                    Schema::object(&[
+                        ("enrolled", Schema::boolean()),
+                        ("decides_from", Schema::time().or_null()),
+                    ]),
+                )
+                .refuses(&[401, 409]),
+            Operation::delete("/api/v1/me/totp", "Remove my one-time codes")
+                .who(SIGNED_IN)
+                .answers_nothing("They count no more, and the secret is gone")
+                .refuses(&[404]),
+            Operation::get("/api/v1/me/accounts", "My accounts on forges")
+                .who(SIGNED_IN)
+                .answers(200, "All that are linked", Schema::page(linked())),
+            Operation::post("/api/v1/me/accounts/claim", "Claim an account on a forge")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[
+                    ("integration", Schema::text()),
+                    ("username", Schema::short(255)),
+                ]))
+                .answers(
+                    201,
+                    "What the account has to write, and where",
+                    Schema::object(&[
+                        ("code", Schema::text()),
+                        (
+                            "account",
+                            Schema::object(&[
+                                ("id", Schema::text()),
+                                ("username", Schema::text()),
+                                ("name", Schema::text()),
+                            ]),
+                        ),
+                        ("where", Schema::one_of(&["status message"])),
+                        ("expires_at", Schema::time()),
+                    ]),
+                )
+                .refuses(&[422]),
+            Operation::post("/api/v1/me/accounts", "Prove that the claimed account is mine")
+                .who(SIGNED_IN)
+                .about("The forge is asked with this server's own token what the account wrote.")
+                .body(Schema::body(&[]))
+                .answers(201, "It is linked, and proven", linked())
+                .refuses(&[409, 422]),
             Operation::get("/api/v1/me/sessions", "My sessions")
                 .who(SIGNED_IN)
                 .about("An `id` is a digest and opens nothing.")
@@ -122,7 +222,7 @@ pub(super) fn own() -> Area {
 pub(super) fn decisions() -> Area {
     Area {
         name: "Decisions",
-        about: "One decision is one passkey ceremony over exactly what is approved. A key can never decide.",
+        about: "One decision is one passkey ceremony over exactly what is approved, or, where a rule takes them, one one-time code. A key can never decide.",
         operations: vec![
             Operation::post("/api/v1/approvals/{id}/decision/options", "Start a decision")
                 .who(Who::People("Whoever may decide the request now"))
@@ -155,12 +255,14 @@ pub(super) fn decisions() -> Area {
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/approvals/{id}/decision", "Decide")
                 .who(Who::People("The person whose ceremony it is"))
+                .about("By a passkey: `ceremony` and `credential`. By a one-time code, where a rule takes one: `decision` and `totp`.")
                 .body(Schema::body(&[
                     ("ceremony?", Schema::text().or_null()),
                     ("credential?", Schema::any()),
                     ("totp?", Schema::text().or_null()),
                     ("decision?", Schema::text().or_null()),
                     ("comment?", Schema::text().or_null()),
+                    ("match_code?", Schema::text().or_null()),
                 ]))
                 .answers(
                     200,

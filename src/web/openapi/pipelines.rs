@@ -119,6 +119,7 @@ pub(super) fn proofs() -> Area {
                         Schema::object(&[("id", id("per_")), ("name", Schema::text())]),
                     ),
                     ("method", Schema::one_of(&["passkey", "biometric", "totp"])),
+                    ("grade", Schema::one_of(&["approver-signed", "server-attested"])),
                     ("decided_at", Schema::time()),
                 ])),
             ),

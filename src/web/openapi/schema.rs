@@ -281,6 +281,7 @@ pub fn components() -> Map<String, Value> {
         ("approver", person()),
         ("decision", Schema::one_of(&["approve", "reject"])),
         ("method", Schema::one_of(&["passkey", "biometric", "totp"])),
+        ("grade", Schema::one_of(&["approver-signed", "server-attested"])),
         ("decided_at", Schema::time()),
         ("comment", Schema::text()),
         ("credential", Schema::matching("^crd_[0-9a-f]{64}$")),

@@ -1,11 +1,13 @@
 //! The pages people see: rendered on the server, whole, from one snapshot. Forms and buttons go through the same API as
 //! anybody else's program, or submit the same commands.
 
+mod accounts;
 mod api_keys;
 pub mod audit;
 mod away;
 mod backups;
 mod card;
+mod codes;
 mod deployments;
 mod diff;
 mod enter;
@@ -43,10 +45,12 @@ mod since;
 mod sinks;
 mod standing;
 
+pub use accounts::show_accounts;
 pub use api_keys::show_api_keys;
 pub use audit::{show_audit, show_period_report, show_verify};
 pub use away::show_away;
 pub use backups::show_backups;
+pub use codes::show_codes;
 pub use enter::{go_home, show_enrolment, show_login, show_setup};
 pub use exceptions::show_exceptions;
 pub use github::{make_github_app, show_github_made};

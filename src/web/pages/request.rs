@@ -24,7 +24,7 @@ use crate::web::pages::moment::Moment;
 use crate::web::pages::reach::{Told, told};
 use crate::web::pages::receipt::Receipt;
 use crate::web::pages::since::{Since, since};
-use crate::web::pages::standing::{People, methods_taken};
+use crate::web::pages::standing::{Chance, People, methods_taken};
 use crate::web::pages::{PageError, html, shown};
 use crate::web::session::Reader;
 use actix_web::HttpResponse;
@@ -84,6 +84,10 @@ struct RequestPage {
     why_you: Vec<String>,
     /// The codes to pick from, where a rule asks for it.
     codes: Option<[u8; 3]>,
+    /// What a one-time code of the reader's would count for, in a sentence; `None`: none is taken.
+    by_code: Option<String>,
+    /// Why the reader's passkey may not decide yet, where a code may.
+    no_passkey: Option<String>,
     /// Why nobody may approve it for now.
     held: Option<String>,
     /// Whether the reader may say that they did not expect it.
@@ -353,6 +357,8 @@ fn page(
         trace: trace(&opening),
         trace_more: opening.trace.len().saturating_sub(TRACE_MAX),
         codes: match_code(request).map(|it| it.choices),
+        by_code: by_code(&chance),
+        no_passkey: chance.no_passkey.clone(),
         held: request.held.clone().filter(|_| pending),
         may_report: matches!(turn, Turn::Decide { .. } | Turn::BreakGlass { .. })
             && request.held.is_none()
@@ -372,6 +378,28 @@ fn page(
         ended: ended(request, change.as_ref()),
         next: next(state, request, project, kind, now)?,
     })
+}
+
+/// What a one-time code would count for. One decides once, so it says what it would not count for too.
+fn by_code(chance: &Chance) -> Option<String> {
+    let words = |rules: Vec<&String>| {
+        let names: Vec<String> = rules.iter().map(|it| words::rule_name(it)).collect();
+        names.join(" and ")
+    };
+    let counts = words(chance.by_code.iter().collect());
+    let lacks: Vec<&String> = chance
+        .rules
+        .iter()
+        .filter(|it| !chance.by_code.contains(it))
+        .collect();
+    match (chance.by_code.is_empty(), lacks.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(format!("It counts for {counts}.")),
+        (false, false) => Some(format!(
+            "It counts for {counts} alone, not for {}, where your passkey would count.",
+            words(lacks)
+        )),
+    }
 }
 
 fn title(request: &Request, what: &str) -> String {
@@ -591,6 +619,7 @@ fn rules(obligations: &[Obligation], stories: &[Story], request: &Request, peopl
                 (it.allow_author, "the author may approve"),
                 (it.allow_contributor, "contributors may approve"),
                 (it.match_code, "with the code that the requester sees"),
+                (it.device_bound, "with a passkey that can’t leave its device"),
             ];
             RuleView {
                 name: if it.rule == "default" {

@@ -27,6 +27,10 @@ pub struct Chance {
     pub open: Vec<String>,
     /// For which break-glass rules, if chosen.
     pub emergency: Vec<String>,
+    /// For which rules by a one-time code.
+    pub by_code: Vec<String>,
+    /// Why no passkey of theirs may decide now, where a code may.
+    pub no_passkey: Option<String>,
     /// Why for none.
     pub why_not: Option<String>,
 }
@@ -79,6 +83,8 @@ impl People {
             rules: told.rules,
             open: told.open,
             emergency: told.emergency,
+            by_code: told.by_code,
+            no_passkey: told.no_passkey.map(|it| it.to_string()),
             why_not: told.why_not.map(|it| it.to_string()),
         }
     }
@@ -167,7 +173,7 @@ impl People {
 /// How a person proves an approval, in words that promise no more than was checked.
 pub fn method_words(method: Method) -> &'static str {
     match method {
-        Method::Totp => "one-time code (not bound to the content)",
+        Method::Totp => "one-time code, server-attested: nothing binds it to the content",
         Method::Passkey => "passkey",
         Method::Biometric => "passkey of the device itself (biometric or device PIN)",
     }

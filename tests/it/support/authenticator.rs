@@ -510,6 +510,11 @@ impl Totp {
         }
     }
 
+    /// The secret itself.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// The code of the step that holds this Unix time in seconds.
     pub fn code_at(&self, unix_s: u64) -> String {
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &self.secret);

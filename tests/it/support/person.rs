@@ -509,7 +509,7 @@ impl Person {
 
     /// Enrols a TOTP app. Panics if refused.
     pub async fn enrol_totp(&self) -> Totp {
-        let answer = self.post("/api/v1/me/totp", &json!({})).await;
+        let answer = self.set_up_totp().await;
         assert!((200..300).contains(&answer.status), "{answer:?}");
         let totp = Totp::from_otpauth_url(&text(&answer.json(), "otpauth_url"));
         let answer = self
@@ -517,6 +517,15 @@ impl Person {
             .await;
         assert!((200..300).contains(&answer.status), "{answer:?}");
         totp
+    }
+
+    /// Asks for a TOTP secret, allowed by a passkey.
+    pub async fn set_up_totp(&self) -> Answer {
+        let options = self.post("/api/v1/me/totp/options", &json!({})).await.expect(200);
+        let credential = self.authenticator().get(&options["publicKey"]);
+        let credential = credential.unwrap_or_else(|e| panic!("{}'s authenticator declines: {e}", self.name));
+        let body = json!({"ceremony": text(&options, "ceremony"), "credential": credential});
+        self.post("/api/v1/me/totp", &body).await
     }
 
     /// Decides by a TOTP code.

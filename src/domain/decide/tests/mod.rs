@@ -1,6 +1,7 @@
 //! The decision over a state in memory: short histories, and properties that hold for all of them.
 
 mod branches;
+mod codes;
 mod deployments;
 mod emergency;
 mod gates;
@@ -12,10 +13,10 @@ mod rules;
 
 use crate::domain::apply::{Place, apply};
 use crate::domain::command::{
-    CeremonyProof, Command, Decide, Govern, NewInvitation, NewPasskey, NewSession, OpenRequest, Reply,
+    CeremonyProof, Command, Decide, Govern, NewInvitation, NewPasskey, NewSession, OpenRequest, Proof, Reply,
 };
 use crate::domain::decide::{Plan, Step, decide};
-use crate::domain::event::{Actor, Event};
+use crate::domain::event::{Actor, Event, UsedCode};
 use crate::domain::facts::{
     Account, ChangeFacts, ChangeState, Contributor, FileChange, FileList, FileMode, FileStatus, Part,
 };
@@ -28,6 +29,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, GateState, Request, Requester, Status, StatusKey};
 use crate::domain::state::{Fault, Read, Row, Table, Write};
 use crate::domain::time::Time;
+use crate::domain::totp::GRADE;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,10 +117,20 @@ impl World {
                     method: it.method,
                     subject_sha256: it.request.subject_sha256,
                     credential_sha256: Digest::of(it.person.as_str().as_bytes()),
-                    credential_id: Some(it.proof.credential_id),
+                    credential_id: match &it.proof {
+                        Proof::Passkey(it) => Some(it.credential_id.clone()),
+                        Proof::Code { .. } => None,
+                    },
                     sign_count: Some(0),
                     comment: it.comment,
                     break_glass: it.break_glass,
+                    code: match it.proof {
+                        Proof::Passkey(_) => None,
+                        Proof::Code { step } => step.map(|step| UsedCode {
+                            grade: GRADE.into(),
+                            step,
+                        }),
+                    },
                 },
                 Step::Outcome(it) => {
                     let (request, outcome_sha256) = (it.request.clone(), Digest([7; 32]));
@@ -249,6 +261,7 @@ impl World {
                 person,
                 integration: integration.clone(),
                 account_id: "77".into(),
+                proof: None,
             };
             self.give(link).unwrap();
         }
@@ -314,7 +327,7 @@ impl World {
             challenge_issued_at: Time(self.now),
             subject_sha256,
             policy_sha256,
-            proof: proof(person),
+            proof: proof(person).into(),
         })))
     }
 }
@@ -557,6 +570,7 @@ fn a_person_linked_after_the_opening_still_cannot_approve_their_own_change() {
             person,
             integration,
             account_id: "77".into(),
+            proof: None,
         })
         .unwrap();
     assert!(matches!(

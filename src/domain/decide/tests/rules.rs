@@ -14,7 +14,7 @@ fn configure(world: &mut World, project: &ProjectId, edit: impl FnOnce(&mut Proj
     world.give(govern(change, None)).unwrap();
 }
 
-fn default_policy(world: &mut World, document: &str) {
+pub(super) fn default_policy(world: &mut World, document: &str) {
     let change = Governed::Policy {
         name: "default".into(),
         document: Digest::of(document.as_bytes()),
@@ -189,7 +189,7 @@ fn decision_as_judged(world: &mut World, id: &RequestId, person: u8) -> Result<R
         challenge_issued_at: Time(world.now),
         subject_sha256: judged.subject_sha256,
         policy_sha256: judged.policy.sha256,
-        proof: proof(person),
+        proof: proof(person).into(),
     })))
 }
 

@@ -117,6 +117,7 @@ fn candidate(n: u8) -> Candidate {
         person: person(n),
         emails: Vec::new(),
         method: Method::Passkey,
+        device_bound: None,
         groups: BTreeSet::new(),
         author: false,
         contributor: false,
@@ -135,6 +136,7 @@ fn obligation(rule: &str, quorum: u32) -> Obligation {
         allow_author: false,
         allow_contributor: false,
         match_code: false,
+        device_bound: false,
         break_glass: false,
     }
 }

@@ -225,6 +225,7 @@ impl FakeGitLab {
                 admin: false,
                 bot: username.starts_with("project_") || username.starts_with("group_"),
                 created_at: Timestamp::now(),
+                status_message: None,
             };
             state.users.insert(id, user);
             id

@@ -62,6 +62,17 @@ impl FakeGitLab {
         self.change_state(|state| state.users.get_mut(&user).expect("an existing user").admin = true);
     }
 
+    /// A user sets their own status.
+    pub fn set_status_message(&self, user: u64, message: &str) {
+        self.change_state(|state| {
+            state
+                .users
+                .get_mut(&user)
+                .expect("an existing user")
+                .status_message = Some(message.to_owned());
+        });
+    }
+
     /// A new commit by `git push`, if the branch's protection lets the user.
     pub fn try_push(&self, project: u64, branch: &str, user: u64, new: &NewCommit) -> Result<Sha, String> {
         self.read(|state| push_refused(state, project, branch, user))?;

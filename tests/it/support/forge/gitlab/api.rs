@@ -616,6 +616,13 @@ fn users(state: &State, request: &Request, rest: &[&str]) -> Answer {
             }
             Ok(Reply::json(200, &shapes::user_public(state, id)))
         }
+        [id, "status"] => {
+            let id = int(id, "id")?;
+            let Some(user) = state.users.get(&id) else {
+                return Err(Reply::message(404, "404 User Not Found"));
+            };
+            Ok(Reply::json(200, &shapes::user_status(user)))
+        }
         _ => Err(Reply::error(404, "404 Not Found")),
     }
 }

@@ -25,6 +25,7 @@ use crate::support::forge::gitlab::state::PushEvent;
 use crate::support::forge::gitlab::state::State;
 use crate::support::forge::gitlab::state::Tier;
 use crate::support::forge::gitlab::state::Token;
+use crate::support::forge::gitlab::state::User;
 
 /// All kinds of events a hook may subscribe to.
 pub const HOOK_EVENTS: [&str; 12] = [
@@ -79,6 +80,17 @@ pub fn user_public(state: &State, user: u64) -> Value {
     out["bot"] = json!(user.bot);
     out["job_title"] = json!("");
     out
+}
+
+/// `/users/:id/status`, also where none was set.
+pub fn user_status(user: &User) -> Value {
+    json!({
+        "emoji": user.status_message.as_ref().map(|_| "speech_balloon"),
+        "message": user.status_message,
+        "availability": null,
+        "message_html": user.status_message.clone().unwrap_or_default(),
+        "clear_status_at": null,
+    })
 }
 
 /// `/user`: the token's own user.

@@ -49,6 +49,8 @@ pub struct User {
     pub admin: bool,
     pub bot: bool,
     pub created_at: Timestamp,
+    /// Its own words about itself; only itself sets them (`PUT /user/status`).
+    pub status_message: Option<String>,
 }
 
 /// An access token; `secret` is what stands in the request header.
