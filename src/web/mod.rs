@@ -15,6 +15,7 @@ pub mod openapi;
 mod pages;
 mod plain_http;
 pub mod problem;
+mod reason;
 pub mod recent;
 pub mod recovery;
 mod routes;

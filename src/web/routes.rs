@@ -3,8 +3,8 @@
 use crate::web::api::{
     api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description,
     devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations, journal, local,
-    log, me, notifications, people, policies, policy_versions, programs, provisioning, server, session,
-    sinks, trials, well_known,
+    log, me, notifications, people, policies, policy_versions, programs, provisioning, retention, server,
+    session, sinks, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -313,6 +313,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             ],
         ),
         (
+            "/api/v1/integrations/{id}/projects/{pid}/retention",
+            vec![put(retention::put_retention)],
+        ),
+        (
             "/api/v1/integrations/{id}/projects/{pid}/check",
             vec![post(integrations::check_gate)],
         ),
@@ -396,6 +400,11 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         // The log as tiles
         ("/log/checkpoint", vec![get(log::get_log_checkpoint)]),
         ("/log/tile/{path:.*}", vec![get(log::get_log_tile)]),
+        (
+            "/api/v1/erasures",
+            vec![get(retention::list_erasures), post(retention::order_erasure)],
+        ),
+        ("/api/v1/erasures/preview", vec![post(retention::preview_erasure)]),
         ("/api/v1/exceptions", vec![get(exceptions::list_exceptions)]),
         (
             "/api/v1/exceptions/{id}/review",
@@ -464,6 +473,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/groups", vec![get(pages::show_groups)]),
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),
         ("/dashboard/audit", vec![get(pages::show_audit)]),
+        ("/dashboard/settings/retention", vec![get(pages::show_retention)]),
         ("/dashboard/settings/log-sinks", vec![get(pages::show_sinks)]),
         (
             "/dashboard/settings/notifications",

@@ -7,11 +7,13 @@
 
 mod accessibility;
 mod admin_cli;
+mod audit_figures;
 mod audit_pages;
 mod backups;
 mod bad_input;
 mod browser;
 mod bundle_exceptions;
+mod bundle_keys;
 mod bundles;
 mod bypass;
 mod callbacks;
@@ -44,9 +46,13 @@ mod policies;
 mod policy_pages;
 mod proofs;
 mod provision;
+mod reasons;
+mod rebinding;
 mod reconcile;
+mod retention;
 mod rollback;
 mod secrets;
+mod sink_chaos;
 mod sinks;
 mod start_time;
 mod support;

@@ -10,6 +10,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -85,10 +86,12 @@ pub async fn get_person(app: Data<App>, caller: Caller, id: Path<String>) -> Res
 pub async fn add_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<PersonBody>(&request, payload).await?;
     let (invitation, token) = new_invitation();
     let command = Command::AddPerson {
@@ -98,7 +101,7 @@ pub async fn add_person(
         roles: roles_of(&body.roles)?,
         invitation,
     };
-    let Reply::Person { id } = app.submit(caller.actor(), command).await? else {
+    let Reply::Person { id } = app.submit(caller.actor(), reason.of(command)).await? else {
         return Err(Problem::internal("a person without an id"));
     };
     let mut shown = shown(&find(&app, id.as_str())?);
@@ -108,12 +111,21 @@ pub async fn add_person(
 }
 
 /// `POST /api/v1/people/{id}/invitations`: admins. A new link for somebody who has no passkey yet.
-pub async fn invite_again(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn invite_again(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let person = find(&app, &id)?.id;
     let (invitation, token) = new_invitation();
-    app.submit(caller.actor(), Command::InviteAgain { person, invitation })
-        .await?;
+    app.submit(
+        caller.actor(),
+        reason.of(Command::InviteAgain { person, invitation }),
+    )
+    .await?;
     Ok(HttpResponse::Created().json(json!({
         "invite_url": invite_url(&app, &token),
         "invite_expires_at": app.now().plus_seconds(INVITATION_SECONDS),
@@ -132,11 +144,13 @@ struct ChangeBody {
 pub async fn change_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<ChangeBody>(&request, payload).await?;
     let person = find(&app, &id)?.id;
     let roles = body.roles.as_deref().map(roles_of).transpose()?;
@@ -146,7 +160,7 @@ pub async fn change_person(
         roles,
         active: body.active,
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     Ok(HttpResponse::Ok().json(shown(&find(&app, &id)?)))
 }
 
@@ -161,11 +175,13 @@ struct AccountBody {
 pub async fn link_account(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<AccountBody>(&request, payload).await?;
     let person = find(&app, &id)?.id;
     let integration = IntegrationId::parse(&body.integration)
@@ -175,7 +191,7 @@ pub async fn link_account(
         integration,
         account_id: body.account_id,
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     Ok(HttpResponse::Created().json(shown(&find(&app, &id)?)))
 }
 
@@ -187,6 +203,7 @@ fn find(app: &App, id: &str) -> Result<Person, Problem> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecoveryBody {
+    #[serde(default)]
     reason: String,
 }
 
@@ -195,13 +212,14 @@ struct RecoveryBody {
 pub async fn recover_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<RecoveryBody>(&request, payload).await?;
-    crate::web::api::bounded("reason", &body.reason, 500)?;
+    let reason = stated.or(body.reason)?;
     let Caller::Person(_) = &caller else {
         return Err(Problem::forbidden("A person asks for a recovery, not a key."));
     };
@@ -213,7 +231,7 @@ pub async fn recover_person(
         ));
     }
     let change = Governed::Recovery { person: person.id };
-    match govern(&app, caller.actor(), Change::of(change, body.reason)).await? {
+    match govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         Some(waits) => Ok(waits.answer()),
         None => Ok(HttpResponse::NoContent().finish()),
     }
@@ -241,19 +259,21 @@ struct GroupBody {
 pub async fn add_group(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
     let group = GroupId::from_random(random_id());
-    set_group(&app, &caller, group, true, body).await
+    set_group(&app, &caller, group, true, stated, body).await
 }
 
 /// `PUT /api/v1/groups/{id}`: admins.
 pub async fn change_group(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
@@ -261,7 +281,7 @@ pub async fn change_group(
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
     let id = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
-    set_group(&app, &caller, id, false, body).await
+    set_group(&app, &caller, id, false, stated, body).await
 }
 
 async fn set_group(
@@ -269,8 +289,10 @@ async fn set_group(
     caller: &Caller,
     group: GroupId,
     new: bool,
+    stated: Stated,
     body: GroupBody,
 ) -> Result<HttpResponse, Problem> {
+    let reason = stated.or(body.reason)?;
     let members = body
         .members
         .iter()
@@ -285,7 +307,7 @@ async fn set_group(
         name: body.name,
         members,
     };
-    if let Some(waits) = govern(app, caller.actor(), Change::of(change, body.reason)).await? {
+    if let Some(waits) = govern(app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     let record: Group = app
@@ -301,11 +323,17 @@ async fn set_group(
 }
 
 /// `DELETE /api/v1/groups/{id}`: admins.
-pub async fn remove_group(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove_group(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let group = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
     let change = Governed::GroupRemoval { group };
-    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, String::new())).await? {
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     Ok(HttpResponse::NoContent().finish())
