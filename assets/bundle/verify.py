@@ -18,7 +18,8 @@ ENDINGS = (".dsse.json", ".event.json", ".sigstore.json", ".tlog-proof")
 FIXED = {"README.txt", "SHA256SUMS", "approvals.csv", "events.jsonl", "keys/history.json", "keys/log.vkey",
          "log/checkpoint-from", "log/checkpoint-to", "log/consistency.txt", "manifest.dsse.json", "report.html", "verify.py"}
 KNOWN = re.compile(r"blobs/[0-9a-f]{64}|credentials/crd_[0-9a-f]{64}\.(dsse\.json|event\.json|sigstore\.json|tlog-proof)|"
-                   r"outcomes/apr_[0-9a-f]{32}\.dsse\.json|keys/credential-[a-z0-9-]+\.pem|schema/[a-z0-9-]+\.json")
+                   r"outcomes/apr_[0-9a-f]{32}\.dsse\.json|keys/credential-[a-z0-9-]+\.pem|schema/[a-z0-9-]+\.json|"
+                   r"erasures/(checkpoint|consistency\.txt|(0|[1-9][0-9]*)\.(event\.json|tlog-proof))")
 NAMED_MAX = 1000
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
@@ -291,6 +292,30 @@ def inclusion(leaf, index, size, proof, root):
     return last == 0 and value == root
 
 
+def consistent(old, old_root, new, new_root, proof):
+    """RFC 9162, 2.1.4.2: the larger tree begins with the smaller one."""
+    if old == new:
+        return not proof and old_root == new_root
+    if not 0 < old < new or not proof:
+        return False
+    proof = list(proof) if old & (old - 1) else [old_root] + list(proof)
+    at, last = old - 1, new - 1
+    while at % 2:
+        at, last = at >> 1, last >> 1
+    one = other = proof[0]
+    for sibling in proof[1:]:
+        if last == 0:
+            return False
+        if at % 2 or at == last:
+            one, other = node(sibling, one), node(sibling, other)
+            while at % 2 == 0 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            other = node(other, sibling)
+        at, last = at >> 1, last >> 1
+    return last == 0 and one == old_root and other == new_root
+
+
 def split(size):
     return 1 << (size - 1).bit_length() - 1
 
@@ -416,6 +441,7 @@ class Bundle:
         self.enrolled, self.counted = {}, {"credentials": 0, "outcomes": 0, "events": 0}
         self.blobs_named, self.seen, self.ended = set(), set(), set()
         self.missing_enrolments = self.codes = 0
+        self.erased, self.gone = {}, {"credentials": 0, "outcomes": 0}
 
     def ok(self, check, detail):
         self.checks.append((check, True, detail))
@@ -448,6 +474,7 @@ class Bundle:
         self.keys(names)
         self.manifest(names, digests)
         self.log()
+        self.erasures(names)
         self.events()
         self.rest(names, digests)
 
@@ -477,7 +504,7 @@ class Bundle:
             good = good and all(keyid in self.spki and ed25519(self.spki[keyid], pae(kind, payload), sig) for keyid, sig in signatures)
             must(good, check, "the introduction of key %s does not hold" % key["keyid"])
             pairs.append(ids)
-            self.blobs_named.add(key["introduction"])
+        self.blobs_named.update(key["introduction"] for key in self.history if key["introduction"] is not None)
         before = -1
         while before != len(trusted):
             before = len(trusted)
@@ -501,7 +528,7 @@ class Bundle:
         must(statement["predicateType"] == PREDICATES + "audit-bundle/v1", check, "not about an audit bundle")
         others = [name for name in sorted(names) if name != "manifest.dsse.json"]
         if len(others) > NAMED_MAX:
-            others = [name for name in others if not name.startswith(("blobs/", "credentials/", "outcomes/"))]
+            others = [name for name in others if not name.startswith(("blobs/", "credentials/", "outcomes/", "erasures/"))]
         must(statement["subject"] == [{"name": name, "digest": {"sha256": digests[name]}} for name in others], check,
              "the signed list and the files differ")
         key = next(it for it in self.history if it["keyid"] == keyid)
@@ -525,7 +552,7 @@ class Bundle:
         if old:
             origin, self.from_size, old_root = checkpoint(old, keys, "log/checkpoint-from")
             must(instance(origin) == instance(self.origin), "log", "the two checkpoints are of different logs")
-        self.note = new.decode()
+        self.note, self.log_keys = new.decode(), keys
         span = self.predicate["range"]
         must(self.predicate["checkpoint"] == self.note and (span["fromSeq"], span["toSeq"]) == (self.from_size, self.to_size), "log",
              "the manifest names other checkpoints than the bundle holds")
@@ -536,6 +563,37 @@ class Bundle:
         self.frontier = begin(self.from_size, old_root, self.to_size, proof)
         must(self.from_size != self.to_size or old_root == self.to_root, "log", "two roots of the same size")
         self.ok("log", "checkpoints of %d and %d entries of %s" % (self.from_size, self.to_size, shown(self.origin)))
+
+    def erasures(self, names):
+        """Documents that were erased: the entry that says so, in the log that this bundle is a part of."""
+        check = "erasures"
+        found = sorted((int(name[9:-11]), name) for name in names if name.startswith("erasures/") and name.endswith(".event.json"))
+        count = sum(name.startswith("erasures/") for name in names)
+        must(count == (2 + 2 * len(found) if found else 0), check, "files about erasures that belong to none")
+        if not found:
+            return
+        note = self.files.read("erasures/checkpoint")
+        must(note is not None, check, "erasures/checkpoint is missing")
+        origin, size, root = checkpoint(note, self.log_keys, "erasures/checkpoint")
+        must(instance(origin) == instance(self.origin), check, "erasures/checkpoint is of another log")
+        text = (self.files.read("erasures/consistency.txt") or b"").decode("ascii", "replace")
+        proof = [b64(line, check) for line in text.splitlines()]
+        must(consistent(self.to_size, self.to_root, size, root, proof), check, "the log was not only appended to until the erasures")
+        requests = set()
+        for seq, name in found:
+            event = self.files.read(name)
+            it = parse(event, check)
+            must(it["type"] == "blob.erased" and it["seq"] == seq, check, "%s is not the entry of an erasure" % shown(name))
+            given = (self.files.read("erasures/%d.tlog-proof" % seq) or b"").decode("utf-8", "replace")
+            head, gap, over = given.partition("\n\n")
+            lines = head.split("\n")
+            must(gap and lines[0] == "c2sp.org/tlog-proof@v1" and lines[1] == "index %d" % seq and over == note.decode(), check,
+                 "the proof of %s is over something else" % shown(name))
+            must(inclusion(leaf_hash(event), seq, size, [b64(line, check) for line in lines[2:]], root), check, "the proof of %s does not hold" % shown(name))
+            self.erased.update((document["sha256"], seq) for document in it["data"]["documents"])
+            requests.add(it["data"]["request"])
+        self.ok(check, "%d documents of %d requests were erased, as the log's entries say (%s)"
+                % (len(self.erased), len(requests), shown(", ".join(str(seq) for seq, _ in found[:10])) + (", …" if len(found) > 10 else "")))
 
     def events(self):
         check = "events"
@@ -565,7 +623,7 @@ class Bundle:
                 counts[it["type"]] = counts.get(it["type"], 0) + 1
                 kind, d = it["type"], it["data"]
                 named = {"policy.activated": ["sha256"], "request.opened": ["opening_sha256", "policy_sha256"], "request.shortened": ["policy_sha256"],
-                         "person.enrolled": ["attestation_sha256"], "passkey.added": ["attestation_sha256"], "proposal.confirmed": ["evidence_sha256"]}
+                         "person.enrolled": ["attestation_sha256"], "passkey.added": ["attestation_sha256"], "proposal.confirmed": ["evidence_sha256"], "blob.erased": ["stub_sha256"]}
                 self.blobs_named.update(d[name] for name in named.get(kind, ()) if d.get(name))
                 if kind == "proposal.made" and isinstance(d.get("change"), dict) and d["change"].get("document"):
                     self.blobs_named.add(d["change"]["document"])
@@ -597,6 +655,9 @@ class Bundle:
     def credential(self, digest, seq, line):
         check, base = "credentials", "credentials/crd_%s" % digest
         files = [self.files.read(base + ending) for ending in ENDINGS]
+        if digest in self.erased and files == [None] * len(ENDINGS):
+            self.gone["credentials"] += 1
+            return None
         must(None not in files, check, "%s lacks a file" % base)
         data, event, sigstore, proof = files
         try:
@@ -652,8 +713,12 @@ class Bundle:
     def outcome(self, request, digest, seq, line, decisions):
         check, name = "outcomes", "outcomes/%s.dsse.json" % request
         data = self.files.read(name)
-        must(data and hexsha(data) == digest, check, "%s is missing, or not the one that the journal names" % shown(name))
         given = {"crd_" + it[0]: self.credential(*it) for it in decisions}
+        if data is None and digest in self.erased:
+            self.gone["outcomes"] += 1
+            return
+        must(data and hexsha(data) == digest, check, "%s is missing, or not the one that the journal names" % shown(name))
+        must(None not in given.values(), check, "%s is here, and decisions it counts were erased" % shown(name))
         statement, keyid = opened(data, self.trusted, check)
         p = statement["predicate"]
         must(statement["predicateType"] == PREDICATES + "outcome/v1" and p["request"] == request, check, "%s is not this request's outcome" % shown(name))
@@ -699,7 +764,9 @@ class Bundle:
             if name.startswith("outcomes/"):
                 must(name in self.ended, "outcomes", "%s: no event shown here names it" % name)
         self.ok("blobs", "each by its digest and named by an event")
-        missing = sum("blobs/" + it not in digests for it in self.blobs_named)
+        missing = sum("blobs/" + it not in digests and it not in self.erased for it in self.blobs_named)
+        if any(self.gone.values()):
+            self.limits.append("what %(credentials)d decisions and %(outcomes)d outcomes said beyond their entries, and that persons signed them: their documents were erased" % self.gone)
         if missing:
             self.limits.append("%d documents that entries name by digest only: not part of this bundle, or erased" % missing)
         if self.from_size:

@@ -3,8 +3,9 @@
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector, root = document) => root.querySelector(selector);
 
-async function call(method, path, body) {
-  const init = body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+async function call(method, path, body, reason) {
+  const headers = reason ? { "X-Reason": `UTF-8''${encodeURIComponent(reason)}` } : {};
+  const init = body ? { headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) } : { headers };
   const answer = await fetch(path, { method, ...init }).catch(() => {
     throw new Error("The server did not answer. Try again.");
   });
@@ -131,9 +132,9 @@ const filled = (text, from) =>
 
 onSubmit("[data-form]", async (form) => {
   const { to, then, show, method = "POST" } = form.dataset;
-  const body = values(form);
+  const { reason, ...body } = values(form);
   const path = filled(to, body);
-  const answer = await call(method, path, method === "DELETE" ? undefined : body);
+  const answer = await call(method, path, method === "DELETE" ? undefined : body, reason);
   if (answer.proposal) return go(answer.url);
   if (then) return go(filled(then, answer));
   const panel = document.getElementById(show);

@@ -1,7 +1,10 @@
 //! `approvals.csv`: one row a decision, and one for a request that ended without any. RFC 4180, UTF-8 with a byte order
 //! mark (without it Excel takes the text for another encoding), and no cell that a spreadsheet would run.
 
+use crate::audit::remains::Remains;
 use crate::audit::story::{Act, Story, sentence};
+use crate::domain::request::Decision;
+use crate::domain::retention::ERASED;
 use crate::domain::text::visible;
 use crate::domain::time::Time;
 use std::io;
@@ -104,9 +107,65 @@ fn row(story: &Story, act: Option<&Act>, out: &mut dyn Write) -> io::Result<()> 
         act.map_or_else(String::new, |it| it.seq.to_string()),
         act.map_or_else(String::new, sentence),
     ];
+    line(&cells, out)
+}
+
+fn line(cells: &[String; COLUMNS.len()], out: &mut dyn Write) -> io::Result<()> {
     let cells: Vec<String> = cells.iter().map(|it| cell(it)).collect();
     out.write_all(cells.join(",").as_bytes())?;
     out.write_all(b"\r\n")
+}
+
+/// The rows of a request whose documents were erased.
+pub(super) fn remains(it: &Remains, out: &mut dyn Write) -> io::Result<()> {
+    if it.decisions.is_empty() {
+        return remaining(it, None, out);
+    }
+    it.decisions
+        .iter()
+        .try_for_each(|decision| remaining(it, Some(decision), out))
+}
+
+fn remaining(it: &Remains, decision: Option<&Decision>, out: &mut dyn Write) -> io::Result<()> {
+    let (policy, version) = &it.policy;
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let of = |value: fn(&Decision) -> String| decision.map_or_else(String::new, value);
+    line(
+        &[
+            it.request.to_string(),
+            it.kind.to_owned(),
+            text(it.project.as_deref()),
+            it.what.clone(),
+            ERASED.to_owned(),
+            text(it.target.as_deref()),
+            text(it.environment.as_deref()),
+            ERASED.to_owned(),
+            ERASED.to_owned(),
+            it.requested_at.to_the_second(),
+            it.word().to_owned(),
+            it.ended.map_or_else(String::new, |(_, at)| at.to_the_second()),
+            format!(
+                "documents erased at {}: {}",
+                it.erased_at.to_the_second(),
+                it.reason
+            ),
+            of(|it| it.answer.name().to_owned()),
+            of(|it| it.answer.meaning().to_owned()),
+            of(|it| it.name.clone()),
+            of(|it| it.person.to_string()),
+            of(|it| it.method.name().to_owned()),
+            of(|_| "erased".to_owned()),
+            of(|it| it.decided_at.to_the_second()),
+            of(|it| it.comment.clone()),
+            String::new(),
+            format!("{policy} version {version}"),
+            of(|it| format!("crd_{}", it.credential)),
+            String::new(),
+            of(|it| it.seq.to_string()),
+            decision.map_or_else(String::new, |decision| it.sentence(decision)),
+        ],
+        out,
+    )
 }
 
 #[cfg(test)]

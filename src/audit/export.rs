@@ -1,6 +1,7 @@
 //! Writes a bundle: the selection's files in the order of their names, digests and manifest into the places kept for them.
 //! The same closed period under the same key gives the same bytes.
 
+use crate::audit::remains::Remains;
 use crate::audit::select::{CHUNK, Ended, Order, Range, Selection, range, select};
 use crate::audit::story::Story;
 use crate::audit::summary::Summary;
@@ -21,6 +22,10 @@ use std::io::{Seek, Write};
 
 /// Items written in one view of the database.
 const ITEMS: usize = 512;
+
+/// Endings of the two files of an erasure.
+const ERASURE_EVENT: &str = ".event.json";
+const ERASURE_PROOF: &str = ".tlog-proof";
 
 const README: &str = include_str!("../../assets/bundle/README.txt");
 const VERIFY: &str = include_str!("../../assets/bundle/verify.py");
@@ -117,6 +122,7 @@ pub fn export<W: Write + Seek>(it: Export<'_>, out: W) -> Result<(W, Made), Erro
         version: it.version,
         signing: &signing,
         summary: Summary::default(),
+        erased: Vec::new(),
         cards: Vec::new(),
     };
     let out = job.write(out, it.sign, &mut progress)?;
@@ -187,6 +193,8 @@ struct Job<'a> {
     blobs: Vec<Digest>,
     enrolments: BTreeMap<Digest, u64>,
     summary: Summary,
+    /// Requests whose documents were erased.
+    erased: Vec<Remains>,
     /// Requests for the report: ordinary ones behind exceptional ones, then by position.
     cards: Vec<(bool, u64, RequestId)>,
 }
@@ -212,6 +220,7 @@ impl Job<'_> {
         zip.stream(names::APPROVALS, |out| self.approvals(out, progress))?;
         self.add_blobs(&mut zip)?;
         self.add_credentials(&mut zip, progress)?;
+        self.add_erasures(&mut zip)?;
         zip.stream(names::EVENTS, |out| self.events(out, progress))?;
         let mut pems: Vec<(String, String)> = self
             .credential_keys
@@ -288,6 +297,7 @@ impl Job<'_> {
             );
         }
         all.extend(self.selection.outcomes.keys().map(outcome_name));
+        all.extend(self.erasures());
         all.sort();
         all
     }
@@ -347,6 +357,11 @@ impl Job<'_> {
             }
             progress.more(some.len() as u64)?;
         }
+        self.erased = Remains::all(self.selection, &self.store.read()?)?;
+        for it in &self.erased {
+            csv::remains(it, out)?;
+            self.summary.add_remains(it);
+        }
         self.cards.sort_unstable();
         self.cards.truncate(report::CARDS_MAX);
         Ok(())
@@ -395,6 +410,68 @@ impl Job<'_> {
                 zip.add(&format!("{base}.tlog-proof"), proof.encode().as_bytes())?;
             }
             progress.more(some.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// The files that tell of erasures, in order.
+    fn erasures(&self) -> Vec<String> {
+        let erasures = &self.selection.erasures;
+        if erasures.is_empty() {
+            return Vec::new();
+        }
+        let mut all = vec![
+            names::ERASURES_CHECKPOINT.to_owned(),
+            names::ERASURES_CONSISTENCY.to_owned(),
+        ];
+        for seq in erasures {
+            all.extend([ERASURE_EVENT, ERASURE_PROOF].map(|it| format!("{}{seq}{it}", names::ERASURES)));
+        }
+        all.sort();
+        all
+    }
+
+    /// The entries that say what was erased, which may be younger than the period, with proofs that they are in the log.
+    fn add_erasures<W: Write + Seek>(&self, zip: &mut Writer<W>) -> Result<(), Error> {
+        let Some(last) = self.selection.erasures.last() else {
+            return Ok(());
+        };
+        let to = &self.range.checkpoint_to;
+        let (size, note) = match *last < to.0 {
+            true => to.clone(),
+            false => {
+                let covering = self.store.read()?.checkpoint_covering(*last)?;
+                covering.ok_or_else(|| damaged("no checkpoint covers an erasure"))?
+            }
+        };
+        for some in self.erasures().chunks(ITEMS) {
+            let state = self.store.read()?;
+            for name in some {
+                let file = match name.as_str() {
+                    names::ERASURES_CHECKPOINT => note.clone().into_bytes(),
+                    names::ERASURES_CONSISTENCY => {
+                        let proof = state.consistency_proof(to.0, size)?;
+                        let lines: String = proof.iter().map(|it| it.base64() + "\n").collect();
+                        lines.into_bytes()
+                    }
+                    name => {
+                        let rest = name.strip_prefix(names::ERASURES).unwrap_or_default();
+                        let (seq, _) = rest.split_once('.').unwrap_or_default();
+                        let seq: u64 = seq.parse().map_err(|_| damaged("odd name of an erasure"))?;
+                        match name.ends_with(ERASURE_EVENT) {
+                            true => state
+                                .leaf(seq)?
+                                .ok_or_else(|| damaged(format!("entry {seq} is missing")))?,
+                            false => {
+                                let hashes = state.inclusion_proof(seq, size)?;
+                                let proof = Proof::new(seq, hashes, &note);
+                                proof.map_err(|e| damaged(e.to_string()))?.encode().into_bytes()
+                            }
+                        }
+                    }
+                };
+                zip.add(name, &file)?;
+            }
         }
         Ok(())
     }
@@ -457,6 +534,7 @@ impl Job<'_> {
             exceptions_left_out,
             gates: &gates,
             gates_left_out,
+            erased: &self.erased,
             access: &access,
             access_left_out,
             holdings: &holdings,

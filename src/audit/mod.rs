@@ -2,16 +2,19 @@
 //! was committed and never decides, appends or signs; whoever calls it brings the signature.
 
 mod csv;
+mod erasable;
 mod export;
 mod gates;
 mod keys;
 mod overview;
+mod remains;
 mod report;
 mod select;
 mod story;
 mod summary;
 
 pub use csv::cell;
+pub use erasable::{Erasable, erasable};
 pub use export::{Export, Made, export};
 pub use overview::overview;
 pub use select::{Filter, Order, Range, range};

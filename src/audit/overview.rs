@@ -1,5 +1,6 @@
 //! The report of a period as a page shows it: the numbers and lists of a bundle's report, without its cards.
 
+use crate::audit::remains::Remains;
 use crate::audit::select::{Order, range, select};
 use crate::audit::story::Story;
 use crate::audit::summary::Summary;
@@ -35,6 +36,8 @@ pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
         }
     }
     let state = store.read()?;
+    let erased = Remains::all(&selection, &state)?;
+    erased.iter().for_each(|it| summary.add_remains(it));
     let (exceptions, exceptions_left_out) = summary::exceptions(&selection, range.end, &state)?;
     let period = (order.from, order.to);
     let (gates, gates_left_out) = gates::gates(&selection, &order.filter, period, &state)?;
@@ -52,6 +55,7 @@ pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
     report::charts(&summary, &mut out)?;
     report::told_exceptions(&summary, &exceptions, exceptions_left_out, &mut out)?;
     report::told_gates(&gates, gates_left_out, &mut out)?;
+    report::told_erased(&erased, &mut out)?;
     report::told_access(&access, access_left_out, &mut out)?;
     report::told_holdings(&holdings, &mut out)?;
     Ok(String::from_utf8_lossy(&out).into_owned())

@@ -3,9 +3,10 @@
 
 use crate::audit::Error;
 use crate::audit::gates::GateTold;
+use crate::audit::remains::Remains;
 use crate::audit::select::{Order, Range};
 use crate::audit::story::{Act, Story, sentence};
-use crate::audit::summary::{AccessChange, Exceptional, Holding, PARTS, SPANS, Summary};
+use crate::audit::summary::{AccessChange, Exceptional, Holding, PARTS, SPANS, Summary, TOLD_MAX};
 use crate::domain::gate::Strength;
 use crate::domain::text::{shortened, visible};
 use crate::domain::time::{Time, span};
@@ -35,6 +36,7 @@ pub(super) struct Head<'a> {
     pub exceptions_left_out: usize,
     pub gates: &'a [GateTold],
     pub gates_left_out: usize,
+    pub erased: &'a [Remains],
     pub access: &'a [AccessChange],
     pub access_left_out: usize,
     pub holdings: &'a [Holding],
@@ -111,6 +113,8 @@ pub(super) fn begin(head: &Head<'_>, out: &mut dyn Write) -> Result<(), Error> {
     told_exceptions(summary, head.exceptions, head.exceptions_left_out, out)?;
     out.write_all(b"</section>\n<section>")?;
     told_gates(head.gates, head.gates_left_out, out)?;
+    out.write_all(b"</section>\n<section>")?;
+    told_erased(head.erased, out)?;
     requests(summary, out)
 }
 
@@ -119,7 +123,7 @@ pub(super) fn figures(summary: &Summary, around: u64, out: &mut dyn Write) -> Re
     let alarming = |count: u64| if count > 0 { " class=\"alarming\"" } else { "" };
     let times = summary.times_to_decide();
     let figures = [
-        (summary.stories.to_string(), "requests", ""),
+        ((summary.stories + summary.erased).to_string(), "requests", ""),
         (summary.ended("approved").to_string(), "approved", ""),
         (summary.ended("rejected").to_string(), "rejected", ""),
         (summary.decisions.to_string(), "decisions by people", ""),
@@ -288,6 +292,47 @@ pub(super) fn told_gates(gates: &[GateTold], left_out: usize, out: &mut dyn Writ
     Ok(())
 }
 
+/// Requests of which only the journal's entries are left.
+pub(super) fn told_erased(erased: &[Remains], out: &mut dyn Write) -> Result<(), Error> {
+    if erased.is_empty() {
+        return Ok(());
+    }
+    out.write_all(
+        "<h2>Documents that were erased</h2><p>After their time of retention, two administrators had the documents of \
+         these requests erased. What is told here is what the journal’s entries say; nobody’s signature can be checked \
+         for them any more. The entries of the erasures are in the folder erasures/, with their proofs.</p>\
+         <div class=\"scroll\"><table><thead><tr><th>Request</th><th>Outcome</th><th>Decisions</th><th>Erased</th></tr></thead><tbody>\n"
+            .as_bytes(),
+    )?;
+    for it in erased.iter().take(TOLD_MAX) {
+        let word = it.word();
+        let decisions: Vec<String> = it.decisions.iter().map(|one| cut(&it.sentence(one))).collect();
+        writeln!(
+            out,
+            "<tr><td>{}{}<br><span class=\"when\">{}</span></td><td><span class=\"badge {word}\">{word}</span></td><td>{}</td>\
+             <td class=\"why\">{}, entry {}: {}</td></tr>",
+            esc(&it.what),
+            it.project
+                .as_ref()
+                .map_or_else(String::new, |of| format!(" of {}", cut(of))),
+            it.request,
+            decisions.join("<br>"),
+            it.erased_at.to_the_second(),
+            it.seq,
+            cut(&it.reason),
+        )?;
+    }
+    out.write_all(b"</tbody></table></div>\n")?;
+    if erased.len() > TOLD_MAX {
+        writeln!(
+            out,
+            "<p>{} more are in approvals.csv.</p>",
+            erased.len() - TOLD_MAX
+        )?;
+    }
+    Ok(())
+}
+
 /// Where the cards begin.
 fn requests(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
     out.write_all(b"</section>\n<section><h2>Requests</h2>\n")?;
@@ -299,7 +344,7 @@ fn requests(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
             summary.stories
         )?;
     }
-    if summary.stories == 0 {
+    if summary.stories + summary.erased == 0 {
         out.write_all(b"<p>No request was decided in this period.</p>\n")?;
     }
     Ok(())

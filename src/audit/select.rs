@@ -5,6 +5,7 @@ use crate::audit::{Error, damaged};
 use crate::domain::ids::{Digest, PersonId, ProjectId, RequestId};
 use crate::domain::project::Project;
 use crate::domain::request::{Request, Status};
+use crate::domain::retention::Erased;
 use crate::domain::state::{Read, Table, decode};
 use crate::domain::time::Time;
 use crate::evidence::bundle::manifest::FilterForm;
@@ -179,6 +180,16 @@ pub(super) struct Ended {
     pub outcome: Digest,
 }
 
+/// What is left of a request whose documents were erased.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gone {
+    pub ended: Option<Ended>,
+    /// Position and credential of its decisions in the bundle.
+    pub decisions: Vec<(u64, Digest)>,
+    /// Position of the entry that says what was erased.
+    pub seq: u64,
+}
+
 /// Everything a bundle's files follow from.
 pub(super) struct Selection {
     pub shown: Shown,
@@ -192,6 +203,11 @@ pub(super) struct Selection {
     pub blobs: BTreeSet<Digest>,
     /// Enrolment entries, by the digest of their bytes: they stand among the blobs.
     pub enrolments: BTreeMap<Digest, u64>,
+    /// Requests whose documents were erased since: how each ended, if it ended in the period, and the credentials it had, by
+    /// position.
+    pub erased: BTreeMap<RequestId, Gone>,
+    /// Positions of the entries that say so.
+    pub erasures: BTreeSet<u64>,
     /// Positions of exceptions that are shown.
     pub exceptions: Vec<u64>,
     /// Changes of access and rules, by their type.
@@ -215,6 +231,8 @@ pub(super) fn select(
         decisions: HashMap::new(),
         blobs: BTreeSet::new(),
         enrolments: BTreeMap::new(),
+        erased: BTreeMap::new(),
+        erasures: BTreeSet::new(),
         exceptions: Vec::new(),
         access: Vec::new(),
         gates: BTreeMap::new(),
@@ -270,6 +288,7 @@ struct Named {
     policy_sha256: Option<Digest>,
     attestation_sha256: Option<Digest>,
     evidence_sha256: Option<Digest>,
+    stub_sha256: Option<Digest>,
     sha256: Option<Digest>,
     change: Option<Value>,
 }
@@ -296,6 +315,7 @@ impl Selection {
                 | "passkey.added"
                 | "proposal.made"
                 | "proposal.confirmed"
+                | "blob.erased"
         ) || (kind.starts_with("request.") && kind != "request.consumed");
         if !leads_somewhere {
             return Ok(());
@@ -323,6 +343,7 @@ impl Selection {
                 named.policy_sha256,
                 named.attestation_sha256,
                 named.evidence_sha256,
+                named.stub_sha256,
                 named.sha256.filter(|_| kind == "policy.activated"),
                 document.and_then(Digest::parse),
             ]
@@ -335,6 +356,7 @@ impl Selection {
     /// Adds what is named by what was found: earlier credentials of an outcome, policies, enrolments.
     fn complete(&mut self, store: &Store, range: &Range) -> Result<(), Error> {
         let state = store.read()?;
+        self.set_erased_apart(&state)?;
         let outcomes: Vec<(RequestId, Ended)> =
             self.outcomes.iter().map(|(id, it)| (id.clone(), *it)).collect();
         for (request, ended) in outcomes {
@@ -383,6 +405,56 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// Credentials and outcomes that are there no more, because an entry says so.
+    fn set_erased_apart(&mut self, state: &Snapshot) -> Result<(), Error> {
+        let gone = |digest: &Digest, what: &str| -> Result<Option<u64>, Error> {
+            if state.has_blob(digest)? {
+                return Ok(None);
+            }
+            let erased = Erased::of(digest, state)?;
+            let erased = erased.ok_or_else(|| damaged(format!("{what} is missing")))?;
+            Ok(Some(erased.seq))
+        };
+        let mut left = HashMap::new();
+        for (request, decisions) in std::mem::take(&mut self.decisions) {
+            let Some((_, first)) = decisions.first() else {
+                continue;
+            };
+            // A request's documents go together.
+            match gone(first, &format!("crd_{first}"))? {
+                None => {
+                    left.insert(request, decisions);
+                }
+                Some(seq) => {
+                    for (_, digest) in &decisions {
+                        self.credentials.remove(digest);
+                    }
+                    self.erasures.insert(seq);
+                    let gone = self.erased.entry(request).or_default();
+                    (gone.decisions, gone.seq) = (decisions, seq);
+                }
+            }
+        }
+        self.decisions = left;
+        let ended: Vec<(RequestId, Ended)> = self.outcomes.iter().map(|(id, it)| (id.clone(), *it)).collect();
+        for (request, ended) in ended {
+            if let Some(seq) = gone(&ended.outcome, &format!("the outcome of {request}"))? {
+                self.outcomes.remove(&request);
+                self.erasures.insert(seq);
+                let gone = self.erased.entry(request).or_default();
+                (gone.ended, gone.seq) = (Some(ended), seq);
+            }
+        }
+        for digest in &self.blobs {
+            if let Some(erased) = Erased::of(digest, state)? {
+                self.erasures.insert(erased.seq);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether an event changes who may do what: access, credentials, rules, keys.
 pub(super) fn is_access(kind: &str) -> bool {
     let changes = [
@@ -401,6 +473,7 @@ pub(super) fn is_access(kind: &str) -> bool {
         "epoch.",
         "retention.",
         "blob.",
+        "erasure.",
     ];
     changes.iter().any(|it| kind.starts_with(it))
 }

@@ -201,14 +201,6 @@ impl Story {
             .and_then(|(it, _)| strict::time(&it.decided_at))
     }
 
-    /// Seconds from the request to its outcome by people.
-    pub fn seconds_to_decide(&self) -> Option<u64> {
-        matches!(self.word(), "approved" | "rejected")
-            .then(|| self.ended_at())
-            .flatten()
-            .map(|it| self.requested_at.seconds_until(it))
-    }
-
     /// Why it is among the exceptions; empty for most.
     pub fn flags(&self) -> Vec<&'static str> {
         let mut flags = Vec::new();

@@ -1,10 +1,12 @@
 //! A period in numbers: what was asked, what became of it, by which methods, how long it took, what was out of the ordinary.
 
+use crate::audit::remains::Remains;
 use crate::audit::select::{Selection, outline};
 use crate::audit::story::Story;
 use crate::audit::{Error, damaged};
 use crate::domain::people::Person;
 use crate::domain::project::Project;
+use crate::domain::request::Answer;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::store::Snapshot;
@@ -44,6 +46,8 @@ pub struct Summary {
     pub codes_only: u64,
     pub self_approved: u64,
     pub stories: u64,
+    /// Requests whose documents were erased.
+    pub erased: u64,
 }
 
 /// Monday of the week an instant lies in, in days since 1970.
@@ -71,23 +75,45 @@ impl Summary {
                 .entry(act.credential.approver_name.clone())
                 .or_insert(0) += 1;
         }
-        if let Some(seconds) = story.seconds_to_decide() {
-            let span = SPANS.iter().position(|(bound, _)| seconds < *bound).unwrap_or(5);
-            self.spans[span] += 1;
-            self.seconds.push(u32::try_from(seconds).unwrap_or(u32::MAX));
-        }
         if let Some(at) = story.ended_at() {
-            let part = match story.word() {
-                "approved" => 0,
-                "rejected" => 1,
-                "skipped" => 3,
-                _ => 2,
-            };
-            self.weeks.entry(week_of(at)).or_default()[part] += 1;
+            self.took(story.word(), story.requested_at.seconds_until(at), at);
         }
         self.break_glass += u64::from(story.broke_glass());
         self.codes_only += u64::from(story.by_codes_alone());
         self.self_approved += u64::from(story.self_approved);
+    }
+
+    /// Counts what is left of a request.
+    pub fn add_remains(&mut self, it: &Remains) {
+        self.erased += 1;
+        *self.outcomes.entry(it.word()).or_insert(0) += 1;
+        for decision in &it.decisions {
+            let method = self.methods.entry(decision.method.name()).or_insert((0, 0));
+            match decision.answer {
+                Answer::Approve => method.0 += 1,
+                Answer::Reject => method.1 += 1,
+            }
+            self.decisions += 1;
+            *self.approvers.entry(decision.name.clone()).or_insert(0) += 1;
+        }
+        let Some((word, at)) = it.ended else { return };
+        self.took(word, it.requested_at.seconds_until(at), at);
+    }
+
+    /// Counts how long a request took and when it ended.
+    fn took(&mut self, word: &str, seconds: u64, at: Time) {
+        if matches!(word, "approved" | "rejected") {
+            let span = SPANS.iter().position(|(bound, _)| seconds < *bound).unwrap_or(5);
+            self.spans[span] += 1;
+            self.seconds.push(u32::try_from(seconds).unwrap_or(u32::MAX));
+        }
+        let part = match word {
+            "approved" => 0,
+            "rejected" => 1,
+            "skipped" => 3,
+            _ => 2,
+        };
+        self.weeks.entry(week_of(at)).or_default()[part] += 1;
     }
 
     /// Median and 90th percentile of the time to decide, in seconds.

@@ -13,9 +13,9 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_inspector, run_intake,
-    run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks,
-    run_statuses, run_witness,
+    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_erasures,
+    run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back,
+    run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{
     BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
@@ -480,6 +480,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_intake(surroundings.clone())),
         actix_web::rt::spawn(run_callbacks(surroundings.clone(), caller, unseal)),
         actix_web::rt::spawn(run_commits(surroundings.clone())),
+        actix_web::rt::spawn(run_erasures(surroundings.clone())),
         actix_web::rt::spawn({
             let (app, surroundings) = (app.clone(), surroundings.clone());
             async move { Ok(app.waits.run(&surroundings.store, &surroundings.engine).await?) }

@@ -1,5 +1,6 @@
 //! What each event changes. The only writer of projections; running the whole journal through it rebuilds them all.
 
+mod erasures;
 mod sinks;
 
 use crate::domain::attention::Look;
@@ -23,6 +24,7 @@ use crate::domain::request::{
     Change, ChangeKey, ConfirmedLock, ConfirmedStatus, Decision, MergeRecord, Opening, Request, Requester,
     Status, change_row,
 };
+use crate::domain::retention::Erased;
 use crate::domain::review::JournalReview;
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
@@ -47,6 +49,8 @@ pub const GIVEN_UP: &[u8] = b"given-up/";
 
 /// Row of the public key that signs for push services.
 pub const PUSH_KEY: &[u8] = b"push_key";
+
+pub use erasures::note_erased;
 
 /// Makes one event true.
 pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fault> {
@@ -736,6 +740,9 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         }
         Event::ChangeObserved { .. } => observe(event, at, state),
 
+        Event::ErasureOrdered { .. } | Event::BlobErased { .. } | Event::ErasureEnded { .. } => {
+            erasures::apply(event, at, state)
+        }
         Event::RequestOpened {
             request,
             opening_sha256,
@@ -744,14 +751,18 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             idempotency,
             ..
         } => {
-            let blob = state
-                .blob(opening_sha256)?
-                .ok_or_else(|| Fault(format!("the opening of {request} is missing")))?;
+            // After its erasure, made anew from the journal, what stands in its place.
+            let found = match state.blob(opening_sha256)? {
+                Some(blob) => Some((*opening_sha256, blob)),
+                None => Erased::stub_of(opening_sha256, state)?,
+            };
+            let (opening_sha256, blob) =
+                found.ok_or_else(|| Fault(format!("the opening of {request} is missing")))?;
             let opening: Opening = decode(&blob)?;
             open(
                 request,
                 opening,
-                *opening_sha256,
+                opening_sha256,
                 *subject_sha256,
                 *expires_at,
                 at,
@@ -1339,6 +1350,7 @@ fn open(
         called_back: None,
         commit: None,
         lapsed: false,
+        erased_at: None,
         seq: at.seq,
         changed_seq: at.seq,
     })

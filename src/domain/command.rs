@@ -3,7 +3,7 @@
 use crate::domain::branch::{Landing, Moved};
 use crate::domain::condition::Reported;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey};
-use crate::domain::event::Event;
+use crate::domain::event::{Actor, Event};
 use crate::domain::facts::{Account, ChangeFacts};
 use crate::domain::follow_up::CommitFacts;
 use crate::domain::gate::Finding;
@@ -96,6 +96,11 @@ impl From<CeremonyProof> for Proof {
 /// What somebody wants to happen.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// A change of the configuration, and why.
+    Because {
+        reason: String,
+        command: Box<Command>,
+    },
     /// The very first admin enrols with the set-up link.
     ClaimSetUp {
         person: PersonId,
@@ -502,10 +507,52 @@ pub enum Command {
         /// Digest of the intent that was signed.
         intent_sha256: Digest,
     },
+    /// Erases the documents of these requests, as far as an ordered erasure means them and they may be.
+    Erase {
+        erasure: ProposalId,
+        requests: Vec<RequestId>,
+        /// There are no more.
+        last: bool,
+    },
     /// Events of the appliance about itself, at start.
     Record {
         events: Vec<Event>,
     },
+}
+
+impl Command {
+    /// Whether it changes the configuration on somebody's word and says no reason: it is refused then.
+    pub fn lacks_reason(&self, actor: &Actor) -> bool {
+        let (Actor::Person { .. } | Actor::Key { .. }) = actor else {
+            return false;
+        };
+        match self {
+            Command::Because { reason, .. } | Command::WithdrawProposal { reason, .. } => {
+                reason.trim().is_empty()
+            }
+            Command::Govern(it) => {
+                let own = matches!((&it.change, actor), (Governed::Delegation { from, .. }, Actor::Person { id, .. }) if from == id);
+                !own && it.reason.trim().is_empty()
+            }
+            Command::AddPerson { .. }
+            | Command::InviteAgain { .. }
+            | Command::ChangePerson { .. }
+            | Command::LinkAccount { .. }
+            | Command::CreateApiKey { .. }
+            | Command::RevokeApiKey { .. }
+            | Command::AddIntegration { .. }
+            | Command::RemoveIntegration { .. }
+            | Command::AddProject { .. }
+            | Command::AddChat(_)
+            | Command::RemoveChat { .. }
+            | Command::ConfigureNotices(_)
+            | Command::StartTrial { .. }
+            | Command::AddSink { .. }
+            | Command::ChangeSink { .. }
+            | Command::RemoveSink { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a branch became, and what came into it.

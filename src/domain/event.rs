@@ -21,6 +21,7 @@ use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
+use crate::domain::retention::{ErasedDocument, ErasureScope};
 use crate::domain::rollback::{FoundCheckpoint, RollbackConfirmation};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
@@ -912,6 +913,33 @@ pub enum Event {
         decision: Answer,
         intent_sha256: Digest,
     },
+    /// Two admins ordered the documents of requests that ended before a time to be erased.
+    #[serde(rename = "erasure.ordered")]
+    ErasureOrdered {
+        /// The proposal they confirmed.
+        erasure: ProposalId,
+        scope: ErasureScope,
+        before: Time,
+        reason: String,
+        by: Vec<String>,
+    },
+    /// The documents of one request were erased. Their digests stand in the entries that named them.
+    #[serde(rename = "blob.erased")]
+    BlobErased {
+        erasure: ProposalId,
+        request: RequestId,
+        documents: Vec<ErasedDocument>,
+        /// What stands in place of the opening: all of it that names nobody.
+        stub_sha256: Digest,
+        reason: String,
+    },
+    /// An erasure went through all it was ordered for.
+    #[serde(rename = "erasure.ended")]
+    ErasureEnded {
+        erasure: ProposalId,
+        requests: u64,
+        documents: u64,
+    },
 }
 
 impl Event {
@@ -1024,7 +1052,12 @@ impl Event {
             | Event::CommitChecked { request, .. }
             | Event::MergeAnswered { request, .. } => ("request", request.to_string()),
             Event::ExceptionRollbackAccepted { size, .. } => ("journal", size.to_string()),
-            Event::DecisionAnnounced { request, .. } => ("request", request.to_string()),
+            Event::DecisionAnnounced { request, .. } | Event::BlobErased { request, .. } => {
+                ("request", request.to_string())
+            }
+            Event::ErasureOrdered { erasure, .. } | Event::ErasureEnded { erasure, .. } => {
+                ("erasure", erasure.to_string())
+            }
             Event::SinkAdded { sink, .. }
             | Event::SinkChanged { sink, .. }
             | Event::SinkRemoved { sink }
@@ -1069,6 +1102,7 @@ impl Event {
             | Event::RequestShortened { request, .. }
             | Event::RequestLapsed { request, .. }
             | Event::RequestConsumed { request, .. }
+            | Event::BlobErased { request, .. }
             | Event::MergeAnswered { request, .. } => Some(request),
             _ => None,
         }

@@ -3,6 +3,7 @@
 
 use crate::domain::ids::{DelegationId, Digest, GroupId, PersonId, ProjectId, ProposalId};
 use crate::domain::project::ProjectSettings;
+use crate::domain::retention::ErasureScope;
 use crate::domain::state::{Record, Table};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,11 @@ pub enum Governed {
         to: PersonId,
         starts: Time,
         ends: Time,
+    },
+    /// The documents of requests that ended before a time are erased, once their retention is over. Always by two admins.
+    Erasure {
+        scope: ErasureScope,
+        before: Time,
     },
 }
 

@@ -28,6 +28,7 @@ pub mod project;
 pub mod provision;
 pub mod refusal;
 pub mod request;
+pub mod retention;
 pub mod review;
 pub mod rollback;
 pub mod sink;

@@ -165,6 +165,9 @@ pub struct ProjectSettings {
     /// Environments whose deployments are gated, as names or patterns. Empty: none are.
     #[serde(default)]
     pub environments: Vec<String>,
+    /// Days the documents of its requests are kept after their end. Nothing is erased by itself then: it may be, from then on.
+    #[serde(default = "crate::domain::retention::default_days")]
+    pub retention_days: u32,
 }
 
 /// A gated repository.

@@ -167,6 +167,9 @@ pub struct Decision {
 /// Everything that stays as it was when the request was opened. Kept as a blob, so that a leaf stays small.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opening {
+    /// Whose it is, so that no two requests share one document. Absent in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
     pub kind: Kind,
     /// The subject's own bytes: exactly what is signed.
     pub subject: String,
@@ -272,6 +275,9 @@ pub struct Request {
     pub commit: Option<CheckedCommit>,
     /// An approval that was not used in time (policy rule 9).
     pub lapsed: bool,
+    /// When its documents were erased. What the journal's entries say of it stays.
+    #[serde(default)]
+    pub erased_at: Option<Time>,
     /// Journal position of `request.opened`.
     pub seq: u64,
     /// Journal position of the last event that changed it.

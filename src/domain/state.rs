@@ -104,6 +104,10 @@ pub enum Table {
     OpenCallbacks,
     /// Request id → nothing: requests about whose commit a forge is still to be asked.
     OpenCommits,
+    /// Erasures that two admins ordered.
+    Erasures,
+    /// Digest of an erased document → the entry that says so, and what stands in its place.
+    Erased,
 }
 
 impl Table {
@@ -161,6 +165,8 @@ impl Table {
         Table::Sinks,
         Table::OpenCallbacks,
         Table::OpenCommits,
+        Table::Erasures,
+        Table::Erased,
     ];
 
     /// The table's name on disk. Never changed once released.
@@ -218,6 +224,8 @@ impl Table {
             Table::Sinks => "sinks",
             Table::OpenCallbacks => "open_callbacks",
             Table::OpenCommits => "open_commits",
+            Table::Erasures => "erasures",
+            Table::Erased => "erased",
         }
     }
 }

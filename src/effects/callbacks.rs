@@ -8,82 +8,40 @@ use crate::domain::people::callback_secret_name;
 use crate::domain::request::{Opening, Request, Requester};
 use crate::domain::state::{Read, Table, decode};
 use crate::domain::time::Time;
-use crate::effects::pace::Pace;
+use crate::effects::errands::Errands;
 use crate::effects::{Surroundings, Trouble};
 use crate::forge::Unseal;
 use crate::outbound::standard_webhook::{SigningSecret, signed};
 use crate::outbound::{Call, Client, Method, Outcome};
 use serde_json::json;
-use std::collections::HashSet;
 use std::time::Duration;
-use tokio::task::JoinSet;
 use url::Url;
 
-/// Calls on their way at once.
-const IN_FLIGHT_MAX: usize = 16;
-/// Rows read in one pass.
-const OWED_MAX: usize = 10_000;
 /// A receiver has this long to answer.
 const CALL_MAX: Duration = Duration::from_secs(10);
 /// Bytes of its answer that are read: none of it is used.
 const ANSWER_BYTES_MAX: u64 = 4096;
 /// Whoever has not answered for a day gets no callback any more.
 const GIVEN_UP_SECONDS: u64 = 24 * 3_600;
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Makes all callbacks, for ever. Each is a task of its own, so that a receiver that hangs holds up no other.
+/// Makes all callbacks, for ever.
 ///
 /// # Errors
-/// The journal or the state can't be read.
+/// The state can't be read.
 pub async fn run_callbacks(at: Surroundings, client: Client, unseal: Unseal) -> Result<(), Trouble> {
-    let mut grown = at.engine.watch_size();
-    let mut pace: Pace<RequestId> = Pace::new();
-    let mut on_the_way: JoinSet<(RequestId, Result<Option<Duration>, Trouble>)> = JoinSet::new();
-    let mut busy: HashSet<RequestId> = HashSet::new();
-    loop {
-        for request in owed(&at)? {
-            if busy.len() >= IN_FLIGHT_MAX {
-                break;
-            }
-            if busy.contains(&request) || !pace.is_due(&request) {
-                continue;
-            }
-            busy.insert(request.clone());
-            let (at, client, unseal) = (at.clone(), client.clone(), unseal.clone());
-            on_the_way.spawn(async move {
-                let result = call_back(&at, &client, &unseal, &request).await;
-                (request, result)
-            });
-        }
-        tokio::select! {
-            Some(finished) = on_the_way.join_next() => {
-                let (request, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
-                busy.remove(&request);
-                match result {
-                    Ok(None) => pace.done(&request),
-                    Ok(Some(after)) => pace.failed(&request, Some(after)),
-                    Err(error) => {
-                        tracing::warn!(%error, %request, "a callback can't be made yet");
-                        pace.failed(&request, None);
-                    }
-                }
-            }
-            changed = grown.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-    }
-}
-
-/// Requests that are over and whose callback has not been made.
-fn owed(at: &Surroundings) -> Result<Vec<RequestId>, Trouble> {
-    let rows = at
-        .store
-        .read()?
-        .scan_raw(Table::OpenCallbacks, &[], &[0xff], OWED_MAX, false)?;
-    let ids = rows
-        .iter()
-        .filter_map(|(id, _)| RequestId::parse(std::str::from_utf8(id).ok()?));
-    Ok(ids.collect())
+    let errands = Errands {
+        table: Table::OpenCallbacks,
+        rows_max: 10_000,
+        in_flight_max: 16,
+        what: "a callback can't be made",
+    };
+    let work = at.clone();
+    errands
+        .run(at, move |request| {
+            let (at, client, unseal) = (work.clone(), client.clone(), unseal.clone());
+            async move { call_back(&at, &client, &unseal, &request).await }
+        })
+        .await
 }
 
 /// One attempt. `Some`: not before this time again.

@@ -6,69 +6,27 @@ use crate::domain::event::Actor;
 use crate::domain::ids::{ProjectId, RequestId};
 use crate::domain::request::{Opening, Request, Status};
 use crate::domain::state::{Read, Table, decode};
-use crate::effects::pace::Pace;
+use crate::effects::errands::Errands;
 use crate::effects::{Surroundings, Trouble};
-use std::collections::HashSet;
-use std::time::Duration;
-use tokio::task::JoinSet;
-
-/// Questions on their way at once.
-const IN_FLIGHT_MAX: usize = 8;
-/// Rows read in one pass.
-const OPEN_MAX: usize = 1_000;
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Asks about every commit, for ever.
 ///
 /// # Errors
 /// The state can't be read.
 pub async fn run_commits(at: Surroundings) -> Result<(), Trouble> {
-    let mut grown = at.engine.watch_size();
-    let mut pace: Pace<RequestId> = Pace::new();
-    let mut on_the_way: JoinSet<(RequestId, Result<(), Trouble>)> = JoinSet::new();
-    let mut busy: HashSet<RequestId> = HashSet::new();
-    loop {
-        for request in open(&at)? {
-            if busy.len() >= IN_FLIGHT_MAX {
-                break;
-            }
-            if busy.contains(&request) || !pace.is_due(&request) {
-                continue;
-            }
-            busy.insert(request.clone());
-            let at = at.clone();
-            on_the_way.spawn(async move {
-                let result = ask(&at, &request).await;
-                (request, result)
-            });
-        }
-        tokio::select! {
-            Some(finished) = on_the_way.join_next() => {
-                let (request, result) = finished.map_err(|e| Trouble::Forge(e.to_string()))?;
-                busy.remove(&request);
-                match result {
-                    Ok(()) => pace.done(&request),
-                    Err(error) => {
-                        tracing::warn!(%error, %request, "a commit can't be looked up yet");
-                        pace.failed(&request, None);
-                    }
-                }
-            }
-            changed = grown.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-    }
-}
-
-fn open(at: &Surroundings) -> Result<Vec<RequestId>, Trouble> {
-    let rows = at
-        .store
-        .read()?
-        .scan_raw(Table::OpenCommits, &[], &[0xff], OPEN_MAX, false)?;
-    let ids = rows
-        .iter()
-        .filter_map(|(id, _)| RequestId::parse(std::str::from_utf8(id).ok()?));
-    Ok(ids.collect())
+    let errands = Errands {
+        table: Table::OpenCommits,
+        rows_max: 1_000,
+        in_flight_max: 8,
+        what: "a commit can't be looked up",
+    };
+    let work = at.clone();
+    errands
+        .run(at, move |request| {
+            let at = work.clone();
+            async move { ask(&at, &request).await.map(|()| None) }
+        })
+        .await
 }
 
 async fn ask(at: &Surroundings, id: &RequestId) -> Result<(), Trouble> {

@@ -30,6 +30,7 @@ pub(super) enum Ready {
     Hint(ChangeKey),
     Unhint(ChangeKey, u64),
     Cursor(String, u64),
+    Erase(Digest),
 }
 
 /// The steps to write, and the digest of the credential made among them.
@@ -62,6 +63,7 @@ impl Writer {
                 Step::Hint(change) => prepared.steps.push(Ready::Hint(change)),
                 Step::Unhint(change, seen) => prepared.steps.push(Ready::Unhint(change, seen)),
                 Step::Cursor(follower, next) => prepared.steps.push(Ready::Cursor(follower, next)),
+                Step::Erase(digest) => prepared.steps.push(Ready::Erase(digest)),
                 Step::Decision(draft) => {
                     let statement = self.credential_statement(&draft, now, state)?;
                     let file = match self.signed(&statement) {

@@ -1,9 +1,9 @@
 //! The writer: decides commands one after the other inside one transaction, signs what they make, commits once.
 
 use crate::clock::Clock;
-use crate::domain::apply::{Place, apply};
+use crate::domain::apply::{Place, apply, note_erased};
 use crate::domain::command::{Command, Reply};
-use crate::domain::decide::{Plan, Step, decide};
+use crate::domain::decide::{Plan, Step, decide, reason_of};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::Digest;
 use crate::domain::refusal::Refusal;
@@ -17,6 +17,7 @@ use crate::signing::{Keyring, Keys, SignError, sign_verified};
 use crate::store;
 use crate::store::{Store, Transaction};
 use crate::tlog::{Checkpoint, CheckpointError};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// Commands committed together at the most: enough that a burst costs one flush, few enough that the first of them does
@@ -155,6 +156,7 @@ impl Writer {
         now: Time,
         transaction: &mut Transaction,
     ) -> Result<Result<Reply, Error>, store::Error> {
+        let reason = reason_of(&submission.command, transaction)?;
         let Plan { steps, reply } = decide(submission.command, &submission.actor, now, transaction)?;
         // Everything is signed before anything is written, so that a signer that is away leaves no half a plan.
         let opens = steps.iter().any(Step::opens_a_gate);
@@ -172,7 +174,7 @@ impl Writer {
         let mut seq = transaction.size()?;
         for step in &prepared.steps {
             if let Ready::Event(event) = step {
-                match encode_leaf(event, &submission.actor, seq, now) {
+                match encode_leaf(event, &submission.actor, reason.as_deref(), seq, now) {
                     Ok(leaf) => leaves.push_back(leaf),
                     Err(reason) => {
                         tracing::error!(%reason, "a command is too large for the journal");
@@ -209,6 +211,7 @@ impl Writer {
                 }
                 Ready::Unhint(change, seen) => unhint(&change, seen, transaction)?,
                 Ready::Cursor(follower, next) => transaction.put_cursor(&follower, next)?,
+                Ready::Erase(digest) => transaction.remove_blob(&digest)?,
             }
         }
         if reply.is_ok() {
@@ -316,6 +319,7 @@ impl Writer {
 pub fn rebuild(store: &Store) -> Result<(), store::Error> {
     let mut transaction = store.write()?;
     transaction.drop_projections()?;
+    note_all_erased(&mut transaction)?;
     for seq in 0..transaction.size()? {
         let leaf = transaction
             .leaf(seq)?
@@ -337,6 +341,20 @@ pub fn rebuild(store: &Store) -> Result<(), store::Error> {
     transaction.commit()
 }
 
+/// What was erased is known before the entries that once named it are read again.
+fn note_all_erased(transaction: &mut Transaction) -> Result<(), store::Error> {
+    for seq in 0..transaction.size()? {
+        let leaf = transaction.leaf(seq)?.unwrap_or_default();
+        if std::str::from_utf8(&leaf).is_ok_and(|it| it.contains(r#""type":"blob.erased""#)) {
+            // What only quotes these words is another event, and nothing to note.
+            let event: Event = serde_json::from_slice(&leaf)
+                .map_err(|e| store::Error::Damaged(format!("entry {seq}: {e}")))?;
+            note_erased(&event, seq, transaction)?;
+        }
+    }
+    Ok(())
+}
+
 /// The log's origin as the journal has it.
 pub(super) fn current_origin(state: &impl Read) -> Result<Option<String>, Fault> {
     Ok(current_epoch(state)?.map(|(_, origin)| origin))
@@ -348,11 +366,17 @@ pub(super) fn current_epoch(state: &impl Read) -> Result<Option<(u32, String)>, 
     row.map(|it| crate::domain::state::decode(&it)).transpose()
 }
 
-fn encode_leaf(event: &Event, actor: &Actor, seq: u64, now: Time) -> Result<Vec<u8>, String> {
+fn encode_leaf(
+    event: &Event,
+    actor: &Actor,
+    reason: Option<&str>,
+    seq: u64,
+    now: Time,
+) -> Result<Vec<u8>, String> {
     #[derive(serde::Deserialize)]
     struct Parts {
         r#type: String,
-        data: Box<serde_json::value::RawValue>,
+        data: Box<RawValue>,
     }
     #[derive(serde::Serialize)]
     struct Object<'a> {
@@ -360,10 +384,28 @@ fn encode_leaf(event: &Event, actor: &Actor, seq: u64, now: Time) -> Result<Vec<
         id: &'a str,
     }
     let text = serde_json::to_string(event).map_err(|e| e.to_string())?;
-    let parts: Parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let mut parts: Parts = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    if let Some(reason) = reason {
+        parts.data = with_reason(parts.data, reason).map_err(|e| e.to_string())?;
+    }
     let (kind, id) = event.object();
     let object = Object { kind, id: &id };
     leaf::encode(seq, &now.to_string(), &parts.r#type, actor, &object, &parts.data).map_err(|e| e.to_string())
+}
+
+/// The members of an event and why it was brought about, where they do not say so themselves.
+fn with_reason(data: Box<RawValue>, reason: &str) -> Result<Box<RawValue>, serde_json::Error> {
+    let members: std::collections::HashMap<&str, serde::de::IgnoredAny> = serde_json::from_str(data.get())?;
+    let Some(open) = data
+        .get()
+        .strip_suffix('}')
+        .filter(|_| !members.contains_key("reason"))
+    else {
+        return Ok(data);
+    };
+    let comma = if members.is_empty() { "" } else { "," };
+    let reason = serde_json::to_string(reason)?;
+    RawValue::from_string(format!("{open}{comma}\"reason\":{reason}}}"))
 }
 
 fn unhint(change: &ChangeKey, seen: u64, transaction: &mut Transaction) -> Result<(), store::Error> {

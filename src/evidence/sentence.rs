@@ -49,6 +49,21 @@ pub fn sentence(it: &Signed<'_>) -> String {
     )
 }
 
+/// The same of a decision whose credential was erased: what the journal's entry still says, and nothing of a signature.
+pub fn erased_sentence(it: &Signed<'_>, entry: u64, erased_at: &str) -> String {
+    let verb = match it.answer {
+        Answer::Approve => "approved",
+        Answer::Reject => "rejected",
+    };
+    format!(
+        "{} was {verb} by {} via {} at {}, as entry {entry} of the journal says; its credential was erased at {erased_at}",
+        visible(it.what),
+        visible(it.by),
+        it.method,
+        it.at,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

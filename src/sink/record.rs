@@ -46,10 +46,7 @@ impl Record {
         let time = Time::parse(head.time).ok_or_else(|| odd(&"odd time"))?;
         let kind = head.r#type.to_owned();
         let json = match format {
-            SinkFormat::Ocsf => {
-                let event = ocsf::event(&leaf, about).ok_or_else(|| odd(&"not readable"))?;
-                event.to_string().into_bytes()
-            }
+            SinkFormat::Ocsf => ocsf::event(&leaf, about).ok_or_else(|| odd(&"not readable"))?,
             SinkFormat::Journal => leaf,
         };
         Ok(Record {

@@ -176,6 +176,13 @@ impl Snapshot {
         Ok(self.transaction.open_table(BLOBS)?.get(&digest.0[..])?.is_some())
     }
 
+    /// How many bytes a blob has; `None`: it is not there.
+    pub fn blob_bytes(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        let table = self.transaction.open_table(BLOBS)?;
+        let blob = table.get(&digest.0[..])?;
+        Ok(blob.map(|it| it.value().len() as u64))
+    }
+
     /// A sealed secret.
     pub fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self

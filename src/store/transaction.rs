@@ -70,6 +70,12 @@ impl Transaction {
         Ok(digest)
     }
 
+    /// Keeps a blob no longer. What its bytes were stays in freed pages until they are used again.
+    pub fn remove_blob(&mut self, digest: &Digest) -> Result<(), Error> {
+        self.transaction.open_table(BLOBS)?.remove(&digest.0[..])?;
+        Ok(())
+    }
+
     /// Stores a sealed secret.
     pub fn put_secret(&mut self, name: &str, sealed: &[u8]) -> Result<(), Error> {
         self.transaction.open_table(SECRETS)?.insert(name, sealed)?;

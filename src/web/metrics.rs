@@ -1,9 +1,12 @@
 //! Figures for Prometheus, on a listener of their own: what was counted since the start, and what is so at this moment.
 
 use crate::domain::condition::Severity;
-use crate::domain::state::Table;
+use crate::domain::sink::Sink;
+use crate::domain::state::{Read, Table};
 use crate::domain::time::Time;
 use crate::listen::Connections;
+use crate::store::Snapshot;
+use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::problem::Problem;
 use actix_web::http::header;
@@ -214,6 +217,7 @@ fn moment(app: &App, registry: &Registry) -> Result<(), Problem> {
         lag.with_label_values(&[follower.as_str()]).set(behind);
     }
     registry.register(Box::new(lag)).expect("each is registered once");
+    sinks(app, &state, registry)?;
     let rows = [
         (
             "signedapproval_requests_waiting",
@@ -252,6 +256,51 @@ fn moment(app: &App, registry: &Registry) -> Result<(), Problem> {
     connections(&app.front.connections, registry);
     certificate(app, registry);
     process(app.metrics.started, registry);
+    Ok(())
+}
+
+/// How far each log sink is behind, and whether it takes entries.
+fn sinks(app: &App, state: &Snapshot, registry: &Registry) -> Result<(), Problem> {
+    let names = ["sink", "kind", "name"];
+    let gauges = [
+        (
+            "signedapproval_sink_lag_entries",
+            "Journal entries that a log sink has not stored yet",
+        ),
+        (
+            "signedapproval_sink_lag_seconds",
+            "Age of the oldest entry that a log sink has not stored yet",
+        ),
+        (
+            "signedapproval_sink_failing",
+            "1 while a log sink takes nothing: it is tried again by itself",
+        ),
+        (
+            "signedapproval_sink_withheld_entries",
+            "Entries that a log sink refused for good; it holds a substitute with position and hash",
+        ),
+    ]
+    .map(|(name, help)| IntGaugeVec::new(Opts::new(name, help), &names).expect("names are well formed"));
+    for sink in state.all::<Sink>()? {
+        if sink.removed.is_some() {
+            continue;
+        }
+        let lag = Lag::of(app, &sink, state, app.now())?;
+        let health = app.sinks.board.health(&sink.id).unwrap_or_default();
+        let failing = health.failing.is_some() || sink.stuck.is_some();
+        let values = [lag.entries, lag.seconds, u64::from(failing), sink.withheld];
+        let labels = [sink.id.as_str(), sink.destination.kind(), &sink.name];
+        for (gauge, value) in gauges.iter().zip(values) {
+            gauge
+                .with_label_values(&labels)
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+    for gauge in gauges {
+        registry
+            .register(Box::new(gauge))
+            .expect("each is registered once");
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod pages;
 mod plain_http;
 pub mod problem;
 mod qr;
+mod reason;
 pub mod recent;
 pub mod recovery;
 mod routes;

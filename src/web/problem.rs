@@ -58,6 +58,8 @@ problem_types! {
         "There is nothing by that id or path that you may know of. Foreign and unknown ids get the same answer.";
     WRONG_METHOD = "wrong-method", 405, "The path exists, the method does not",
         "This path takes other HTTP methods; `Allow` lists them.";
+    ERASED = "erased", 410, "The document was erased",
+        "It was kept as long as its project asks, and then two admins had it erased. The journal's entry that `detail` names says when and why; the digest stays in the entries.";
     ALREADY_DECIDED = "already-decided", 409, "You have decided already",
         "One person counts once in a request, however many passkeys they hold.";
     ALREADY_ENDED = "already-ended", 409, "The request has its outcome",
@@ -95,7 +97,7 @@ problem_types! {
     SEALED = "sealed", 503, "The signing key can't be used",
         "Without its key the appliance records no decision. Nothing was decided; an admin has to make the key available.";
     SINK_REQUIRED = "sink-required", 503, "No log sink has stored it",
-        "The settings ask that a log sink stores each decision before it is made, and none did in time. Nothing was decided; try again once a sink takes entries (Dashboard → Settings → Log Sinks).";
+        "The settings ask that a log sink stores each decision before it is made, and none did in time. Nothing was decided; try again once a sink takes entries (Dashboard → Settings → Log sinks).";
     ROLLBACK_SUSPECTED = "rollback-suspected", 503, "The journal lacks entries",
         "A checkpoint that stands outside the data directory covers more than the journal holds, or other entries. Nothing is read or written by this call until the right data is put back or two administrators go on without the lost entries.";
     CLOCK_UNSOUND = "clock-unsound", 503, "The server's clock is wrong",
@@ -233,6 +235,14 @@ impl Problem {
         Problem::new(
             CEREMONY_FAILED,
             "The passkey's answer was not verified. Start again.",
+        )
+    }
+
+    /// A document that was erased, as the journal's entry at this position says.
+    pub fn erased(seq: u64) -> Problem {
+        Problem::new(
+            ERASED,
+            format!("Entry {seq} of the journal says that it was erased, and why."),
         )
     }
 

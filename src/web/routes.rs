@@ -1,10 +1,7 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations,
-    description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations,
-    journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning,
-    server, session, sinks, totp, trials, well_known,
+    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning, retention, server, session, sinks, totp, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -328,6 +325,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             ],
         ),
         (
+            "/api/v1/integrations/{id}/projects/{pid}/retention",
+            vec![put(retention::put_retention)],
+        ),
+        (
             "/api/v1/integrations/{id}/projects/{pid}/check",
             vec![post(integrations::check_gate)],
         ),
@@ -411,6 +412,11 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         // The log as tiles
         ("/log/checkpoint", vec![get(log::get_log_checkpoint)]),
         ("/log/tile/{path:.*}", vec![get(log::get_log_tile)]),
+        (
+            "/api/v1/erasures",
+            vec![get(retention::list_erasures), post(retention::order_erasure)],
+        ),
+        ("/api/v1/erasures/preview", vec![post(retention::preview_erasure)]),
         ("/api/v1/exceptions", vec![get(exceptions::list_exceptions)]),
         (
             "/api/v1/exceptions/{id}/review",
@@ -481,6 +487,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/groups", vec![get(pages::show_groups)]),
         ("/dashboard/api-keys", vec![get(pages::show_api_keys)]),
         ("/dashboard/audit", vec![get(pages::show_audit)]),
+        ("/dashboard/settings/retention", vec![get(pages::show_retention)]),
         ("/dashboard/settings/log-sinks", vec![get(pages::show_sinks)]),
         (
             "/dashboard/settings/notifications",

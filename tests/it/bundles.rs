@@ -189,7 +189,8 @@ pub fn unpack(bytes: &[u8]) -> Files {
         .collect()
 }
 
-fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+/// The archive of these files.
+pub fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut writer = Writer::new(Cursor::new(Vec::new()));
     for (name, content) in files {
         writer.add(name, content).expect("memory");
@@ -228,6 +229,12 @@ fn sign(files: &mut [(String, Vec<u8>)], key: &SigningKey) {
     let keyid = key_id(&spki_of_ed25519(&key.verifying_key().to_bytes()));
     let signature = key.sign(&pae(PAYLOAD_TYPE, &statement)).to_bytes();
     *file(files, "manifest.dsse.json") = Envelope::build(PAYLOAD_TYPE, &statement, &keyid, &signature);
+}
+
+/// `SHA256SUMS` and manifest anew, by whoever has the appliance's key.
+pub fn resign(files: &mut [(String, Vec<u8>)], key: &SigningKey) {
+    sum_up(files);
+    sign(files, key);
 }
 
 /// A bundle's own keys, taken from elsewhere.

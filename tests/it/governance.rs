@@ -42,7 +42,8 @@ async fn company() -> (Appliance, Person, Person, Person) {
     (appliance, ada, dora, bea)
 }
 
-async fn confirm(who: &Person, proposal: &str, lies: &[Lie]) -> Answer {
+/// A further admin's passkey under a proposal.
+pub async fn confirm(who: &Person, proposal: &str, lies: &[Lie]) -> Answer {
     let path = format!("/api/v1/proposals/{proposal}/confirmation");
     let options = who.post(&format!("{path}/options"), &json!({})).await;
     if options.status != 200 {

@@ -18,6 +18,7 @@ use crate::browser::can_run;
 use crate::browser::shoot;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
+use crate::support::appliance::free_port;
 use crate::support::browser::Browser;
 use crate::support::person::Person;
 use crate::support::person::items;
@@ -147,15 +148,16 @@ async fn act(admin: &Person, round: &str) {
     }
 }
 
-struct Four {
-    webhook: Receiver,
-    hec: Receiver,
-    datadog: Receiver,
-    ids: Vec<String>,
+/// A sink of each kind but syslog, which has real servers of its own.
+pub struct Four {
+    pub webhook: Receiver,
+    pub hec: Receiver,
+    pub datadog: Receiver,
+    pub ids: Vec<String>,
 }
 
 impl Four {
-    async fn start(admin: &Person) -> Four {
+    pub async fn start(admin: &Person) -> Four {
         let webhook = Receiver::start(Kind::Webhook);
         let hec = Receiver::start(Kind::Hec {
             token: "b7b0-hec".into(),
@@ -189,7 +191,7 @@ impl Four {
         }
     }
 
-    async fn all_up_to_date(&self, admin: &Person) {
+    pub async fn all_up_to_date(&self, admin: &Person) {
         for id in &self.ids {
             up_to_date(admin, id).await;
         }
@@ -342,6 +344,47 @@ async fn a_sink_that_is_stuck_is_an_exception_until_it_recovers() {
     assert_eq!(ada.journal("sink.recovered").await.len(), 1);
     up_to_date(&ada, &id).await;
     assert_whole(&datadog.records());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_how_far_each_sink_is_behind() {
+    let port = free_port();
+    let options = with_directory("").config(&format!(
+        "metrics.listen = \"127.0.0.1:{port}\"\n[sinks]\ndirectory = \"{{dir}}\"\n"
+    ));
+    let appliance = Appliance::start(options).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let datadog = Receiver::start(Kind::Datadog { key: "right".into() });
+    let dog = json!({ "kind": "datadog", "name": "Dog \"1\"", "url": datadog.url(), "token": "wrong" });
+    let dog = text(&add(&ada, &dog).await, "id");
+    let file = json!({ "kind": "file", "name": "File", "file": "journal" });
+    let file = text(&add(&ada, &file).await, "id");
+    until(&ada, &dog, |it| it["state"] == "failing").await;
+    up_to_date(&ada, &file).await;
+    let answer = appliance
+        .api()
+        .get(&format!("http://127.0.0.1:{port}/metrics"))
+        .await;
+    let metrics = answer.text();
+    let value = |name: &str, sink: &str| {
+        let line = metrics
+            .lines()
+            .find(|it| it.starts_with(&format!("{name}{{")) && it.contains(sink));
+        let value = line.and_then(|it| it.rsplit(' ').next()?.parse::<f64>().ok());
+        value.unwrap_or_else(|| panic!("{name} of {sink}: {metrics}"))
+    };
+    let operate = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate.md")).unwrap();
+    for (name, behind) in [
+        ("signedapproval_sink_lag_entries", true),
+        ("signedapproval_sink_failing", true),
+        ("signedapproval_sink_lag_seconds", false),
+        ("signedapproval_sink_withheld_entries", false),
+    ] {
+        assert_eq!(value(name, &file), 0.0, "{name}");
+        assert!(!behind || value(name, &dog) >= 1.0, "{name}");
+        assert!(operate.contains(&format!("`{name}`")), "{name} is not documented");
+    }
+    assert!(metrics.contains("name=\"Dog \\\"1\\\"\""), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -635,7 +678,7 @@ async fn log_sinks_are_added_tested_and_removed_in_the_browser() {
     browser.wait_for_text("No log sink yet").await;
     assert_eq!(
         browser.text(".crumbs").await.replace(['\n', ' '], ""),
-        "Dashboard→Settings→LogSinks"
+        "Dashboard→Settings→Logsinks"
     );
 
     // A webhook: its secret is shown once, and it works.
@@ -671,7 +714,31 @@ async fn log_sinks_are_added_tested_and_removed_in_the_browser() {
     browser.click(&format!("#{archive} form button.small")).await;
     browser.wait_for_text("It was taken.").await;
     shoot(&browser, "log-sinks").await;
-    browser.click(&format!("#{dog} details summary")).await;
+    // Settings are changed here as well: what is left empty stays, and the reason is recorded.
+    browser.click(&format!("#{archive} .adding summary")).await;
+    let form = format!("#{archive} .adding form");
+    browser.fill(&format!("{form} [name=name]"), "Archive 2").await;
+    browser.fill(&format!("{form} [name=reason]"), "it moved").await;
+    shoot(&browser, "log-sinks-change").await;
+    browser.click(&format!("{form} .primary")).await;
+    browser
+        .wait_until(&format!("!document.getElementById('{archive}-saved').hidden"))
+        .await;
+    let changed = dora.journal("sink.changed").await.pop().expect("an entry");
+    assert_eq!(
+        (&changed["data"]["name"], &changed["data"]["reason"]),
+        (&json!("Archive 2"), &json!("it moved")),
+        "{changed}"
+    );
+    let secret = format!("return document.getElementById('{archive}-secret').textContent");
+    assert_eq!(
+        browser.script(&secret, &[]).await,
+        "",
+        "the address is the same, and so is the secret"
+    );
+    up_to_date(&dora, &archive).await;
+    browser.goto(&page).await;
+    browser.click(&format!("#{dog} .sure summary")).await;
     browser.click(&format!("#{dog} .reject")).await;
     browser
         .wait_until(&format!("!document.getElementById('{dog}')"))

@@ -273,6 +273,7 @@ fn settings(number: &str) -> ProjectSettings {
         unattributed: Unattributed::default(),
         control_files: Vec::new(),
         environments: Vec::new(),
+        retention_days: 400,
     }
 }
 

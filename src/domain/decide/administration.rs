@@ -10,6 +10,7 @@ use crate::domain::people::{ApiKey, Group, Person, Scope};
 use crate::domain::policy::{Approver, ControlFiles, NamePattern};
 use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, ProjectSettings};
 use crate::domain::refusal::Refusal;
+use crate::domain::retention::RETENTION_DAYS_MAX;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -186,6 +187,10 @@ pub(super) fn checked_settings(settings: &ProjectSettings, state: &impl Read) ->
     for pattern in &settings.environments {
         NamePattern::new(pattern)
             .map_err(|e| Refusal::invalid("environments", format!("{pattern:?}: {e}")))?;
+    }
+    if settings.retention_days > RETENTION_DAYS_MAX {
+        let reason = format!("From 0 to {RETENTION_DAYS_MAX} days.");
+        return Err(Refusal::invalid("retention_days", reason).into());
     }
     if settings.quorum == 0 || settings.quorum > QUORUM_MAX {
         let reason = format!("From 1 to {QUORUM_MAX} people.");

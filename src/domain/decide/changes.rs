@@ -312,6 +312,7 @@ fn opening(
         involved,
     } = judge_change(project, &facts, state)?;
     let opening = Opening {
+        request: None,
         kind: Kind::Change,
         subject,
         title: facts.title.clone(),

@@ -406,6 +406,7 @@ fn opening(
         involved,
     } = judge_deployment(project, &facts, state)?;
     let opening = Opening {
+        request: None,
         kind: Kind::Deployment,
         subject,
         title: action_text(&project.path, &facts),

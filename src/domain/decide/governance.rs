@@ -7,7 +7,7 @@ use crate::domain::decide::administration::{checked_settings, known_approvers, l
 use crate::domain::decide::codes::revoked;
 use crate::domain::decide::people::checked_name;
 use crate::domain::decide::requests::DEFAULT_POLICY;
-use crate::domain::decide::{Decided, Plan, Step, Stop};
+use crate::domain::decide::{Decided, Plan, Step, Stop, erasures};
 use crate::domain::event::{Actor, Event};
 use crate::domain::governance::{Delegation, Governed, Proposal, ProposalState};
 use crate::domain::ids::{DelegationId, Digest, PersonId, ProjectId, ProposalId};
@@ -26,6 +26,8 @@ pub const REASON_CHARS_MAX: usize = 500;
 
 /// Who is behind a change that is being carried out.
 struct Behind {
+    /// Id of what is carried out, where it needs one: the proposal's, also where none was needed.
+    id: ProposalId,
     by: Vec<String>,
     proposal: Option<ProposalId>,
 }
@@ -55,6 +57,7 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
         }
     }
     let behind = Behind {
+        id: it.fresh.clone(),
         by: vec![name.clone()],
         proposal: None,
     };
@@ -188,6 +191,7 @@ pub(super) fn confirm(it: ConfirmProposal, now: Time, state: &impl Read) -> Deci
             _ => None,
         };
         let behind = Behind {
+            id: proposal.id.clone(),
             by: proposal.names(),
             proposal: Some(proposal.id.clone()),
         };
@@ -362,6 +366,17 @@ fn carried(
                 by: behind.by.join(", "),
             })])
         }
+        Governed::Erasure { scope, before } => {
+            erasures::may_order(scope, *before, reason, now, state)?;
+            let erasure = behind.id;
+            Ok(vec![Step::event(Event::ErasureOrdered {
+                erasure,
+                scope: scope.clone(),
+                before: *before,
+                reason: reason.trim().to_owned(),
+                by: behind.by,
+            })])
+        }
     }
 }
 
@@ -455,7 +470,7 @@ fn base(change: &Governed, state: &impl Read) -> Result<Option<Digest>, Fault> {
         Governed::Group { group, .. } | Governed::GroupRemoval { group } => state
             .get::<Group>(group.as_str())?
             .map(|it| Digest::of(&encode(&it))),
-        Governed::Delegation { .. } => None,
+        Governed::Delegation { .. } | Governed::Erasure { .. } => None,
     })
 }
 
@@ -493,6 +508,12 @@ pub(super) fn change_quorum(change: &Governed, state: &impl Read) -> Result<u32,
         }
         // One admin can neither enrol nor reset another person's credential (21 CFR 11.200(a)(3)).
         Governed::Recovery { .. } => 2,
+        // Nor takes one admin evidence away (NIST 800-53 AU-9(5)).
+        Governed::Erasure { scope, .. } => {
+            let project = erasures::project_of(scope, state)?;
+            let governs = project.map(|it| it.settings.policy.unwrap_or_else(|| DEFAULT_POLICY.to_owned()));
+            of(&|name, _| governs.as_deref() == Some(name)).max(2)
+        }
         Governed::Delegation { from, .. } => {
             let person: Option<Person> = state.get(from.as_str())?;
             let groups = state.all::<Group>()?;

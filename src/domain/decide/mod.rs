@@ -11,6 +11,7 @@ mod codes;
 mod conditions;
 mod decisions;
 mod deployments;
+mod erasures;
 mod evidence;
 mod exceptions;
 mod gates;
@@ -43,6 +44,7 @@ pub use roster::Roster;
 
 use crate::domain::command::{Command, Proof, Reply};
 use crate::domain::event::{Actor, Event};
+use crate::domain::governance::Proposal;
 use crate::domain::ids::{Digest, PersonId, RequestId};
 use crate::domain::policy::Method;
 use crate::domain::refusal::Refusal;
@@ -99,6 +101,8 @@ pub enum Step {
     Unhint(ChangeKey, u64),
     /// A follower goes on at this journal position.
     Cursor(String, u64),
+    /// The blob is no longer kept. An event of the same plan says so.
+    Erase(Digest),
 }
 
 impl Step {
@@ -163,12 +167,36 @@ pub struct OutcomeDraft {
     pub skipped_by: Vec<String>,
 }
 
+/// Why somebody changes the configuration with this command: what its entries are recorded with.
+///
+/// # Errors
+/// When a proposal can't be read.
+pub fn reason_of(command: &Command, state: &impl Read) -> Result<Option<String>, Fault> {
+    let reason = match command {
+        Command::Because { reason, .. } => Some(reason.clone()),
+        Command::Govern(it) => Some(it.reason.clone()),
+        Command::ConfirmProposal(it) => state.get::<Proposal>(it.proposal.as_str())?.map(|it| it.reason),
+        _ => None,
+    };
+    Ok(reason.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()))
+}
+
 /// Decides one command.
 ///
 /// # Errors
 /// A `Fault` means the recorded state could not be read: the caller must stop. Rules that say no are in the plan.
 pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> Result<Plan, Fault> {
+    if command.lacks_reason(actor) {
+        let reason = "Say why: each change of the configuration is recorded with its reason.";
+        return Ok(Plan::refuse(Refusal::invalid("reason", reason)));
+    }
+    let command = match command {
+        Command::Because { command, .. } => *command,
+        command => command,
+    };
     let plan = match command {
+        // Nobody gives a reason for giving a reason.
+        Command::Because { .. } => return Ok(Plan::refuse(Refusal::Unknown)),
         Command::ClaimSetUp {
             person,
             name,
@@ -448,6 +476,11 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             decision: answer,
             intent_sha256,
         })])),
+        Command::Erase {
+            erasure,
+            requests,
+            last,
+        } => erasures::erase(&erasure, requests, last, now, state),
         Command::Record { events } => Ok(Plan::done(events.into_iter().map(Step::event).collect())),
     };
     match plan {

@@ -156,6 +156,7 @@ pub(super) fn open(open: OpenRequest, now: Time, state: &impl Read) -> Decided {
         false => None,
     };
     let opening = Opening {
+        request: None,
         kind,
         subject: open.subject,
         title: open.action,
@@ -232,11 +233,12 @@ pub(super) fn judge_action_by(
 /// The steps that open a request and, where rules skip it, end it at once.
 pub(super) fn opened(
     id: &RequestId,
-    opening: Opening,
+    mut opening: Opening,
     policy_bytes: Vec<u8>,
     idempotency: Option<(Digest, Digest)>,
     now: Time,
 ) -> Vec<Step> {
+    opening.request = Some(id.clone());
     let skipped_by = opening.skipped_by.clone();
     let expires_at = opening.ttl_seconds.map(|it| now.plus_seconds(it));
     let subject_sha256 = Digest::of(opening.subject.as_bytes());

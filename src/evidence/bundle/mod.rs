@@ -34,6 +34,12 @@ pub mod names {
     pub const BLOBS: &str = "blobs/";
     pub const CREDENTIALS: &str = "credentials/";
     pub const OUTCOMES: &str = "outcomes/";
+    /// Entries that say what was erased, each with its proof. Only where something is missing that should be here.
+    pub const ERASURES: &str = "erasures/";
+    /// The checkpoint their proofs are over: `checkpoint-to`, or a later one.
+    pub const ERASURES_CHECKPOINT: &str = "erasures/checkpoint";
+    /// From `checkpoint-to` to that one: one base64 hash a line.
+    pub const ERASURES_CONSISTENCY: &str = "erasures/consistency.txt";
 }
 
 /// Endings of the four files of a credential, in the order of their names.
@@ -61,6 +67,8 @@ pub fn is_known(name: &str) -> bool {
         MANIFEST,
         REPORT,
         VERIFY,
+        ERASURES_CHECKPOINT,
+        ERASURES_CONSISTENCY,
     ];
     if fixed.contains(&name) {
         return true;
@@ -85,6 +93,12 @@ pub fn is_known(name: &str) -> bool {
             .strip_suffix(".dsse.json")
             .is_some_and(|id| RequestId::parse(id).is_some());
     }
+    if let Some(rest) = name.strip_prefix(ERASURES) {
+        let seq = rest
+            .strip_suffix(".event.json")
+            .or_else(|| rest.strip_suffix(".tlog-proof"));
+        return seq.is_some_and(|it| it.parse::<u64>().is_ok_and(|seq| seq.to_string() == it));
+    }
     if let Some(rest) = name.strip_prefix("keys/credential-") {
         return rest.strip_suffix(".pem").is_some_and(plain);
     }
@@ -95,7 +109,7 @@ pub fn is_known(name: &str) -> bool {
 
 /// Whether the manifest names a file by itself even where there are very many.
 pub fn is_named_alone(name: &str) -> bool {
-    ![names::BLOBS, names::CREDENTIALS, names::OUTCOMES]
+    ![names::BLOBS, names::CREDENTIALS, names::OUTCOMES, names::ERASURES]
         .iter()
         .any(|it| name.starts_with(it))
 }

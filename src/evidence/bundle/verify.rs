@@ -15,7 +15,10 @@ use crate::evidence::leaf;
 use crate::evidence::leaf::Leaf;
 use crate::evidence::strict;
 use crate::evidence::verify::{Body, Check, Expect, Journal, Trust, Verified, document, together};
-use crate::tlog::{Checkpoint, Extension, Hash, Proof, VerifierKey, empty_root, leaf_hash, verify_inclusion};
+use crate::tlog::{
+    Checkpoint, Extension, Hash, Proof, VerifierKey, empty_root, leaf_hash, verify_consistency,
+    verify_inclusion,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
@@ -44,6 +47,8 @@ pub struct BundleReport {
     pub credentials: u64,
     /// Outcomes that were verified.
     pub outcomes: u64,
+    /// Documents that were erased, as the log says, and can be verified no more.
+    pub erased: u64,
 }
 
 /// Verifies a bundle against the keys that are trusted.
@@ -107,6 +112,8 @@ struct Verifier {
     events: u64,
     credentials: u64,
     outcomes: u64,
+    /// Documents that were erased, by their digest: the entry that says so.
+    erased: BTreeMap<Digest, u64>,
 }
 
 /// A check of many things: its failures one by one, or one line that all is well.
@@ -153,6 +160,7 @@ struct Log {
     to_size: u64,
     to_root: Hash,
     to_note: String,
+    keys: Vec<VerifierKey>,
 }
 
 /// What the events have told so far and the files have to match.
@@ -173,6 +181,9 @@ struct Progress {
     outcomes: Many,
     no_enrolment: u64,
     server_attested: u64,
+    /// Decisions and outcomes whose documents were erased.
+    credentials_gone: u64,
+    outcomes_gone: u64,
 }
 
 #[derive(Clone)]
@@ -194,6 +205,7 @@ impl Verifier {
             events: self.events,
             credentials: self.credentials,
             outcomes: self.outcomes,
+            erased: self.erased.len() as u64,
         }
     }
 
@@ -216,6 +228,7 @@ impl Verifier {
                 format!("the manifest is signed by key {signer}, which was retired at entry {until}"),
             ));
         }
+        self.erasures(&mut archive, &log)?;
         let mut progress = Progress {
             counts: BTreeMap::new(),
             pending: HashMap::new(),
@@ -228,14 +241,20 @@ impl Verifier {
             outcomes: Many::new("outcomes"),
             no_enrolment: 0,
             server_attested: 0,
+            credentials_gone: 0,
+            outcomes_gone: 0,
         };
         self.walk(&mut archive, &manifest, &log, &history, &keys, &mut progress)?;
         self.rest(&mut archive, &log, &history, &keys, &mut progress)?;
         self.blobs(&archive, &progress);
         self.limits(&manifest, &log, &progress);
         let range = &manifest.predicate.range;
+        let gone = match self.erased.len() {
+            0 => String::new(),
+            count => format!(" ({count} more documents were erased, as the log says)"),
+        };
         self.verdict = Some(format!(
-            "Everything holds: {} events, {} credentials and {} outcomes of the period from {} to before {}, entries {} to {} of the log {}, signed with Ed25519 key {}…",
+            "Everything holds: {} events, {} credentials and {} outcomes{gone} of the period from {} to before {}, entries {} to {} of the log {}, signed with Ed25519 key {}…",
             self.events,
             self.credentials,
             self.outcomes,
@@ -571,7 +590,59 @@ impl Verifier {
             to_size: new.size(),
             to_root: *new.root(),
             to_note,
+            keys,
         })
+    }
+
+    /// What was erased: the entries that say so, in the log that this bundle is a part of.
+    fn erasures<S: Read + Seek>(&mut self, archive: &mut Archive<'_, S>, log: &Log) -> Result<(), Stop> {
+        let files: Vec<String> = archive
+            .directory
+            .below(names::ERASURES)
+            .map(|(_, name)| name.to_owned())
+            .collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut found: Vec<u64> = files
+            .iter()
+            .filter_map(|it| {
+                let rest = it.strip_prefix(names::ERASURES)?;
+                rest.strip_suffix(".event.json")?.parse().ok()
+            })
+            .collect();
+        found.sort_unstable();
+        let note = archive.file(names::ERASURES_CHECKPOINT, PROOF_FILE_BYTES_MAX)?;
+        let consistency = archive.file(names::ERASURES_CONSISTENCY, PROOF_FILE_BYTES_MAX)?;
+        if found.is_empty() || files.len() != 2 + 2 * found.len() {
+            return Err(self.stop("erasures", "there are files about erasures that belong to none"));
+        }
+        let (note, consistency) = (note.unwrap_or_default(), consistency.unwrap_or_default());
+        let checkpoint =
+            erasures_checkpoint(&note, &consistency, log).map_err(|reason| self.stop("erasures", reason))?;
+        let mut requests = BTreeSet::new();
+        for seq in &found {
+            let base = format!("{}{seq}", names::ERASURES);
+            let event = archive.file(&format!("{base}.event.json"), PROOF_FILE_BYTES_MAX)?;
+            let proof = archive.file(&format!("{base}.tlog-proof"), PROOF_FILE_BYTES_MAX)?;
+            let (event, proof) = (event.unwrap_or_default(), proof.unwrap_or_default());
+            let (request, documents) = read_erasure(*seq, &event, &proof, &note, &checkpoint)
+                .map_err(|reason| self.stop("erasures", format!("entry {seq}: {reason}")))?;
+            requests.insert(request);
+            self.erased.extend(documents.into_iter().map(|it| (it, *seq)));
+        }
+        let requests = requests.len();
+        let shown: Vec<String> = found.iter().take(10).map(ToString::to_string).collect();
+        self.checks.push(pass(
+            "erasures",
+            format!(
+                "{} documents of {requests} requests were erased, as the log's entries say ({}{})",
+                self.erased.len(),
+                shown.join(", "),
+                if found.len() > 10 { ", …" } else { "" }
+            ),
+        ));
+        Ok(())
     }
 
     /// Every line of `events.jsonl` in order, and the decisions and outcomes they name.
@@ -707,6 +778,7 @@ impl Verifier {
                     .and_then(|it| it.digest("document").ok()),
             ],
             "proposal.confirmed" => vec![digest("evidence_sha256")],
+            "blob.erased" => vec![digest("stub_sha256")],
             _ => Vec::new(),
         };
         progress.named_blobs.extend(named.into_iter().flatten());
@@ -756,6 +828,10 @@ impl Verifier {
         }
         let name = format!("{}{}.dsse.json", names::OUTCOMES, visible(request));
         let Some(index) = archive.directory.find(&name) else {
+            if self.erased.contains_key(&wanted) {
+                progress.outcomes_gone += 1;
+                return Ok(());
+            }
             progress.outcomes.fail(format!("{} is missing", told(&name)));
             return Ok(());
         };
@@ -828,6 +904,11 @@ impl Verifier {
     ) -> Result<Option<Verified>, Stop> {
         let base = format!("{}crd_{digest}", names::CREDENTIALS);
         let mut files = Vec::new();
+        let here = |it: &&str| archive.directory.find(&format!("{base}{it}")).is_some();
+        if self.erased.contains_key(&digest) && !CREDENTIAL_ENDINGS.iter().any(here) {
+            progress.credentials_gone += 1;
+            return Ok(None);
+        }
         for ending in CREDENTIAL_ENDINGS {
             match archive.file(&format!("{base}{ending}"), PROOF_FILE_BYTES_MAX)? {
                 Some(file) => files.push(file),
@@ -1034,14 +1115,18 @@ impl Verifier {
 
     fn blobs<S: Read + Seek>(&mut self, archive: &Archive<'_, S>, progress: &Progress) {
         let mut many = Many::new("blobs");
-        let (mut count, mut missing) = (0_u64, progress.named_blobs.len() as u64);
+        let elsewhere = progress
+            .named_blobs
+            .iter()
+            .filter(|it| !self.erased.contains_key(*it));
+        let (mut count, mut missing) = (0_u64, elsewhere.count() as u64);
         for (index, name) in archive.directory.below(names::BLOBS) {
             count += 1;
             let named = name.strip_prefix(names::BLOBS).and_then(Digest::parse);
             if named != Some(archive.digests[index]) {
                 many.fail(format!("{}: its name is not its digest", told(name)));
             } else if named.is_some_and(|it| progress.named_blobs.contains(&it)) {
-                missing -= 1;
+                missing -= u64::from(!named.is_some_and(|it| self.erased.contains_key(&it)));
             } else {
                 many.fail(format!("{}: nothing shown here names it", told(name)));
             }
@@ -1061,6 +1146,12 @@ impl Verifier {
                 "what the entries that the filter left out are: only their hashes are here, so that none can be missing"
                     .into(),
             );
+        }
+        if progress.credentials_gone + progress.outcomes_gone > 0 {
+            self.not_shown.push(format!(
+                "what {} decisions and {} outcomes said beyond their entries, and that persons signed them: their documents were erased",
+                progress.credentials_gone, progress.outcomes_gone
+            ));
         }
         if log.from_size > 0 {
             self.not_shown.push(format!(
@@ -1092,6 +1183,60 @@ impl Verifier {
             "that the keys you gave are the appliance's: take them from somewhere else than this bundle".into(),
         ]);
     }
+}
+
+/// The checkpoint that proofs of erasures are over, shown to continue the bundle's own.
+fn erasures_checkpoint(note: &[u8], consistency: &[u8], log: &Log) -> Result<Checkpoint, String> {
+    let (checkpoint, _) = Checkpoint::open(note, &log.keys)
+        .map_err(|e| format!("{}: {}", names::ERASURES_CHECKPOINT, visible(&e.to_string())))?;
+    if !same_log(checkpoint.origin(), &log.origin) {
+        return Err(format!("{} is of another log", names::ERASURES_CHECKPOINT));
+    }
+    let hashes: Option<Vec<Hash>> = std::str::from_utf8(consistency)
+        .ok()
+        .and_then(|it| it.lines().map(Hash::from_base64).collect());
+    let hashes = hashes.ok_or_else(|| format!("{} is not one hash a line", names::ERASURES_CONSISTENCY))?;
+    verify_consistency(
+        log.to_size,
+        &log.to_root,
+        checkpoint.size(),
+        checkpoint.root(),
+        &hashes,
+    )
+    .map_err(|e| format!("the log was not only appended to until the erasures: {e}"))?;
+    Ok(checkpoint)
+}
+
+/// What one entry says was erased: of which request, and the documents' digests.
+fn read_erasure(
+    seq: u64,
+    event: &[u8],
+    proof: &[u8],
+    note: &[u8],
+    checkpoint: &Checkpoint,
+) -> Result<(String, Vec<Digest>), String> {
+    let leaf = leaf::parse(event).map_err(|e| visible(&e.to_string()))?;
+    if leaf.seq != seq || leaf.kind != "blob.erased" {
+        return Err("it is not that of an erasure".into());
+    }
+    let proof = Proof::parse(proof).map_err(|e| visible(&e.to_string()))?;
+    if proof.checkpoint().as_bytes() != note || proof.index() != seq {
+        return Err("its proof is over something else".into());
+    }
+    verify_inclusion(
+        &leaf_hash(event),
+        seq,
+        checkpoint.size(),
+        proof.hashes(),
+        checkpoint.root(),
+    )
+    .map_err(|e| format!("its proof: {e}"))?;
+    let shown = |e: strict::StrictError| visible(&e.to_string());
+    let data = leaf.data.object("data").map_err(shown)?;
+    let request = data.text("request").map_err(shown)?.to_owned();
+    let documents = data.list("documents").map_err(shown)?.iter();
+    let digests = documents.map(|it| it.object("document")?.digest("sha256"));
+    Ok((request, digests.collect::<Result<_, _>>().map_err(shown)?))
 }
 
 /// The name of a credential key's file.

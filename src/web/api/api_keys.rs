@@ -10,6 +10,7 @@ use crate::outbound::standard_webhook::SigningSecret;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::{Reason, Stated};
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -42,6 +43,7 @@ pub async fn make(
     app: &App,
     actor: crate::domain::event::Actor,
     owner_by_default: Option<PersonId>,
+    reason: Option<Reason>,
     body: KeyBody,
 ) -> Result<Value, Problem> {
     let scopes = body
@@ -93,6 +95,10 @@ pub async fn make(
     let callback_secret = SigningSecret::from_random(&bytes).text();
     let name = callback_secret_name(&key);
     let sealed = (app.seal)(&name, callback_secret.expose().as_bytes());
+    let command = match reason {
+        Some(reason) => reason.of(command),
+        None => command,
+    };
     app.submit_with_secrets(actor, command, vec![(name, sealed)])
         .await?;
     Ok(json!({
@@ -107,10 +113,12 @@ pub async fn make(
 pub async fn create_api_key(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<KeyBody>(&request, payload).await?;
     if body.owner.is_some() {
         // Else one could approve what one asks, by naming somebody else.
@@ -123,7 +131,7 @@ pub async fn create_api_key(
         Caller::Person(person) => Some(person.id.clone()),
         Caller::Key(key) => key.owner.clone(),
     };
-    let made = make(&app, caller.actor(), maker, body).await?;
+    let made = make(&app, caller.actor(), maker, Some(reason), body).await?;
     Ok(HttpResponse::Created().json(made))
 }
 
@@ -147,10 +155,13 @@ pub async fn list_api_keys(app: Data<App>, caller: Caller) -> Result<HttpRespons
 pub async fn revoke_api_key(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let key = ApiKeyId::parse(&id).ok_or_else(Problem::not_found)?;
-    app.submit(caller.actor(), Command::RevokeApiKey { key }).await?;
+    app.submit(caller.actor(), reason.of(Command::RevokeApiKey { key }))
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }

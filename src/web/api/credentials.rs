@@ -2,6 +2,7 @@
 
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::request::Request;
+use crate::domain::retention::Erased;
 use crate::domain::state::{Read, Table, decode};
 use crate::evidence::dsse::{Envelope, sigstore_bundle};
 use crate::evidence::verify;
@@ -51,9 +52,7 @@ pub async fn get_outcome(app: Data<App>, caller: Caller, id: Path<String>) -> Re
     let snapshot = app.snapshot()?;
     let request = visible_request(&snapshot, &caller, &id)?;
     let digest = request.outcome.ok_or_else(Problem::not_found)?;
-    let file = snapshot
-        .blob(&digest)?
-        .ok_or_else(|| Problem::internal("an outcome is missing"))?;
+    let file = file_of(&snapshot, &digest)?;
     Ok(download(
         file,
         "application/vnd.dsse.envelope.v1+json",
@@ -226,9 +225,13 @@ fn find(snapshot: &Snapshot, caller: &Caller, id: &str) -> Result<(Digest, u64),
 }
 
 fn file_of(snapshot: &Snapshot, digest: &Digest) -> Result<Vec<u8>, Problem> {
-    snapshot
-        .blob(digest)?
-        .ok_or_else(|| Problem::internal("a credential is missing"))
+    if let Some(file) = snapshot.blob(digest)? {
+        return Ok(file);
+    }
+    match Erased::of(digest, snapshot)? {
+        Some(erased) => Err(Problem::erased(erased.seq)),
+        None => Err(Problem::internal("a credential or outcome is missing")),
+    }
 }
 
 fn download(bytes: Vec<u8>, kind: &str, name: &str) -> HttpResponse {

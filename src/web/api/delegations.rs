@@ -11,6 +11,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::SignedIn;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -52,6 +53,7 @@ struct DelegationBody {
 pub async fn add_delegation(
     app: Data<App>,
     who: SignedIn,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -71,6 +73,11 @@ pub async fn add_delegation(
             "You can let somebody stand in for yourself; for others an admin does.",
         ));
     }
+    // About one's own place nobody has to explain oneself.
+    let reason = match from == who.0.id {
+        true => stated.or_none(body.reason)?,
+        false => stated.or(body.reason)?.text(),
+    };
     let delegation = DelegationId::from_random(random_id());
     let change = Governed::Delegation {
         delegation: delegation.clone(),
@@ -82,7 +89,7 @@ pub async fn add_delegation(
         },
         ends: time("ends", &body.ends)?,
     };
-    if let Some(waits) = govern(&app, who.actor(), Change::of(change, body.reason)).await? {
+    if let Some(waits) = govern(&app, who.actor(), Change::of(change, reason)).await? {
         return Ok(waits.answer());
     }
     let record: Delegation = app
@@ -96,10 +103,17 @@ pub async fn add_delegation(
 pub async fn end_delegation(
     app: Data<App>,
     who: SignedIn,
+    stated: Stated,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let delegation = DelegationId::parse(&id).ok_or_else(Problem::not_found)?;
-    app.submit(who.actor(), Command::EndDelegation { delegation })
-        .await?;
+    let record: Option<Delegation> = app.snapshot()?.get(delegation.as_str())?;
+    let own = record.is_some_and(|it| it.from == who.0.id || it.to == who.0.id);
+    let command = Command::EndDelegation { delegation };
+    let command = match own || !who.0.has(Role::Admin) {
+        true => command,
+        false => stated.required()?.of(command),
+    };
+    app.submit(who.actor(), command).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -12,6 +12,7 @@ use crate::web::api::integrations::{GITHUB, NewIntegration};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -155,10 +156,12 @@ struct MadeBody {
 pub async fn finish_app(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<MadeBody>(&request, payload).await?;
     let now = app.now();
     // Taken out before anything else: a state is good once.
@@ -186,7 +189,7 @@ pub async fn finish_app(
         credentials,
         webhook_secret: made.webhook_secret,
     };
-    let mut shown = integration.add(&app, &caller).await?;
+    let mut shown = integration.add(&app, &caller, reason).await?;
     shown["app"] = json!({ "id": made.credentials.app_id, "slug": made.slug, "owner": made.owner, "url": made.html_url });
     shown["install_url"] = json!(install_url);
     Ok(HttpResponse::Created().json(shown))

@@ -14,6 +14,7 @@ use crate::web::api::decisions::deciding_passkeys;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::{Caller, SignedIn};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -118,13 +119,20 @@ pub async fn get_proposal(app: Data<App>, caller: Caller, id: Path<String>) -> R
 pub async fn withdraw_proposal(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let proposal = find(&app.snapshot()?, &id)?.id;
-    let reason = String::new();
-    app.submit(caller.actor(), Command::WithdrawProposal { proposal, reason })
-        .await?;
+    app.submit(
+        caller.actor(),
+        Command::WithdrawProposal {
+            proposal,
+            reason: reason.text(),
+        },
+    )
+    .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -8,6 +8,7 @@ use crate::domain::governance::Governed;
 use crate::domain::ids::{IntegrationId, ProjectId};
 use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::project::{Enforcement, ForgeKind, Integration, Project, ProjectSettings};
+use crate::domain::retention::RETENTION_DAYS;
 use crate::domain::state::Read;
 use crate::forge::github::Credentials;
 use crate::forge::{Connection, Forge, HookSecret, Inspected, hook_secret_name, hook_url, token_name};
@@ -20,6 +21,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::{Reason, Stated};
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -175,10 +177,12 @@ pub async fn get_integration(
 pub async fn add_integration(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<IntegrationBody>(&request, payload).await?;
     let kind = kind(&body.kind)?;
     bounded("name", &body.name, 200)?;
@@ -205,7 +209,7 @@ pub async fn add_integration(
         credentials,
         webhook_secret: webhook_secret.clone(),
     };
-    let mut made = integration.add(&app, &caller).await?;
+    let mut made = integration.add(&app, &caller, reason).await?;
     made["webhook_secret"] = json!(webhook_secret.expose());
     made["version"] = json!(identity.version);
     made["token_scopes"] = json!(identity.scopes);
@@ -238,7 +242,7 @@ pub(super) struct NewIntegration {
 
 impl NewIntegration {
     /// Records it, its secrets sealed; answers how it is shown.
-    pub(super) async fn add(self, app: &App, caller: &Caller) -> Result<Value, Problem> {
+    pub(super) async fn add(self, app: &App, caller: &Caller, reason: Reason) -> Result<Value, Problem> {
         let seal = |name: String, secret: &Secret| {
             let sealed = (app.seal)(&name, secret.expose().as_bytes());
             (name, sealed)
@@ -255,7 +259,8 @@ impl NewIntegration {
             ca_pem: self.connection.ca_pem,
             account: self.account,
         };
-        app.submit_with_secrets(caller.actor(), command, secrets).await?;
+        app.submit_with_secrets(caller.actor(), reason.of(command), secrets)
+            .await?;
         Ok(shown(app, &find(app, self.id.as_str())?))
     }
 }
@@ -264,12 +269,17 @@ impl NewIntegration {
 pub async fn remove_integration(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let integration = find(&app, &id)?.id;
-    app.submit(caller.actor(), Command::RemoveIntegration { integration })
-        .await?;
+    app.submit(
+        caller.actor(),
+        reason.of(Command::RemoveIntegration { integration }),
+    )
+    .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -303,6 +313,7 @@ struct ProjectBody {
     control_files: Vec<String>,
     #[serde(default)]
     environments: Vec<String>,
+    retention_days: Option<u32>,
     /// Why, for the journal.
     #[serde(default)]
     reason: String,
@@ -333,7 +344,13 @@ impl ProjectBody {
         }
     }
 
-    fn settings(self, kind: ForgeKind, forge_project_id: String) -> Result<ProjectSettings, Problem> {
+    /// `days`: how long documents are kept where the body does not say.
+    fn settings(
+        self,
+        kind: ForgeKind,
+        forge_project_id: String,
+        days: u32,
+    ) -> Result<ProjectSettings, Problem> {
         let quorum = match (self.required_approval_count, self.quorum) {
             (Some(a), Some(b)) if a != b => {
                 return Err(Problem::bad_field(
@@ -394,6 +411,7 @@ impl ProjectBody {
             unattributed: self.unattributed,
             control_files: self.control_files,
             environments: self.environments,
+            retention_days: self.retention_days.unwrap_or(days),
         })
     }
 }
@@ -465,6 +483,7 @@ fn project_shown(it: &Project, state: &Snapshot) -> Result<Value, Problem> {
         "unattributed": it.settings.unattributed,
         "control_files": it.settings.control_files,
         "environments": it.settings.environments,
+        "retention_days": it.settings.retention_days,
         "enforcement": it.settings.enforcement,
         "gate": gate(it, state)?,
     }))
@@ -503,6 +522,7 @@ pub async fn get_project(
 pub async fn add_project(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
@@ -510,6 +530,7 @@ pub async fn add_project(
     caller.administers()?;
     let integration = find(&app, &id)?;
     let (body, _) = read_json::<ProjectBody>(&request, payload).await?;
+    let reason = stated.or(body.reason.clone())?;
     let kind = integration.kind;
     let (field, which) = match kind {
         ForgeKind::Gitlab => (
@@ -522,7 +543,7 @@ pub async fn add_project(
         .asked(kind)?
         .ok_or_else(|| Problem::bad_field(field, which))?;
     // What is wrong with the settings is told before the forge is asked.
-    let mut settings = body.settings(kind, asked.clone())?;
+    let mut settings = body.settings(kind, asked.clone(), RETENTION_DAYS)?;
     let forge = connected(&app, &integration)?;
     let told = forge.project(&asked).await.map_err(|e| match e {
         outbound::Error::Status { code: 404, .. } => Problem::invalid(
@@ -543,7 +564,7 @@ pub async fn add_project(
         web_url: told.web_url,
         settings,
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     let made = find_project(&app, integration.id.as_str(), project.as_str())?;
     Ok(HttpResponse::Created().json(project_shown(&made, &app.snapshot()?)?))
 }
@@ -581,6 +602,7 @@ pub(super) async fn look_now(app: &App, integration: &Integration, project: &Pro
 pub async fn change_project(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     ids: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
@@ -594,11 +616,11 @@ pub async fn change_project(
         // A repository is not changed for another one by its name.
         None => before.settings.forge_project_id.clone(),
     };
-    let reason = body.reason.clone();
-    let settings = body.settings(kind, forge_project_id)?;
+    let reason = stated.or(body.reason.clone())?;
+    let settings = body.settings(kind, forge_project_id, before.settings.retention_days)?;
     let project = before.id;
     let change = Governed::Project { project, settings };
-    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason)).await? {
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     let found = find_project(&app, &ids.0, &ids.1)?;
@@ -609,12 +631,14 @@ pub async fn change_project(
 pub async fn remove_project(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     ids: Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let project = find_project(&app, &ids.0, &ids.1)?.id;
     let change = Governed::ProjectRemoval { project };
-    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, String::new())).await? {
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     Ok(HttpResponse::NoContent().finish())

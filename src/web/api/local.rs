@@ -104,7 +104,7 @@ pub async fn create_api_key_locally(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (body, _) = read_json::<KeyBody>(&request, payload).await?;
-    Ok(HttpResponse::Created().json(make(&app, Actor::Host, None, body).await?))
+    Ok(HttpResponse::Created().json(make(&app, Actor::Host, None, None, body).await?))
 }
 
 /// `GET /local/people`: the host.

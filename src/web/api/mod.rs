@@ -29,6 +29,7 @@ pub mod policies;
 pub mod policy_versions;
 pub mod programs;
 pub mod provisioning;
+pub mod retention;
 pub mod server;
 pub mod session;
 pub mod sinks;

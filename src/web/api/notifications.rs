@@ -18,6 +18,7 @@ use crate::web::api::bounded;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -51,10 +52,12 @@ fn shown(snapshot: &Snapshot) -> Result<Value, Problem> {
 pub async fn put_notification_settings(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (mut body, _) = read_json::<Value>(&request, payload).await?;
     let mut take = |part: &str, name: &str| -> Result<Option<String>, Problem> {
         let Some(members) = body.get_mut(part).and_then(Value::as_object_mut) else {
@@ -105,7 +108,8 @@ pub async fn put_notification_settings(
             .map_err(|e| Problem::invalid("apns.base_url", e.to_string()))?;
     }
     let command = Command::ConfigureNotices(Box::new(settings));
-    app.submit_with_secrets(caller.actor(), command, secrets).await?;
+    app.submit_with_secrets(caller.actor(), reason.of(command), secrets)
+        .await?;
     Ok(HttpResponse::Ok().json(shown(&app.snapshot()?)?))
 }
 
@@ -141,10 +145,12 @@ struct ChatBody {
 pub async fn add_chat(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<ChatBody>(&request, payload).await?;
     bounded("name", &body.name, 100)?;
     let kind = ChatKind::parse(&body.kind)
@@ -178,16 +184,27 @@ pub async fn add_chat(
     let name = chat_secret(&chat.id);
     let sealed = (app.seal)(&name, body.url.as_bytes());
     let shown = chat_json(&chat);
-    app.submit_with_secrets(caller.actor(), Command::AddChat(chat), vec![(name, sealed)])
-        .await?;
+    app.submit_with_secrets(
+        caller.actor(),
+        reason.of(Command::AddChat(chat)),
+        vec![(name, sealed)],
+    )
+    .await?;
     Ok(HttpResponse::Created().json(shown))
 }
 
 /// `DELETE /api/v1/chats/{id}`: admins.
-pub async fn remove_chat(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove_chat(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let chat = ChatId::parse(&id).ok_or_else(Problem::not_found)?;
-    app.submit(caller.actor(), Command::RemoveChat { chat }).await?;
+    app.submit(caller.actor(), reason.of(Command::RemoveChat { chat }))
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -11,6 +11,7 @@ use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
 use crate::web::qr::qr_data_url;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -86,10 +87,12 @@ pub async fn get_person(app: Data<App>, caller: Caller, id: Path<String>) -> Res
 pub async fn add_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<PersonBody>(&request, payload).await?;
     let (invitation, token) = new_invitation();
     let command = Command::AddPerson {
@@ -99,7 +102,7 @@ pub async fn add_person(
         roles: roles_of(&body.roles)?,
         invitation,
     };
-    let Reply::Person { id } = app.submit(caller.actor(), command).await? else {
+    let Reply::Person { id } = app.submit(caller.actor(), reason.of(command)).await? else {
         return Err(Problem::internal("a person without an id"));
     };
     let mut shown = shown(&find(&app, id.as_str())?);
@@ -111,12 +114,21 @@ pub async fn add_person(
 }
 
 /// `POST /api/v1/people/{id}/invitations`: admins. A new link for somebody who has no passkey yet.
-pub async fn invite_again(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn invite_again(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let person = find(&app, &id)?.id;
     let (invitation, token) = new_invitation();
-    app.submit(caller.actor(), Command::InviteAgain { person, invitation })
-        .await?;
+    app.submit(
+        caller.actor(),
+        reason.of(Command::InviteAgain { person, invitation }),
+    )
+    .await?;
     let url = invite_url(&app, &token);
     Ok(HttpResponse::Created().json(json!({
         "invite_qr": qr_data_url(&url).map_err(Problem::internal)?,
@@ -137,11 +149,13 @@ struct ChangeBody {
 pub async fn change_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<ChangeBody>(&request, payload).await?;
     let person = find(&app, &id)?.id;
     let roles = body.roles.as_deref().map(roles_of).transpose()?;
@@ -151,7 +165,7 @@ pub async fn change_person(
         roles,
         active: body.active,
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     Ok(HttpResponse::Ok().json(shown(&find(&app, &id)?)))
 }
 
@@ -166,11 +180,13 @@ struct AccountBody {
 pub async fn link_account(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<AccountBody>(&request, payload).await?;
     let person = find(&app, &id)?.id;
     let integration = IntegrationId::parse(&body.integration)
@@ -181,7 +197,7 @@ pub async fn link_account(
         account_id: body.account_id,
         proof: None,
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     Ok(HttpResponse::Created().json(shown(&find(&app, &id)?)))
 }
 
@@ -193,6 +209,7 @@ fn find(app: &App, id: &str) -> Result<Person, Problem> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecoveryBody {
+    #[serde(default)]
     reason: String,
 }
 
@@ -201,13 +218,14 @@ struct RecoveryBody {
 pub async fn recover_person(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<RecoveryBody>(&request, payload).await?;
-    crate::web::api::bounded("reason", &body.reason, 500)?;
+    let reason = stated.or(body.reason)?;
     let Caller::Person(_) = &caller else {
         return Err(Problem::forbidden("A person asks for a recovery, not a key."));
     };
@@ -219,7 +237,7 @@ pub async fn recover_person(
         ));
     }
     let change = Governed::Recovery { person: person.id };
-    match govern(&app, caller.actor(), Change::of(change, body.reason)).await? {
+    match govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         Some(waits) => Ok(waits.answer()),
         None => Ok(HttpResponse::NoContent().finish()),
     }
@@ -247,19 +265,21 @@ struct GroupBody {
 pub async fn add_group(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
     let group = GroupId::from_random(random_id());
-    set_group(&app, &caller, group, true, body).await
+    set_group(&app, &caller, group, true, stated, body).await
 }
 
 /// `PUT /api/v1/groups/{id}`: admins.
 pub async fn change_group(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
@@ -267,7 +287,7 @@ pub async fn change_group(
     caller.administers()?;
     let (body, _) = read_json::<GroupBody>(&request, payload).await?;
     let id = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
-    set_group(&app, &caller, id, false, body).await
+    set_group(&app, &caller, id, false, stated, body).await
 }
 
 async fn set_group(
@@ -275,8 +295,10 @@ async fn set_group(
     caller: &Caller,
     group: GroupId,
     new: bool,
+    stated: Stated,
     body: GroupBody,
 ) -> Result<HttpResponse, Problem> {
+    let reason = stated.or(body.reason)?;
     let members = body
         .members
         .iter()
@@ -291,7 +313,7 @@ async fn set_group(
         name: body.name,
         members,
     };
-    if let Some(waits) = govern(app, caller.actor(), Change::of(change, body.reason)).await? {
+    if let Some(waits) = govern(app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     let record: Group = app
@@ -307,11 +329,17 @@ async fn set_group(
 }
 
 /// `DELETE /api/v1/groups/{id}`: admins.
-pub async fn remove_group(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove_group(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let group = GroupId::parse(&id).ok_or_else(Problem::not_found)?;
     let change = Governed::GroupRemoval { group };
-    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, String::new())).await? {
+    if let Some(waits) = govern(&app, caller.actor(), Change::of(change, reason.text())).await? {
         return Ok(waits.answer());
     }
     Ok(HttpResponse::NoContent().finish())

@@ -11,6 +11,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::app::App;
 use crate::web::body::{parse, read_bytes};
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -64,20 +65,16 @@ pub async fn get_policy(app: Data<App>, caller: Caller, name: Path<String>) -> R
 pub async fn put_policy(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     name: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     bounded("name", &name, 200)?;
     let document = read_bytes(&request, payload, DOCUMENT_BYTES_MAX).await?;
     let warnings = linted(&app, parsed(&document)?).await?;
-    let reason = request
-        .headers()
-        .get("x-reason")
-        .and_then(|it| it.to_str().ok())
-        .unwrap_or_default();
-    let reason = crate::domain::text::shortened(reason, 500);
     let before: Option<PolicyRecord> = app.snapshot()?.get(&name)?;
     let change = Change {
         change: Governed::Policy {
@@ -86,7 +83,7 @@ pub async fn put_policy(
         },
         document: Some(document),
         expected: expected_version(&request)?,
-        reason,
+        reason: reason.text(),
     };
     if let Some(waits) = govern(&app, caller.actor(), change).await? {
         return Ok(waits.answer());

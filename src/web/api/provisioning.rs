@@ -10,12 +10,12 @@ use crate::domain::provision::{MadeChange, Provisioning, StepReport, StepResult,
 use crate::domain::refusal::Refusal;
 use crate::domain::state::Read;
 use crate::forge::{Forge, HookSecret, ProvisionPlan, Restored, Wanted, hook_secret_name, hook_url};
-use crate::web::api::bounded;
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::integrations::{connected, find, find_project, gate, look_now};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -28,8 +28,6 @@ use tokio::time::Instant;
 const STEP_MAX: Duration = Duration::from_secs(90);
 /// After this no further step is begun: far below the time at which a run counts as interrupted.
 const RUN_MAX: Duration = Duration::from_secs(150);
-/// Longest reason, in characters.
-const REASON_MAX: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,12 +40,14 @@ pub struct PlanQuery {
 struct SetUpBody {
     enforcement: String,
     plan: String,
+    #[serde(default)]
     reason: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UndoBody {
+    #[serde(default)]
     reason: String,
 }
 
@@ -143,6 +143,7 @@ fn report(it: &StepReport) -> Value {
 pub async fn set_up(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     ids: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
@@ -151,7 +152,7 @@ pub async fn set_up(
     let bench = Bench::of(&app, &ids.0, &ids.1)?;
     let (body, _) = read_json::<SetUpBody>(&request, payload).await?;
     let enforcement = mode(&body.enforcement)?;
-    bounded("reason", body.reason.trim(), REASON_MAX)?;
+    let reason = stated.or(body.reason)?.text();
     let confirmed = Digest::parse(&body.plan)
         .ok_or_else(|| Problem::bad_field("plan", "the digest of a plan: 64 lowercase hex digits"))?;
     let plan = bench.plan(enforcement).await?;
@@ -171,11 +172,11 @@ pub async fn set_up(
         project: bench.project.id.clone(),
         enforcement,
         plan_sha256: plan.digest,
-        reason: body.reason.clone(),
+        reason: reason.clone(),
         changes: plan.doable().map(|it| it.change.clone()).collect(),
     };
     app.submit(actor.clone(), command).await?;
-    let run = carry_out(app, bench, plan, actor, body.reason);
+    let run = carry_out(app, bench, plan, actor, reason);
     // Whoever closes the page does not leave a gate half set up.
     actix_web::rt::spawn(run).await.map_err(Problem::internal)?
 }
@@ -263,6 +264,7 @@ async fn with_gate(app: &App, bench: &Bench, mut answer: Value) -> Result<HttpRe
 pub async fn undo(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     ids: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
@@ -270,11 +272,11 @@ pub async fn undo(
     caller.administers()?;
     let bench = Bench::of(&app, &ids.0, &ids.1)?;
     let (body, _) = read_json::<UndoBody>(&request, payload).await?;
-    bounded("reason", body.reason.trim(), REASON_MAX)?;
+    let reason = stated.or(body.reason)?.text();
     let actor = caller.actor();
     let command = Command::StartRestoring {
         project: bench.project.id.clone(),
-        reason: body.reason.clone(),
+        reason: reason.clone(),
     };
     app.submit(actor.clone(), command).await?;
     let made: Option<Provisioning> = app.snapshot()?.get(bench.project.id.as_str())?;
@@ -283,7 +285,7 @@ pub async fn undo(
         let why = "Nothing that was set up from here is left to be put back.".to_owned();
         return Err(Refusal::NotAllowed { why }.into());
     }
-    let run = put_back(app, bench, made, actor, body.reason);
+    let run = put_back(app, bench, made, actor, reason);
     actix_web::rt::spawn(run).await.map_err(Problem::internal)?
 }
 

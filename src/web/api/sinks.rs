@@ -15,6 +15,7 @@ use crate::web::api::{Empty, bounded};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -384,10 +385,12 @@ fn find(snapshot: &Snapshot, id: &str) -> Result<Sink, Problem> {
 pub async fn add_sink(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let (body, _) = read_json::<SinkBody>(&request, payload).await?;
     bounded("name", &body.name, 200)?;
     let destination = body.destination(None)?;
@@ -419,7 +422,7 @@ pub async fn add_sink(
         from,
     };
     let sealed = seal(&app, &sink, &secrets);
-    app.submit_with_secrets(caller.actor(), command, vec![sealed])
+    app.submit_with_secrets(caller.actor(), reason.of(command), vec![sealed])
         .await?;
     let snapshot = app.snapshot()?;
     let mut made = shown(&app, &find(&snapshot, sink.as_str())?, &snapshot)?;
@@ -434,11 +437,13 @@ pub async fn add_sink(
 pub async fn change_sink(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     id: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let snapshot = app.snapshot()?;
     let before = find(&snapshot, &id)?;
     let (body, _) = read_json::<SinkBody>(&request, payload).await?;
@@ -492,7 +497,7 @@ pub async fn change_sink(
         }),
     };
     let sealed = seal(&app, &before.id, &secrets);
-    app.submit_with_secrets(caller.actor(), command, vec![sealed])
+    app.submit_with_secrets(caller.actor(), reason.of(command), vec![sealed])
         .await?;
     let snapshot = app.snapshot()?;
     let mut made = shown(&app, &find(&snapshot, before.id.as_str())?, &snapshot)?;
@@ -503,10 +508,17 @@ pub async fn change_sink(
 }
 
 /// `DELETE /api/v1/sinks/{id}`: admins. It still gets the word of its removal, if it takes it.
-pub async fn remove_sink(app: Data<App>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove_sink(
+    app: Data<App>,
+    caller: Caller,
+    stated: Stated,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let sink = find(&app.snapshot()?, &id)?.id;
-    app.submit(caller.actor(), Command::RemoveSink { sink }).await?;
+    app.submit(caller.actor(), reason.of(Command::RemoveSink { sink }))
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

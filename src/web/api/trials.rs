@@ -14,6 +14,7 @@ use crate::web::api::provisioning::Bench;
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
+use crate::web::reason::Stated;
 use crate::web::session::Caller;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -58,11 +59,13 @@ pub async fn get_trial(
 pub async fn try_gate(
     app: Data<App>,
     caller: Caller,
+    stated: Stated,
     ids: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.administers()?;
+    let reason = stated.required()?;
     let bench = Bench::of(&app, &ids.0, &ids.1)?;
     let (body, _) = read_json::<TrialBody>(&request, payload).await?;
     let other = body.other_token.map(Secret::new);
@@ -82,7 +85,7 @@ pub async fn try_gate(
         project: bench.project.id.clone(),
         branch: branch.clone(),
     };
-    app.submit(caller.actor(), command).await?;
+    app.submit(caller.actor(), reason.of(command)).await?;
     let run = run(app, bench, branch, body.branch, other);
     // Whoever closes the page leaves nothing behind on the forge.
     actix_web::rt::spawn(run).await.map_err(Problem::internal)?

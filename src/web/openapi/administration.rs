@@ -51,7 +51,7 @@ pub(super) fn people() -> Area {
                 .who(AUDITORS)
                 .answers(200, "All of them", Schema::page(Schema::named("Person"))),
             Operation::post("/api/v1/people", "Invite a person")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .body(Schema::body(&[
                     ("name", Schema::short(200)),
                     ("email", Schema::short(254)),
@@ -67,7 +67,7 @@ pub(super) fn people() -> Area {
                 .who(AUDITORS)
                 .answers(200, "The person", Schema::named("Person")),
             Operation::patch("/api/v1/people/{id}", "Change a person")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .body(Schema::body(&[
                     ("name?", Schema::short(200).or_null()),
                     ("roles?", roles().or_null()),
@@ -76,17 +76,17 @@ pub(super) fn people() -> Area {
                 .answers(200, "The person", Schema::named("Person"))
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/people/{id}/recovery", "Recover somebody who lost all passkeys")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .about("A proposal: a second admin confirms it with a passkey. Then the old passkeys and sessions end.")
                 .body(Schema::body(&[("reason", Schema::text())]))
                 .answers(202, "The proposal", Schema::free())
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/people/{id}/invitations", "Make a new link")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .answers(201, "For somebody without a passkey", invitation())
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/people/{id}/accounts", "Link a forge account")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .body(Schema::body(&[
                     ("integration", Schema::text()),
                     (
@@ -100,19 +100,19 @@ pub(super) fn people() -> Area {
                 .who(AUDITORS)
                 .answers(200, "All of them", Schema::page(group())),
             Operation::post("/api/v1/groups", "Make a group")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .body(group_body())
                 .answers(201, "The group", group())
                 .answers(202, "It waits for further admins", waits())
                 .refuses(&[409, 422]),
             Operation::put("/api/v1/groups/{id}", "Replace a group")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .body(group_body())
                 .answers(200, "The group", group())
                 .answers(202, "It waits for further admins", waits())
                 .refuses(&[409, 422]),
             Operation::delete("/api/v1/groups/{id}", "Remove a group")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .answers_nothing("It is gone")
                 .answers(202, "It waits for further admins", waits())
                 .refuses(&[409, 422]),
@@ -122,7 +122,7 @@ pub(super) fn people() -> Area {
                 ))
                 .answers(200, "Latest first", Schema::page(delegation())),
             Operation::post("/api/v1/delegations", "Let somebody stand in")
-                .who(Who::People("Whoever is absent, and admins for others"))
+                .who(Who::People("Whoever is absent, and admins for others")).reason()
                 .body(Schema::body(&[
                     ("from?", Schema::text().or_null().about("Absent: whoever calls")),
                     ("to", Schema::text()),
@@ -134,7 +134,7 @@ pub(super) fn people() -> Area {
                 .answers(202, "It waits for further admins", waits())
                 .refuses(&[404, 409, 422]),
             Operation::delete("/api/v1/delegations/{id}", "End it now")
-                .who(Who::People("Either of the two, and admins"))
+                .who(Who::People("Either of the two, and admins")).reason()
                 .answers_nothing("It has ended")
                 .refuses(&[409, 422]),
         ],
@@ -165,6 +165,7 @@ pub(super) fn keys() -> Area {
                 ),
             Operation::post("/api/v1/api-keys", "Make a key")
                 .who(ADMINS)
+                .reason()
                 .about("Whoever makes a key owns it, and can't approve what it asks.")
                 .body(Schema::body(&[
                     ("name", Schema::short(200)),
@@ -202,6 +203,7 @@ pub(super) fn keys() -> Area {
                 .refuses(&[409, 422]),
             Operation::delete("/api/v1/api-keys/{id}", "Revoke a key")
                 .who(ADMINS)
+                .reason()
                 .answers_nothing("It counts no more, from the next call on")
                 .refuses(&[409, 422]),
         ],
@@ -243,6 +245,25 @@ fn sink_body() -> Schema {
     ])
 }
 
+fn erasure_body() -> Schema {
+    Schema::body(&[
+        (
+            "scope",
+            Schema::free().about(
+                "`{\"of\":\"project\",\"project\":\"prj_…\"}`, `{\"of\":\"pipelines\",\"project_name\":\"…\"}` or \
+                 `{\"of\":\"request\",\"request\":\"apr_…\"}`",
+            ),
+        ),
+        (
+            "before?",
+            Schema::time()
+                .or_null()
+                .about("Of requests that ended earlier"),
+        ),
+        ("reason?", Schema::at_most(500).about("Why, for the journal")),
+    ])
+}
+
 pub(super) fn records() -> Area {
     Area {
         name: "Records",
@@ -258,6 +279,7 @@ pub(super) fn records() -> Area {
                 .answers(200, "How each stands; no secrets", Schema::page(Schema::free())),
             Operation::post("/api/v1/sinks", "Add a log sink")
                 .who(ADMINS)
+                .reason()
                 .body(sink_body())
                 .answers(
                     201,
@@ -270,11 +292,13 @@ pub(super) fn records() -> Area {
                 .answers(200, "How it stands", Schema::free()),
             Operation::put("/api/v1/sinks/{id}", "Change a log sink")
                 .who(ADMINS)
+                .reason()
                 .body(sink_body())
                 .answers(200, "The sink", Schema::free())
                 .refuses(&[409, 422]),
             Operation::delete("/api/v1/sinks/{id}", "Remove a log sink")
                 .who(ADMINS)
+                .reason()
                 .answers_nothing("It is gone")
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/sinks/{id}/test", "Send a sink a test message")
@@ -322,6 +346,22 @@ pub(super) fn records() -> Area {
                 .who(AUDITORS)
                 .about("404 until it is done.")
                 .answers_bytes(200, "The archive", "application/zip"),
+            Operation::get("/api/v1/erasures", "What was erased")
+                .who(AUDITORS)
+                .answers(200, "Newest first", Schema::page(Schema::free())),
+            Operation::post("/api/v1/erasures/preview", "What an erasure would take away")
+                .who(AUDITORS)
+                .about("Counts documents whose time of retention is over. Nothing is changed.")
+                .body(erasure_body())
+                .answers(200, "How many, and the oldest", Schema::free())
+                .refuses(&[422]),
+            Operation::post("/api/v1/erasures", "Have documents erased")
+                .who(Who::People("Admins; a second one confirms it with a passkey"))
+                .reason()
+                .about("A proposal. `before` is by default as late as the retention allows.")
+                .body(erasure_body())
+                .answers(202, "The proposal", waits())
+                .refuses(&[403, 404, 409, 422]),
             Operation::get("/api/v1/exceptions", "What went around the gate")
                 .who(AUDITORS)
                 .query("state", "Only these", Schema::one_of(&["open", "reviewed"]))

@@ -85,6 +85,7 @@ pub(super) fn integrations() -> Area {
                 .answers(200, "All of them", Schema::page(integration())),
             Operation::post("/api/v1/integrations", "Connect a forge")
                 .who(ADMINS)
+                .reason()
                 .about("The forge is asked who the token is before anything is stored.")
                 .body(Schema::body(&[
                     ("kind", Schema::one_of(&["gitlab", "github"])),
@@ -117,6 +118,7 @@ pub(super) fn integrations() -> Area {
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/integrations/github/apps", "Take over a GitHub App")
                 .who(ADMINS)
+                .reason()
                 .about("The code and state that GitHub's page came back with; only for the admin who began.")
                 .body(Schema::body(&[
                     ("code", Schema::text()),
@@ -133,6 +135,7 @@ pub(super) fn integrations() -> Area {
                 .answers(200, "The integration", integration()),
             Operation::delete("/api/v1/integrations/{id}", "Remove an integration")
                 .who(ADMINS)
+                .reason()
                 .about("Its projects are gated no more.")
                 .answers_nothing("It is gone")
                 .refuses(&[409, 422]),
@@ -141,6 +144,7 @@ pub(super) fn integrations() -> Area {
                 .answers(200, "All of them", Schema::page(Schema::named("Project"))),
             Operation::post("/api/v1/integrations/{id}/projects", "Gate a project")
                 .who(ADMINS)
+                .reason()
                 .body(project_body())
                 .answers(201, "The project", Schema::named("Project"))
                 .answers(202, "It waits for further admins", waits())
@@ -150,6 +154,7 @@ pub(super) fn integrations() -> Area {
                 .answers(200, "The project", Schema::named("Project")),
             Operation::put("/api/v1/integrations/{id}/projects/{pid}", "Change a project")
                 .who(ADMINS)
+                .reason()
                 .body(project_body())
                 .answers(200, "The project", Schema::named("Project"))
                 .answers(202, "It waits for further admins", waits())
@@ -159,7 +164,29 @@ pub(super) fn integrations() -> Area {
                 "Gate a project no more",
             )
             .who(ADMINS)
+            .reason()
             .answers_nothing("It is gated no more")
+            .answers(202, "It waits for further admins", waits())
+            .refuses(&[409, 422]),
+            Operation::put(
+                "/api/v1/integrations/{id}/projects/{pid}/retention",
+                "Say how long documents are kept",
+            )
+            .who(ADMINS)
+            .reason()
+            .about("All else stays as it is.")
+            .body(Schema::body(&[
+                (
+                    "days",
+                    Schema::count().about("0 to 36500; 400 where nothing is said"),
+                ),
+                ("reason?", Schema::at_most(500).about("Why, for the journal")),
+            ]))
+            .answers(
+                200,
+                "The days",
+                Schema::object(&[("project", id("prj_")), ("days", Schema::count())]),
+            )
             .answers(202, "It waits for further admins", waits())
             .refuses(&[409, 422]),
             Operation::post(
@@ -187,6 +214,7 @@ pub(super) fn integrations() -> Area {
                 "Carry the plan out",
             )
             .who(ADMINS)
+            .reason()
             .body(Schema::body(&[
                 ("enforcement", Schema::text()),
                 (
@@ -202,6 +230,7 @@ pub(super) fn integrations() -> Area {
                 "Put it back",
             )
             .who(ADMINS)
+            .reason()
             .body(Schema::body(&[("reason", Schema::text())]))
             .answers(200, "How each step went", steps())
             .refuses(&[409, 422]),
@@ -216,6 +245,7 @@ pub(super) fn integrations() -> Area {
                 "Try the gate out",
             )
             .who(ADMINS)
+            .reason()
             .body(Schema::body(&[
                 ("other_token?", Schema::text().or_null()),
                 ("branch?", Schema::text().or_null()),

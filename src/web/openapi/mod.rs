@@ -159,6 +159,16 @@ impl Operation {
         self
     }
 
+    /// It changes the configuration, so it says why.
+    fn reason(self) -> Self {
+        self.header(
+            "X-Reason",
+            "Why, for the journal: has to be given here or, where there is one, in the body's `reason`. UTF-8, or as RFC 8187 \
+             writes it",
+            Schema::at_most(500),
+        )
+    }
+
     fn paging(self) -> Self {
         self.query("after", "The cursor of the page before", Schema::text())
             .query("limit", "Items of the page", Schema::integer(1, 100))

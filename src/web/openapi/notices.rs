@@ -83,7 +83,7 @@ pub(super) fn notices() -> Area {
                 .about("Secrets are never in it.")
                 .answers(200, "The arrangement", Schema::free()),
             Operation::put("/api/v1/settings/notifications", "Arrange messages")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .about("A member that is not sent is as by default; a secret that is not sent stays.")
                 .body(Schema::free())
                 .answers(200, "What holds now", Schema::free())
@@ -92,7 +92,7 @@ pub(super) fn notices() -> Area {
                 .who(ADMINS)
                 .answers(200, "All of them", Schema::page(Schema::free())),
             Operation::post("/api/v1/chats", "Add a chat")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .about("By its incoming webhook; the URL is sealed and never shown again.")
                 .body(Schema::body(&[
                     ("name", Schema::text()),
@@ -103,7 +103,7 @@ pub(super) fn notices() -> Area {
                 .answers(201, "The chat", Schema::free())
                 .refuses(&[409, 422]),
             Operation::delete("/api/v1/chats/{id}", "Remove a chat")
-                .who(ADMINS)
+                .who(ADMINS).reason()
                 .answers_nothing("It is told no more")
                 .refuses(&[409, 422]),
         ],

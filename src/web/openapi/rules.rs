@@ -30,7 +30,7 @@ pub(super) fn policies() -> Area {
                 .answers(200, "Its exact bytes", document()),
             Operation::put("/api/v1/policies/{name}", "Put a document in force")
                 .who(ADMINS)
-                .header("X-Reason", "Why, for the journal", Schema::text())
+                .reason()
                 .header(
                     "If-Match",
                     "Digest of the document it takes the place of, in quotes",
@@ -128,6 +128,7 @@ pub(super) fn governance() -> Area {
                 .answers(200, "The proposal", Schema::named("Proposal")),
             Operation::delete("/api/v1/proposals/{id}", "Withdraw a proposal")
                 .who(ADMINS)
+                .reason()
                 .answers_nothing("It is withdrawn")
                 .refuses(&[409, 422]),
             Operation::post(

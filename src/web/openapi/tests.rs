@@ -44,6 +44,48 @@ fn every_route_is_described_and_nothing_else() {
     );
 }
 
+/// Beginnings of paths that are about one request, or about the caller's own things.
+const NOBODY_ELSES: &[&str] = &[
+    "/api/v1/approvals/",
+    "/api/v1/enrolment",
+    "/api/v1/me/",
+    "/api/v1/session",
+    "/api/v1/verify",
+];
+/// What else is no change of the configuration: it asks, tries, looks over, confirms or makes a copy.
+const NOT_CONFIGURATION: &[&str] = &[
+    "post /api/v1/audit/exports",
+    "post /api/v1/audit/reviews",
+    "delete /api/v1/audit/exports/{id}",
+    "post /api/v1/backups",
+    "post /api/v1/erasures/preview",
+    "post /api/v1/exceptions/{id}/review",
+    "post /api/v1/integrations/{id}/projects/{pid}/check",
+    "post /api/v1/policies/simulate",
+    "post /api/v1/policies/validate",
+    "post /api/v1/policies/{name}/what-would-change",
+    "post /api/v1/proposals/{id}/confirmation",
+    "post /api/v1/proposals/{id}/confirmation/options",
+    "post /api/v1/sinks/{id}/test",
+];
+
+#[test]
+fn every_change_of_the_configuration_takes_a_reason() {
+    for area in areas() {
+        for it in &area.operations {
+            let name = format!("{} {}", it.method, it.path);
+            let takes = it.parameters.iter().any(|it| it.name == "X-Reason");
+            let outside = NOBODY_ELSES.iter().any(|begin| it.path.starts_with(begin));
+            let wanted = it.method != "get" && !outside && !NOT_CONFIGURATION.contains(&name.as_str());
+            assert_eq!(
+                takes, wanted,
+                "{name}: a change of the configuration takes `Stated` (src/web/reason.rs) in its handler, wraps its command \
+                 with the reason and is described with `.reason()`; anything else stands in NOT_CONFIGURATION"
+            );
+        }
+    }
+}
+
 #[test]
 fn operations_have_names_of_their_own_and_a_good_answer() {
     let mut names = BTreeSet::new();

@@ -3,6 +3,7 @@
 
 use crate::audit;
 use crate::audit::{Filter, Order};
+use crate::domain::decide::REASON_CHARS_MAX;
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::Role;
 use crate::domain::project::Project;
@@ -19,7 +20,7 @@ use crate::web::keys::credential_key;
 use crate::web::pages::card::Places;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
-use crate::web::pages::receipt::Receipt;
+use crate::web::pages::receipt::{Receipt, Teller};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::{Reader, Visitor};
@@ -132,6 +133,10 @@ struct Entry {
     who: String,
     about: String,
     href: Option<String>,
+    /// Why it was done, where somebody said so.
+    reason: String,
+    /// Of a decision: its one sentence.
+    sentence: String,
     exact: String,
 }
 
@@ -305,6 +310,7 @@ struct Found {
 
 fn find(state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError> {
     let mut entries = Vec::new();
+    let (teller, places) = (Teller::new(state)?, Places::load(state)?);
     let mut next = end;
     while next > 0 && end - next < SCANNED_MAX {
         let from = next.saturating_sub(CHUNK);
@@ -329,7 +335,8 @@ fn find(state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError>
                         partial: false,
                     });
                 }
-                entries.push(entry(*seq, bytes));
+                let sentence = told(state, &places, &teller, *seq, bytes)?;
+                entries.push(entry(*seq, bytes, sentence));
             }
         }
         next = from;
@@ -339,6 +346,38 @@ fn find(state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError>
         older: (next > 0).then_some(next),
         partial: next > 0,
     })
+}
+
+/// An entry's sentence, if it is a decision's; else empty.
+fn told(
+    state: &Snapshot,
+    places: &Places,
+    teller: &Teller<'_, Snapshot>,
+    seq: u64,
+    bytes: &[u8],
+) -> Result<String, PageError> {
+    #[derive(Deserialize)]
+    struct Outline {
+        r#type: String,
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        request: Option<RequestId>,
+    }
+    let outline: Option<Outline> = serde_json::from_slice(bytes).ok();
+    let decision = outline.filter(|it| it.r#type == "decision.recorded");
+    let Some(id) = decision.and_then(|it| it.data.request) else {
+        return Ok(String::new());
+    };
+    let request: Option<Request> = state.get(id.as_str())?;
+    let Some(mut request) = request else {
+        return Ok(String::new());
+    };
+    request.decisions.retain(|it| it.seq == seq);
+    let what = places.called(&request);
+    let mut sentences = teller.sentences(&request, &what)?;
+    Ok(sentences.pop().unwrap_or_default())
 }
 
 /// The decisions of one request in their sentences.
@@ -429,7 +468,7 @@ fn shown_lines(note: &str) -> String {
         .join("\n")
 }
 
-fn entry(seq: u64, bytes: &[u8]) -> Entry {
+fn entry(seq: u64, bytes: &[u8], sentence: String) -> Entry {
     let exact = shown(&String::from_utf8_lossy(bytes), ENTRY_MAX);
     let Ok(leaf) = leaf::parse(bytes) else {
         let kind = "an entry that can’t be read".to_owned();
@@ -440,6 +479,8 @@ fn entry(seq: u64, bytes: &[u8]) -> Entry {
             who: String::new(),
             about: String::new(),
             href: None,
+            reason: String::new(),
+            sentence: String::new(),
             exact,
         };
     };
@@ -466,6 +507,11 @@ fn entry(seq: u64, bytes: &[u8]) -> Entry {
         who,
         about,
         href,
+        reason: json
+            .pointer("/data/reason")
+            .and_then(|it| it.as_str())
+            .map_or_else(String::new, |it| shown(it, REASON_CHARS_MAX)),
+        sentence,
         exact,
     }
 }

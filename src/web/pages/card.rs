@@ -6,6 +6,7 @@ use crate::domain::request::{Kind, Request, Requester, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 use crate::web::pages::moment::{Moment, ago};
+use crate::web::pages::receipt::Teller;
 use crate::web::pages::shown;
 use crate::web::pages::standing::People;
 use std::collections::BTreeMap;
@@ -157,11 +158,22 @@ pub struct Card {
     pub badge: Badge,
     /// When it ended.
     pub ended: Option<Moment>,
+    /// Each decision in its one sentence.
+    pub sentences: Vec<String>,
 }
 
 impl Card {
     /// The card of a request.
-    pub fn of(request: &Request, places: &Places, people: &People, now: Time) -> Self {
+    ///
+    /// # Errors
+    /// When a credential can't be read.
+    pub fn of(
+        request: &Request,
+        places: &Places,
+        people: &People,
+        teller: &Teller<'_, impl Read>,
+        now: Time,
+    ) -> Result<Self, Fault> {
         let what = match request.kind {
             Kind::Change => format!("Merge {}", places.called(request)),
             Kind::Deployment => "Deployment".to_owned(),
@@ -175,7 +187,7 @@ impl Card {
                 .map_or_else(String::new, |it| shown(it, NAME_MAX)),
         };
         let waits = request.status == Status::Pending;
-        Card {
+        Ok(Card {
             id: request.id.to_string(),
             what,
             title: shown(&request.title, TITLE_MAX),
@@ -188,6 +200,7 @@ impl Card {
             progress: people.progress(request, now),
             badge: Badge::of(request),
             ended: request.decided_at.map(Moment::of),
-        }
+            sentences: teller.sentences(request, &places.called(request))?,
+        })
     }
 }

@@ -30,6 +30,7 @@ pub enum Place {
     Backups,
     Server,
     LogSinks,
+    Retention,
     Notifications,
     Help,
 }
@@ -40,6 +41,8 @@ pub struct Entry {
     pub href: &'static str,
     pub label: &'static str,
     pub current: bool,
+    /// The heading that begins with this entry.
+    pub heading: Option<&'static str>,
 }
 
 /// Longest detail of a condition, in characters.
@@ -115,7 +118,12 @@ impl Frame {
 }
 
 fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
-    let entry = |href, label, current| Entry { href, label, current };
+    let entry = |href, label, current| Entry {
+        href,
+        label,
+        current,
+        heading: None,
+    };
     let dashboard = dashboard_entries(place);
     let mut entries = vec![
         entry("/a/", "Queue", place == Place::Queue),
@@ -149,6 +157,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
             "Notifications",
             Place::Notifications,
         ),
+        ("/dashboard/settings/retention", "Retention", Place::Retention),
     ];
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();
@@ -158,6 +167,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
             href,
             label,
             current: it == place,
+            heading: (it == Place::LogSinks).then_some("Settings"),
         })
         .collect()
 }

@@ -5,6 +5,7 @@ use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::queue::read_newest;
+use crate::web::pages::receipt::Teller;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html};
 use crate::web::session::Reader;
@@ -50,6 +51,7 @@ pub async fn show_history(
     let state = app.snapshot()?;
     let now = app.now();
     let (people, places) = (People::load(&state)?, Places::load(&state)?);
+    let teller = Teller::new(&state)?;
     let read = read_newest(&state, before, READ_MAX)?;
     let all_read = read.len() < READ_MAX;
     let mut older = read.last().map(|(seq, _)| *seq).filter(|_| !all_read);
@@ -69,7 +71,7 @@ pub async fn show_history(
                 Answer::Reject => "You rejected it",
             });
         lines.push(Line {
-            card: Card::of(&request, &places, &people, now),
+            card: Card::of(&request, &places, &people, &teller, now)?,
             own,
         });
     }

@@ -13,6 +13,7 @@ use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
 use crate::web::pages::reach::Reach;
+use crate::web::pages::receipt::Teller;
 use crate::web::pages::server::{ConditionView, conditions};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
@@ -88,7 +89,8 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         .collect();
     ended.sort_by_key(|it| std::cmp::Reverse(it.decided_at));
     let count = |status| ended.iter().filter(|it| it.status == status).count();
-    let card = |it: &Request| Card::of(it, &places, &people, now);
+    let teller = Teller::new(&state)?;
+    let card = |it: &Request| Card::of(it, &places, &people, &teller, now);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
         conditions: conditions(&app)?,
@@ -99,12 +101,20 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
             WAITING_COUNT_MAX => format!("{WAITING_COUNT_MAX}+"),
             count => count.to_string(),
         },
-        waiting: waiting.iter().take(CARDS_MAX).map(card).collect(),
+        waiting: waiting
+            .iter()
+            .take(CARDS_MAX)
+            .map(card)
+            .collect::<Result<_, _>>()?,
         approved_count: count(Status::Approved),
         rejected_count: count(Status::Rejected),
         expired_count: count(Status::Expired),
         skipped_count: count(Status::Skipped),
-        decided: ended.iter().take(CARDS_MAX).map(|it| card(it)).collect(),
+        decided: ended
+            .iter()
+            .take(CARDS_MAX)
+            .map(|it| card(it))
+            .collect::<Result<_, _>>()?,
         at_least: recent.len() == RECENT_MAX && recent.last().is_some_and(|it| it.created_at > since),
         broken_glass: broken_glass(&state)?,
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,

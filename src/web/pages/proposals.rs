@@ -1,20 +1,24 @@
 //! Changes to the rules that wait for further admins: what exactly would change, and the passkey that confirms it.
 
+use crate::audit::Erasable;
 use crate::domain::decide::{Stop, may_confirm};
 use crate::domain::governance::{Governed, Proposal, ProposalState};
 use crate::domain::ids::{PersonId, ProjectId, ProposalId};
 use crate::domain::people::{Group, Person, Role};
 use crate::domain::policy::Document;
 use crate::domain::project::{PolicyRecord, Project, ProjectSettings};
+use crate::domain::retention::ErasureScope;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::intent::ChangeIntent;
 use crate::web::api::policy_versions::replayed;
+use crate::web::api::retention::count;
 use crate::web::app::App;
 use crate::web::pages::diff::{Difference, difference};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::impact::ImpactView;
 use crate::web::pages::moment::Moment;
+use crate::web::pages::retention::scope_words;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
@@ -121,6 +125,7 @@ fn what(change: &Governed, state: &impl Read, people: &People) -> Result<String,
         Governed::Delegation { from, to, .. } => {
             format!("{} stands in for {}", people.name(to), people.name(from))
         }
+        Governed::Erasure { scope, .. } => format!("Erase the documents of {}", scope_words(scope, state)?),
     })
 }
 
@@ -167,6 +172,10 @@ pub async fn show_proposal(
             impact = Some(ImpactView::of(&replayed(&app, name.clone(), document).await?));
         }
     }
+    let erased = match &proposal.change {
+        Governed::Erasure { scope, before } if open => Some(count(&app, scope.clone(), *before).await?),
+        _ => None,
+    };
     let line = line(&proposal, &state, &people)?;
     let mut may_confirm = Vec::new();
     for id in &proposal.may_confirm {
@@ -182,7 +191,7 @@ pub async fn show_proposal(
         line,
         reason: shown(&proposal.reason, TEXT_MAX),
         open,
-        rows: rows(&proposal, &state, &people)?,
+        rows: rows(&proposal, erased.as_ref(), &state, &people)?,
         diff,
         impact,
         confirmations: proposal
@@ -212,7 +221,12 @@ fn why_not(
 }
 
 /// What differs, setting by setting.
-fn rows(proposal: &Proposal, state: &impl Read, people: &People) -> Result<Vec<Row>, PageError> {
+fn rows(
+    proposal: &Proposal,
+    erased: Option<&Erasable>,
+    state: &impl Read,
+    people: &People,
+) -> Result<Vec<Row>, PageError> {
     let mut rows = Vec::new();
     match &proposal.change {
         Governed::Policy { name, .. } => {
@@ -274,6 +288,33 @@ fn rows(proposal: &Proposal, state: &impl Read, people: &People) -> Result<Vec<R
                 after: "none; a new one after an invitation, which decides after the hold".to_owned(),
             });
         }
+        Governed::Erasure { scope, before } => {
+            rows.push(Row {
+                label: "Whose",
+                before: scope_words(scope, state)?,
+                after: String::new(),
+            });
+            if !matches!(scope, ErasureScope::Request { .. }) {
+                rows.push(Row {
+                    label: "That ended before",
+                    before: before.to_the_second(),
+                    after: String::new(),
+                });
+            }
+            let Some(found) = erased else {
+                return Ok(rows);
+            };
+            rows.push(Row {
+                label: "Requests whose documents go",
+                before: found.requests.to_string(),
+                after: "none".to_owned(),
+            });
+            rows.push(Row {
+                label: "Documents",
+                before: format!("{}, {} bytes", found.documents, found.bytes),
+                after: "none; digests, names and times stay in the journal".to_owned(),
+            });
+        }
         Governed::ProjectRemoval { .. } | Governed::GroupRemoval { .. } => {}
     }
     Ok(rows)
@@ -281,7 +322,7 @@ fn rows(proposal: &Proposal, state: &impl Read, people: &People) -> Result<Vec<R
 
 fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
     type Words = fn(&ProjectSettings) -> String;
-    let all: [(&'static str, Words); 10] = [
+    let all: [(&'static str, Words); 12] = [
         ("Branches", |it| it.branch_patterns.join(", ")),
         ("People who must approve", |it| it.quorum.to_string()),
         ("Policy", |it| {
@@ -302,6 +343,8 @@ fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
         ("Bound to", |it| it.bind_base.name().to_owned()),
         ("Commits by nobody known", |it| format!("{:?}", it.unattributed)),
         ("Control files", |it| it.control_files.join(", ")),
+        ("Environments", |it| it.environments.join(", ")),
+        ("Documents are kept", |it| format!("{} days", it.retention_days)),
     ];
     all.into_iter()
         .map(|(label, words)| Row {

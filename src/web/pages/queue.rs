@@ -9,7 +9,7 @@ use crate::domain::state::{Fault, Read, Table};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
-use crate::web::pages::moment::Moment;
+use crate::web::pages::receipt::Teller;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html};
 use crate::web::session::Reader;
@@ -43,9 +43,7 @@ struct QueuePage {
 /// The newest decision, for an empty queue.
 struct Last {
     id: String,
-    what: String,
-    words: &'static str,
-    at: Moment,
+    sentence: String,
 }
 
 /// `GET /a/`: everybody who is signed in.
@@ -62,17 +60,18 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         .into_iter()
         .partition(|it| !people.chance(it, &person, now).open.is_empty());
 
-    let cards = |list: &[Request]| -> Vec<Card> {
+    let teller = Teller::new(&state)?;
+    let cards = |list: &[Request]| -> Result<Vec<Card>, Fault> {
         list.iter()
             .take(CARDS_MAX)
-            .map(|it| Card::of(it, &places, &people, now))
+            .map(|it| Card::of(it, &places, &people, &teller, now))
             .collect()
     };
     let whole = !overflow && mine.len() <= CARDS_MAX;
     let mut ids: Vec<&str> = mine.iter().map(|it| it.id.as_str()).collect();
     ids.sort_unstable();
     let last = if mine.is_empty() {
-        last_decision(&state, &places)?
+        last_decision(&state, &places, &teller)?
     } else {
         None
     };
@@ -82,8 +81,8 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
             + others.len().saturating_sub(CARDS_MAX)
             + usize::from(overflow),
         ids: whole.then(|| ids.join(",")),
-        mine: cards(&mine),
-        others: cards(&others),
+        mine: cards(&mine)?,
+        others: cards(&others)?,
         last,
         approver: person.has(Role::Approver),
         broken_glass: match person.has(Role::Admin) || person.has(Role::Auditor) {
@@ -136,20 +135,21 @@ pub fn read_newest(
     Ok(requests)
 }
 
-fn last_decision(state: &impl Read, places: &Places) -> Result<Option<Last>, PageError> {
+fn last_decision<R: Read>(
+    state: &R,
+    places: &Places,
+    teller: &Teller<'_, R>,
+) -> Result<Option<Last>, PageError> {
     let newest = read_newest(state, None, LOOK_BACK_MAX)?;
     let decided = newest
         .iter()
         .filter_map(|(_, it)| Some((it.decisions.last()?, it)));
-    Ok(decided
-        .max_by_key(|(decision, _)| decision.decided_at)
-        .map(|(decision, request)| Last {
-            id: request.id.to_string(),
-            what: places.called(request),
-            words: match decision.answer {
-                crate::domain::request::Answer::Approve => "approved",
-                crate::domain::request::Answer::Reject => "rejected",
-            },
-            at: Moment::of(decision.decided_at),
-        }))
+    let Some((_, request)) = decided.max_by_key(|(decision, _)| decision.decided_at) else {
+        return Ok(None);
+    };
+    let mut sentences = teller.sentences(request, &places.called(request))?;
+    Ok(sentences.pop().map(|sentence| Last {
+        id: request.id.to_string(),
+        sentence,
+    }))
 }

@@ -6,7 +6,7 @@ use crate::domain::state::{Fault, Read};
 use crate::evidence::credential::Credential;
 use crate::evidence::dsse::{Envelope, PublicKey};
 use crate::evidence::intent::ParsedIntent;
-use crate::evidence::sentence::{Signed, sentence};
+use crate::evidence::sentence::{Signed, erased_sentence, sentence};
 use crate::web::keys::credential_keys;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
@@ -20,6 +20,8 @@ pub struct Receipt {
     pub credential: String,
     pub key_id: String,
     pub verified: bool,
+    /// Its credential was erased: only the journal's entry is left.
+    pub erased: bool,
     pub approved: bool,
     /// `approval` or `rejection`, as it stands in what was signed.
     pub meaning: &'static str,
@@ -34,6 +36,37 @@ pub struct Receipt {
     pub seq: u64,
 }
 
+/// Tells decisions in their one sentence, each checked against the appliance's key now.
+pub struct Teller<'s, R> {
+    keys: Vec<PublicKey>,
+    state: &'s R,
+}
+
+impl<'s, R: Read> Teller<'s, R> {
+    /// Reads the keys once for many decisions.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn new(state: &'s R) -> Result<Self, Fault> {
+        Ok(Teller {
+            keys: credential_keys(state)?,
+            state,
+        })
+    }
+
+    /// The sentences of a request's decisions, in their order.
+    ///
+    /// # Errors
+    /// When a credential can't be read.
+    pub fn sentences(&self, request: &Request, what: &str) -> Result<Vec<String>, Fault> {
+        let told = request
+            .decisions
+            .iter()
+            .map(|it| Ok(Receipt::of(&self.keys, self.state, request, it, what, &it.person)?.sentence));
+        told.collect()
+    }
+}
+
 impl Receipt {
     /// The receipts of a request's decisions, the reader's own first, else in their order, each checked against the appliance's key now.
     pub fn all(
@@ -45,7 +78,7 @@ impl Receipt {
         let keys = credential_keys(state)?;
         let mut receipts = Vec::with_capacity(request.decisions.len());
         for decision in &request.decisions {
-            receipts.push(Receipt::of(&keys, state, decision, what, reader)?);
+            receipts.push(Receipt::of(&keys, state, request, decision, what, reader)?);
         }
         receipts.sort_by_key(|it| !it.own);
         Ok(receipts)
@@ -54,6 +87,7 @@ impl Receipt {
     fn of(
         keys: &[PublicKey],
         state: &impl Read,
+        request: &Request,
         decision: &Decision,
         what: &str,
         reader: &PersonId,
@@ -73,7 +107,7 @@ impl Receipt {
             .as_ref()
             .and_then(|it| Credential::parse(&it.payload).ok())
             .and_then(|it| ParsedIntent::parse(&it.intent).ok());
-        let sentence = sentence(&Signed {
+        let it = Signed {
             what: signed.as_ref().map_or(what, |it| &it.subject.name),
             answer: decision.answer,
             by: &decision.name,
@@ -81,12 +115,17 @@ impl Receipt {
             at: &decision.decided_at.to_the_second(),
             key_id: &key_id,
             verified,
-        });
+        };
+        let sentence = match request.erased_at {
+            Some(at) => erased_sentence(&it, decision.seq, &at.to_the_second()),
+            None => sentence(&it),
+        };
         Ok(Receipt {
             sentence,
             credential: format!("crd_{}", decision.credential),
             key_id,
             verified,
+            erased: request.erased_at.is_some(),
             approved: decision.answer == Answer::Approve,
             meaning: decision.answer.meaning(),
             by,

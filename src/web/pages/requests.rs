@@ -5,6 +5,7 @@ use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::queue::read_newest;
+use crate::web::pages::receipt::Teller;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
@@ -56,6 +57,7 @@ pub async fn show_requests(
     let state = app.snapshot()?;
     let now = app.now();
     let (people, places) = (People::load(&state)?, Places::load(&state)?);
+    let teller = Teller::new(&state)?;
     let read = read_newest(&state, query.before, READ_MAX)?;
     let mut older = read
         .last()
@@ -70,7 +72,7 @@ pub async fn show_requests(
             older = Some(seq + 1);
             break;
         }
-        cards.push(Card::of(request, &places, &people, now));
+        cards.push(Card::of(request, &places, &people, &teller, now)?);
     }
     let all = [
         ("", "All"),

@@ -1,7 +1,7 @@
 //! Where the journal is copied to, how far behind each place is, and what stands in the way.
 
 use crate::domain::people::Role;
-use crate::domain::sink::{Sink, SinkFormat};
+use crate::domain::sink::{Destination, Sink, SinkFormat, SyslogTransport};
 use crate::domain::state::Read;
 use crate::domain::time::span;
 use crate::sink::Requirement;
@@ -46,6 +46,8 @@ struct SinkView {
     since: Option<Moment>,
     reason: Option<String>,
     withheld: u64,
+    webhook: bool,
+    destination: Destination,
 }
 
 /// `GET /dashboard/settings/log-sinks`: administrators; auditors see it without the forms.
@@ -79,10 +81,12 @@ pub async fn show_sinks(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
             since: health.failing.as_ref().map(|it| Moment::of(it.0)),
             reason: health.failing.as_ref().map(|it| shown(&it.1, TEXT_MAX)),
             withheld: sink.withheld,
+            webhook: matches!(sink.destination, Destination::Webhook { .. }),
+            destination: sink.destination.clone(),
         });
     }
     Ok(html(&SinksPage {
-        frame: Frame::new(&app, Some(&person), Place::LogSinks, "Log Sinks"),
+        frame: Frame::new(&app, Some(&person), Place::LogSinks, "Log sinks"),
         admin: person.has(Role::Admin),
         sinks,
         directory: app.sinks.directory.is_some(),

@@ -82,6 +82,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Files to write into the appliance's directory before the start: name, content.
     pub files: Vec<(String, Vec<u8>)>,
+    /// The only name server it knows, in a mount namespace of its own: needs root.
+    pub name_server: Option<Ipv4Addr>,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             until: Until::Ready,
             data_dir: None,
             files: Vec::new(),
+            name_server: None,
         }
     }
 }
@@ -408,7 +411,10 @@ impl Appliance {
     }
 
     async fn launch(&mut self) -> Result<(), StartFailure> {
-        let mut command = bare_command(&self.dir);
+        let mut command = match self.options.name_server {
+            None => bare_command(&self.dir),
+            Some(server) => with_name_server(&self.dir, server),
+        };
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
         command.arg("--listen").arg(self.fill(&self.options.listen));
         command.arg("--public-url").arg(self.public_url());
@@ -642,7 +648,15 @@ impl Api {
             format!("{}{path}", self.base)
         };
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method's name");
+        // Changes of the configuration have to say why; what a test is not about is said here.
+        let stated = headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("x-reason"));
+        let reads = method == reqwest::Method::GET || method == reqwest::Method::HEAD;
         let mut request = self.http.request(method, &url);
+        if !stated && !reads && !absolute {
+            request = request.header("x-reason", "a test");
+        }
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -842,6 +856,28 @@ fn is_listening(pid: u32, port: u16) -> bool {
         let target = fs::read_link(it.path()).unwrap_or_default();
         inodes.iter().any(|inode| target == Path::new(inode))
     })
+}
+
+/// As [`bare_command`], asking this name server alone. `unshare` and `sh` replace themselves, so the process is the same.
+fn with_name_server(dir: &Path, server: Ipv4Addr) -> Command {
+    let (resolver, switch) = (dir.join("resolv.conf"), dir.join("nsswitch.conf"));
+    let text = format!("nameserver {server}\noptions timeout:1 attempts:2\n");
+    fs::write(&resolver, text).expect("the test's directory is writable");
+    fs::write(&switch, "hosts: files dns\n").expect("the test's directory is writable");
+    let bare = bare_command(dir);
+    let mut command = Command::new("unshare");
+    command.current_dir(dir).env_clear();
+    for (name, value) in bare.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let mounts = "mount --bind \"$0\" /etc/resolv.conf && mount --bind \"$1\" /etc/nsswitch.conf && shift && exec \"$@\"";
+    command
+        .args(["--mount", "sh", "-c", mounts])
+        .args([&resolver, &switch])
+        .arg(binary());
+    command
 }
 
 /// The binary under test with nothing inherited that could change what it does.

@@ -272,7 +272,7 @@ fn only_the_admins_of_the_time_a_proposal_was_made_confirm_it() {
     assert_eq!(world.policy("default").version, 1);
     // What is proposed from now on, they may.
     let proposal = ProposalId::from_random([5; 16]);
-    let reason = String::new();
+    let reason = "not now".to_owned();
     world
         .give_by(1, Command::WithdrawProposal { proposal, reason })
         .unwrap();

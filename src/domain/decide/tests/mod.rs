@@ -99,6 +99,13 @@ impl World {
 
     fn give_as(&mut self, actor: &Actor, command: Command) -> Result<Reply, Refusal> {
         self.now += 1;
+        let command = match command.lacks_reason(actor) && !matches!(command, Command::Govern(_)) {
+            true => Command::Because {
+                reason: "a test".into(),
+                command: Box::new(command),
+            },
+            false => command,
+        };
         let Plan { steps, reply } = decide(command, actor, Time(self.now), self).unwrap();
         for step in steps {
             let event = match step {
@@ -107,6 +114,10 @@ impl World {
                     continue;
                 }
                 Step::Hint(_) | Step::Unhint(..) | Step::Cursor(..) => continue,
+                Step::Erase(digest) => {
+                    self.blobs.remove(&digest);
+                    continue;
+                }
                 Step::Event(event) => *event,
                 // The engine would sign here; to the rules a credential is its digest.
                 Step::Decision(it) => Event::DecisionRecorded {
@@ -248,6 +259,7 @@ impl World {
             unattributed: Unattributed::default(),
             control_files: Vec::new(),
             environments: vec!["production".into(), "staging/*".into()],
+            retention_days: crate::domain::retention::RETENTION_DAYS,
         };
         // Whoever opens merge requests in these tests is person 1.
         let person = PersonId::from_random([1; 16]);
