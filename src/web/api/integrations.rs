@@ -94,6 +94,9 @@ impl IntegrationBody {
                     private_key: private_key.to_owned().into(),
                     installation_id,
                 };
+                credentials
+                    .check()
+                    .map_err(|e| Problem::invalid("private_key", e.to_string()))?;
                 Ok(credentials.to_secret())
             }
         }
