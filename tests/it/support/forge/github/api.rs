@@ -149,12 +149,10 @@ fn answer(state: &mut State, request: &Request) -> Reply {
         Ok(who) => who,
         Err(reply) => return reply,
     };
-    if ours && !graphql {
-        if let Some(document) = state.document.clone()
-            && let Err(violation) = document.check(&request.method, path, &request.query, &request.raw)
-        {
-            state.violations.push(violation);
-        }
+    if let Some(document) = state.document.clone().filter(|_| ours && !graphql)
+        && let Err(violation) = document.check(&request.method, path, &request.query, &request.raw)
+    {
+        state.violations.push(violation);
     }
     let decoded: Vec<String> = path
         .split('/')

@@ -54,7 +54,7 @@ fn jwt(state: &State, token: &str) -> Result<(), &'static str> {
     UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &state.public_key)
         .verify(signed.as_bytes(), &signature)
         .map_err(|_| undecoded)?;
-    if header["alg"] != "RS256" || claims["iss"] != APP.to_string() {
+    if header["alg"] != "RS256" || claims["iss"].as_str() != Some(APP.to_string().as_str()) {
         return Err(undecoded);
     }
     let now = Timestamp::now().as_second();

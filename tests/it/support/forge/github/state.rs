@@ -95,6 +95,9 @@ pub struct Ruleset {
     pub bypass: Vec<Value>,
 }
 
+/// Required checks (context, App), and whether administrators are included.
+pub type Classic = (Vec<(String, Option<i64>)>, bool);
+
 #[derive(Clone, Debug)]
 pub struct Repository {
     pub id: u64,
@@ -105,8 +108,8 @@ pub struct Repository {
     pub statuses: BTreeMap<Sha, Vec<Status>>,
     pub activity: Vec<Activity>,
     pub rulesets: Vec<Ruleset>,
-    /// Classic protection by branch: required checks (context, App), administrators included.
-    pub classic: BTreeMap<String, (Vec<(String, Option<i64>)>, bool)>,
+    /// Classic protection by branch.
+    pub classic: BTreeMap<String, Classic>,
     pub merge_commits: bool,
     pub squash: bool,
     pub rebase: bool,
