@@ -48,6 +48,14 @@ impl ForgeKind {
         }
     }
 
+    /// The forge has one list of the changes of all repositories.
+    pub fn lists_everywhere(self) -> bool {
+        match self {
+            ForgeKind::Gitlab => true,
+            ForgeKind::Github => false,
+        }
+    }
+
     /// The forge lands commits of its own making, which need a status too.
     pub fn has_merge_queues(self) -> bool {
         match self {

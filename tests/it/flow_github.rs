@@ -1,7 +1,7 @@
 //! Pull requests on GitHub: what is particular there, and what goes wrong there.
 
 use crate::browser::{can_run, shoot};
-use crate::support::appliance::http_client;
+use crate::support::appliance::{Options, http_client};
 use crate::support::browser::Browser;
 use crate::support::forge::github::state::{APP, BOT};
 use crate::support::forge::github::{Document, hooks_sign};
@@ -673,4 +673,87 @@ async fn the_app_is_installed_from_the_page_in_a_real_browser() {
     assert_eq!(items(&all).len(), 2, "{all:?}");
     let violations = browser.csp_violations().await;
     assert!(violations.is_empty(), "{violations:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_webhooks_everything_is_found_by_looking() {
+    let options = Options::default().env("SIGNEDAPPROVAL_FORGE__LOOK_EVERY", "1s");
+    let it = GatedGitHub::start_in(options, json!({})).await;
+    // As where GitHub can't reach this server: outbound only.
+    it.github.change(|state| state.hook_url = None);
+    assert_eq!(
+        it.codes().await,
+        ("hard".to_owned(), vec!["webhook_missing".to_owned()])
+    );
+    let change = it.open("feature", "main");
+    let id = it.pending(&change, "main").await;
+    it.bea.approve(&id).await;
+    it.expect_status(&change.head, "main", "success");
+    let pushed = it.push(&change, "more.rs");
+    it.pending(&pushed, "main").await;
+    it.github.close(REPOSITORY, change.iid, it.carl_account);
+    let last = text(&it.requests(change.iid).await[0], "id");
+    it.auditor.wait_for_status(&last, "cancelled", SOON).await;
+    // What has not changed is asked for so that it costs nothing.
+    it.github.expect("lists that have not changed", SOON, |github| {
+        github.calls_to("GET", "/pulls").iter().any(|it| it.status == 304)
+    });
+    it.github.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_to_nobody_is_fetched_and_asked_for_again() {
+    let mut it = GatedGitHub::start().await;
+    let first = it.open("first", "main");
+    it.pending(&first, "main").await;
+    it.appliance.stop().await;
+    let missed = it.open("missed", "main");
+    it.github.expect("the delivery's failure", SOON, |github| {
+        github.read(|state| state.deliveries.iter().any(|it| it.status == 502))
+    });
+    it.appliance.restart().await;
+    it.pending(&missed, "main").await;
+    it.github
+        .expect("a delivery asked for again, and taken", SOON, |github| {
+            github.read(|state| {
+                state
+                    .deliveries
+                    .iter()
+                    .any(|it| it.redelivery && it.status < 300 && it.status > 0)
+            })
+        });
+    assert!(!it.github.calls_to("POST", "/attempts").is_empty());
+    it.github.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_rate_limit_is_waited_for() {
+    let it = GatedGitHub::start().await;
+    let now = jiff::Timestamp::now().as_second();
+    let reset = (now + 3).to_string();
+    let headers = [
+        ("x-ratelimit-limit", "5000"),
+        ("x-ratelimit-remaining", "0"),
+        ("x-ratelimit-reset", reset.as_str()),
+    ];
+    let body = json!({"message": "API rate limit exceeded for installation ID 1."});
+    it.github.fail("GET", "/pulls/", 1, 403, &headers, body);
+    let change = it.open("limited", "main");
+    it.pending(&change, "main").await;
+    let calls = it.github.read(|state| state.calls.clone());
+    let refused = calls
+        .iter()
+        .position(|it| it.status == 403)
+        .expect("it was refused");
+    let next = calls[refused + 1..]
+        .iter()
+        .find(|it| it.path.contains("/pulls/"))
+        .expect("it went on");
+    assert_eq!(next.status, 200);
+    assert_eq!(
+        calls.iter().filter(|it| it.status == 403).count(),
+        1,
+        "nothing was called meanwhile"
+    );
+    it.github.assert_no_violations();
 }

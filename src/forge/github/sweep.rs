@@ -153,7 +153,6 @@ impl GitHub {
             let (reply, at) = self.fetch_again(&place, &["pulls"], &query).await?;
             began = began.or(at);
             let found: Vec<PullRequest> = reply.json()?;
-            let before = items.len();
             let mut older = false;
             for it in found {
                 match it.updated() {
@@ -162,7 +161,7 @@ impl GitHub {
                     _ => {}
                 }
             }
-            if older || !has_next(&reply) || (before == items.len() && items.is_empty()) {
+            if older || !has_next(&reply) {
                 return Ok(Swept::Whole { items, at: began });
             }
         }

@@ -6,7 +6,7 @@ use crate::support::appliance::{Api, Appliance, Options};
 use crate::support::forge::github::FakeGitHub;
 use crate::support::forge::github::state::APP;
 use crate::support::forge::gitlab::repository::{Edit, NewCommit, Sha};
-use crate::support::gated::{Change, SOON, WEBHOOK_MAX};
+use crate::support::gated::{Change, SOON};
 use crate::support::person::{Integration, Person, items, text};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -164,7 +164,7 @@ impl GatedGitHub {
     }
 
     pub fn expect_status(&self, sha: &str, target: &str, state: &str) {
-        self.expect_status_within(sha, target, state, WEBHOOK_MAX);
+        self.expect_status_within(sha, target, state, SOON);
     }
 
     pub fn expect_status_within(&self, sha: &str, target: &str, state: &str, max: Duration) {
