@@ -455,10 +455,6 @@ async fn what_is_wrong_with_an_app_is_said() {
             400,
         ),
         (
-            json!({"project_id": REPOSITORY, "branch_patterns": ["main"], "environments": ["production"]}),
-            422,
-        ),
-        (
             json!({"project_id": REPOSITORY, "branch_patterns": ["main"]}),
             409,
         ),
@@ -755,5 +751,98 @@ async fn a_used_up_rate_limit_is_waited_for() {
         1,
         "nothing was called meanwhile"
     );
+    it.github.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_waits_on_github_until_it_is_approved() {
+    let options = Options::default().env("SIGNEDAPPROVAL_FORGE__LOOK_EVERY", "1s");
+    let it = GatedGitHub::start_in(options, json!({"environments": ["production"]})).await;
+    assert_eq!(
+        it.codes().await,
+        ("soft".to_owned(), vec!["environment_missing".to_owned()])
+    );
+    it.github.add_environment(REPOSITORY, "production", false, true);
+    assert_eq!(
+        it.codes().await,
+        ("none".to_owned(), vec!["environment_open".to_owned()])
+    );
+    it.github.add_environment(REPOSITORY, "production", true, true);
+    assert_eq!(
+        it.codes().await,
+        ("soft".to_owned(), vec!["environment_bypass".to_owned()])
+    );
+    it.github.add_environment(REPOSITORY, "production", true, false);
+    assert_eq!(it.codes().await, ("hard".to_owned(), vec![]));
+
+    let waits = async |count: usize| {
+        let started = Instant::now();
+        loop {
+            let all = items(
+                &it.auditor
+                    .get("/api/v1/approvals?kind=deployment&limit=100")
+                    .await,
+            );
+            let pending: Vec<&Value> = all.iter().filter(|it| it["status"] == "pending").collect();
+            if let (true, [one]) = (all.len() == count, pending.as_slice()) {
+                return text(one, "id");
+            }
+            assert!(
+                started.elapsed() < SOON,
+                "not {count}, one of them pending: {all:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let first = it
+        .github
+        .deploy(REPOSITORY, "main", "production", it.carl_account);
+    let id = waits(1).await;
+    assert_eq!(it.github.deploy_state(REPOSITORY, first), "waiting");
+    assert_problem!(it.carl.decide(&id, "approve", None).await, 403, "self-approval");
+    it.bea.approve(&id).await;
+    it.github.expect("the deployment goes on", SOON, |github| {
+        github.deploy_state(REPOSITORY, first) == "in_progress"
+    });
+    let reviews = it.github.calls_to("POST", "/deployment_protection_rule");
+    assert!(
+        reviews.iter().all(|it| it.body["state"] == "approved"),
+        "{reviews:?}"
+    );
+    assert!(
+        reviews[0].body["comment"]
+            .as_str()
+            .is_some_and(|it| it.contains("Approved by Bea"))
+    );
+
+    let second = it
+        .github
+        .deploy(REPOSITORY, "main", "production", it.carl_account);
+    let id = waits(2).await;
+    it.bea.reject(&id, "Not today").await;
+    it.github.expect("the deployment is refused", SOON, |github| {
+        github.deploy_state(REPOSITORY, second) == "failure"
+    });
+    let mut told = items(&it.auditor.get("/api/v1/exceptions").await);
+    // What was changed about the gate above is told too.
+    told.retain(|it| it["type"] == "exception.unapproved_deployment");
+    assert!(told.is_empty(), "all of it was decided: {told:#?}");
+
+    // Somebody takes the rule away, and deploys.
+    it.github.add_environment(REPOSITORY, "production", false, false);
+    it.github
+        .deploy(REPOSITORY, "main", "production", it.carl_account);
+    let started = Instant::now();
+    loop {
+        let told = items(&it.auditor.get("/api/v1/exceptions").await);
+        if told
+            .iter()
+            .any(|it| it["type"] == "exception.unapproved_deployment")
+        {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{told:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     it.github.assert_no_violations();
 }

@@ -3,9 +3,11 @@
 
 mod app;
 mod contributors;
+mod deployments;
 mod files;
 mod graphql;
 mod inspect;
+mod inspect_environments;
 mod landing;
 mod manifest;
 mod merge;
@@ -64,9 +66,6 @@ pub(super) const BY_HAND: &str = "on GitHub the gate is set up by hand: require 
 /// GitHub's lock is the required status.
 pub(super) const NO_LOCK: &str =
     "GitHub has no other lock than the required status: enforce the project by commit_status";
-/// GitHub's jobs are not ours to start.
-pub(super) const NO_JOBS: &str = "GitHub starts its jobs itself, once their environment's rules let them";
-
 /// What trying a gate out comes to here.
 pub(super) fn not_tried() -> Tried {
     Tried {

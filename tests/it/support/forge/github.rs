@@ -4,6 +4,7 @@
 pub mod acts;
 mod api;
 mod app;
+pub mod deploys;
 mod graph;
 mod hooks;
 mod pulls;

@@ -200,6 +200,8 @@ impl FakeGitHub {
                 queue: BTreeMap::new(),
                 counted_files: None,
                 forked_from: None,
+                deploys: Vec::new(),
+                environments: Vec::new(),
             };
             state.repositories.insert(id, repository);
         });
@@ -228,9 +230,17 @@ impl FakeGitHub {
                 ("pull_requests", access),
                 ("contents", access),
                 ("merge_queues", "read"),
+                ("actions", "read"),
+                ("deployments", "write"),
                 ("administration", "write"),
             ];
-            let events = ["pull_request", "push", "status", "merge_group"];
+            let events = [
+                "pull_request",
+                "push",
+                "status",
+                "merge_group",
+                "deployment_protection_rule",
+            ];
             state.installations.insert(
                 id,
                 Installation {

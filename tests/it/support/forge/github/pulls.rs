@@ -50,11 +50,20 @@ pub fn answer(state: &mut State, request: &Request, who: Who, id: u64, rest: &[&
         ("GET", ["commits", _, "statuses"]) => ("statuses", false),
         ("PUT", ["pulls", _, "merge"]) => ("contents", true),
         (_, ["pulls", ..]) => ("pull_requests", false),
+        ("POST", ["actions", ..]) => ("deployments", true),
+        (_, ["deployments", ..]) => ("deployments", false),
+        (_, ["actions", ..] | ["environments", ..]) => ("actions", false),
         (_, [] | ["rules", ..] | ["rulesets", ..]) => ("metadata", false),
         _ => ("contents", false),
     };
     if let Some(refused) = lacks(state, who, needs, write) {
         return refused;
+    }
+    if let Some(reply) = super::deploys::answer(state, request, id, rest) {
+        return match request.method.as_str() {
+            "GET" => tagged(request, reply),
+            _ => reply,
+        };
     }
     match (request.method.as_str(), rest) {
         ("GET", []) => Reply::ok(repository_json(state, id)),

@@ -118,6 +118,8 @@ pub struct Repository {
     /// So many files are counted of every pull request, and 3,000 listed at most.
     pub counted_files: Option<u64>,
     pub forked_from: Option<u64>,
+    pub deploys: Vec<crate::support::forge::github::deploys::Deploy>,
+    pub environments: Vec<crate::support::forge::github::deploys::Environment>,
 }
 
 #[derive(Clone, Debug)]

@@ -195,6 +195,9 @@ fn is_used(path: &str) -> bool {
             "/repos/{owner}/{repo}/activity",
             "/repos/{owner}/{repo}/rules",
             "/repos/{owner}/{repo}/pulls",
+            "/repos/{owner}/{repo}/deployments",
+            "/repos/{owner}/{repo}/environments",
+            "/repos/{owner}/{repo}/actions/runs",
         ]
         .iter()
         .any(|it| path.starts_with(it))
