@@ -13,9 +13,7 @@ use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
 use crate::effects::{
-    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_erasures,
-    run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back,
-    run_reconciler, run_sinks, run_statuses, run_witness,
+    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_erasures, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_queues, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{
     BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
@@ -493,6 +491,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_lock_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_branches(surroundings.clone())),
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
+        actix_web::rt::spawn(run_queues(surroundings.clone())),
         actix_web::rt::spawn(run_sinks(surroundings.clone(), sinks, settings.sinks.stuck_after)),
         actix_web::rt::spawn(run_witness(surroundings.clone(), settings.sinks.witness.clone())),
         actix_web::rt::spawn(run_notifier(surroundings.clone(), post)),

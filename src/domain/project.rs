@@ -56,6 +56,22 @@ impl ForgeKind {
         }
     }
 
+    /// The forge has one list of the changes of all repositories.
+    pub fn lists_everywhere(self) -> bool {
+        match self {
+            ForgeKind::Gitlab => true,
+            ForgeKind::Github => false,
+        }
+    }
+
+    /// The forge lands commits of its own making, which need a status too.
+    pub fn has_merge_queues(self) -> bool {
+        match self {
+            ForgeKind::Gitlab => false,
+            ForgeKind::Github => true,
+        }
+    }
+
     /// Reads the word of [`ForgeKind::name`].
     pub fn parse(text: &str) -> Option<ForgeKind> {
         Self::ALL.into_iter().find(|it| it.name() == text)

@@ -220,7 +220,9 @@ impl Watch {
         };
         self.get_to_know(projects);
         let now = Instant::now();
-        let together = projects.len() >= TOGETHER_MIN && self.apart_until.is_none_or(|it| it <= now);
+        let together = projects.len() >= TOGETHER_MIN
+            && connected.integration.kind.lists_everywhere()
+            && self.apart_until.is_none_or(|it| it <= now);
         if together && let Apart::No = self.look_together(&connected, projects).await? {
             return self.look_apart(&connected, self.own_turns(projects)).await;
         }

@@ -434,7 +434,10 @@ impl Forge {
                 it.waiting_deployments(forge_project_id, environment, only_created, short)
                     .await
             }
-            Forge::GitHub(_) => Ok(Vec::new()),
+            Forge::GitHub(it) => {
+                it.waiting_deployments(forge_project_id, environment, only_created)
+                    .await
+            }
         }
     }
 
@@ -449,7 +452,7 @@ impl Forge {
     ) -> Result<Vec<DeploymentHead>, Error> {
         match self {
             Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
-            Forge::GitHub(_) => Ok(Vec::new()),
+            Forge::GitHub(it) => it.changed_deployments(forge_project_id, since).await,
         }
     }
 
@@ -464,7 +467,7 @@ impl Forge {
     ) -> Result<Option<DeploymentHead>, Error> {
         match self {
             Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
-            Forge::GitHub(_) => Ok(None),
+            Forge::GitHub(it) => it.deployment(forge_project_id, deployment).await,
         }
     }
 
@@ -479,7 +482,7 @@ impl Forge {
     ) -> Result<Account, Error> {
         match self {
             Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
-            Forge::GitHub(_) => Err(Error::Refused(github::NO_JOBS.to_owned())),
+            Forge::GitHub(it) => it.pipeline_account(forge_project_id, head).await,
         }
     }
 
@@ -544,9 +547,10 @@ impl Forge {
                 it.answer_deployment(forge_project_id, deployment, approve, comment)
                     .await
             }
-            Forge::GitHub(_) => Outcome::Rejected {
-                reason: github::NO_JOBS.to_owned(),
-            },
+            Forge::GitHub(it) => {
+                it.answer_deployment(forge_project_id, deployment, approve, comment)
+                    .await
+            }
         }
     }
 
@@ -554,9 +558,7 @@ impl Forge {
     pub async fn start_job(&self, forge_project_id: &str, job: u64) -> StartOutcome {
         match self {
             Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
-            Forge::GitHub(_) => StartOutcome::Denied {
-                reason: github::NO_JOBS.to_owned(),
-            },
+            Forge::GitHub(it) => it.start_job(forge_project_id, job).await,
         }
     }
 }

@@ -683,7 +683,7 @@ fn severity(state: GateState) -> u8 {
     }
 }
 
-fn gate_of(request: &Request) -> GateState {
+pub(super) fn gate_of(request: &Request) -> GateState {
     match request.status {
         _ if request.lapsed => GateState::Failed,
         Status::Pending if request.blocked => GateState::Failed,

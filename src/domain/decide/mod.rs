@@ -22,6 +22,7 @@ mod notices;
 mod people;
 mod provision;
 mod questions;
+mod queue;
 mod requests;
 mod reviews;
 mod rollback;
@@ -39,6 +40,7 @@ pub use governance::{REASON_CHARS_MAX, may_confirm};
 pub use impact::{Difference, Impact, impact};
 pub use judge::{as_judged_now, shortened};
 pub use questions::{lint_facts, simulate};
+pub use queue::{QueuedStatus, queued_status};
 pub use requests::may_see;
 pub use roster::Roster;
 

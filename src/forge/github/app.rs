@@ -48,6 +48,14 @@ impl Credentials {
         Secret::new(serde_json::to_string(self).expect("plain fields have no failing serializer"))
     }
 
+    /// Whether the key can be used at all.
+    ///
+    /// # Errors
+    /// `Refused`, with a sentence for whoever pasted it.
+    pub fn check(&self) -> Result<(), Error> {
+        key(&self.private_key).map(drop)
+    }
+
     /// Reads the text.
     ///
     /// # Errors

@@ -71,10 +71,7 @@ fn doubt(change: &PullRequest, listed: &[Changed], whole: bool) -> Option<String
         return Some("GitHub does not count the change's files".to_owned());
     };
     if listed.len() >= FILES_MAX || count >= FILES_MAX as u64 || !whole {
-        return Some(format!(
-            "the change has {count} files, and GitHub lists {} at most",
-            FILES_MAX - 1
-        ));
+        return Some(format!("the change has {count} files, more than GitHub lists"));
     }
     if count != listed.len() as u64 {
         return Some(format!("GitHub counts {count} files and lists {}", listed.len()));

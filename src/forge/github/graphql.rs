@@ -1,7 +1,7 @@
 //! GraphQL, for what REST has nothing: the statuses of all open pull requests at once, and the merge queue.
 
 use crate::forge::github::repository::{Place, lock};
-use crate::forge::github::{By, GitHub, dressed, is_commit_id};
+use crate::forge::github::{GitHub, dressed, is_commit_id};
 use crate::outbound::{Call, Error, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ const PAGES_MAX: u32 = 20;
 const PREFIX: &str = "signedapproval/";
 
 /// The newest status of each context on the heads of open pull requests.
-const STATUSES: &str = "\
+pub(super) const STATUSES: &str = "\
 query($owner: String!, $name: String!, $after: String) {
   repository(owner: $owner, name: $name) {
     pullRequests(states: OPEN, first: 100, after: $after, orderBy: {field: UPDATED_AT, direction: DESC}) {
@@ -30,7 +30,7 @@ query($owner: String!, $name: String!, $after: String) {
 }";
 
 /// Puts a pull request into its branch's merge queue, at one head.
-const ENQUEUE: &str = "\
+pub(super) const ENQUEUE: &str = "\
 mutation($pullRequest: ID!, $head: GitObjectID!) {
   enqueuePullRequest(input: {pullRequestId: $pullRequest, expectedHeadOid: $head}) {
     mergeQueueEntry { id }
@@ -133,7 +133,7 @@ impl GitHub {
         let call = dressed(Call::new(Method::Post, self.graphql.clone()))
             .json(&json!({ "query": document, "variables": variables }))
             .cap(super::BYTES);
-        let reply = self.fetch(By::Installation(place.installation), call).await?;
+        let reply = self.fetch_at(place, call).await?;
         let answer: Answer<T> = reply.json()?;
         if let Some(fault) = answer.errors.first() {
             let code = match fault.kind.as_str() {

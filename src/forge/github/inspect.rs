@@ -183,6 +183,7 @@ impl GitHub {
                 text.replace("BRANCH", &format!("{}{more}", shown.join(", "))),
             ));
         }
+        found.extend(self.look_at_environments(&place, of.environments).await?);
         found.sort();
         found.dedup();
         Ok(found)
@@ -226,6 +227,10 @@ impl GitHub {
                 false => "Contents (read)",
             },
         );
+        if !of.environments.is_empty() {
+            ask("deployments", true, "Deployments (read and write)");
+            ask("actions", false, "Actions (read)");
+        }
         if !missing.is_empty() {
             found.push(Finding::new(
                 "permissions",

@@ -49,8 +49,7 @@ struct Owner {
 pub fn manifest(name: &str, public_url: &str, hook_url: &str, redirect_url: &str, wishes: Wishes) -> Value {
     let access = |write: bool| if write { "write" } else { "read" };
     let mut permissions = json!({
-        "metadata": "read", "statuses": "write", "checks": "read", "actions": "read", "deployments": "write",
-        "merge_queues": "read", "pull_requests": access(wishes.merge), "contents": access(wishes.merge),
+        "metadata": "read", "statuses": "write", "merge_queues": "read", "actions": "read", "deployments": "write", "pull_requests": access(wishes.merge), "contents": access(wishes.merge),
     });
     if wishes.administer {
         permissions["administration"] = json!("write");

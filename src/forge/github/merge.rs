@@ -4,7 +4,7 @@ use crate::domain::facts::ChangeState;
 use crate::forge::MergeOutcome;
 use crate::forge::github::pull_request::PullRequest;
 use crate::forge::github::repository::{Place, Repository};
-use crate::forge::github::{By, GitHub, full_ref, own_commit_id, with_words};
+use crate::forge::github::{GitHub, full_ref, own_commit_id, with_words};
 use crate::outbound::{Error, Method, Outcome};
 use serde::Deserialize;
 use serde_json::json;
@@ -56,7 +56,7 @@ impl GitHub {
             .in_repository(Method::Put, &place, &["pulls", &text, "merge"])?
             .json(&json!({ "sha": sha, "merge_method": method(&repository) }))
             .limit(MERGE_TIME);
-        match self.fetch(By::Installation(place.installation), call).await {
+        match self.fetch_at(&place, call).await {
             Ok(reply) => {
                 let merged: Merged = reply.json()?;
                 Ok(match merged.merged {

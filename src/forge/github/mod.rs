@@ -3,9 +3,11 @@
 
 mod app;
 mod contributors;
+mod deployments;
 mod files;
 mod graphql;
 mod inspect;
+mod inspect_environments;
 mod landing;
 mod manifest;
 mod merge;
@@ -24,7 +26,7 @@ use crate::domain::facts::Account;
 use crate::domain::provision::Attempt;
 use crate::domain::text::{shortened, visible};
 use crate::forge::github::app::{App, Minted};
-use crate::forge::github::repository::{Kept, Place};
+use crate::forge::github::repository::{Kept, Place, is_elsewhere};
 use crate::forge::hold::Held;
 use crate::forge::{Connection, Tried};
 use crate::outbound::{self, Call, Client, Error, Method, Reply, Secret};
@@ -34,6 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
+/// Every GraphQL document that is sent.
+pub const DOCUMENTS: [&str; 3] = [graphql::STATUSES, graphql::ENQUEUE, queue::QUEUE];
 /// Entries asked for per page: GitHub's maximum.
 const PER_PAGE: usize = 100;
 /// Attempts at one page of a list before it counts as unreadable.
@@ -62,9 +66,6 @@ pub(super) const BY_HAND: &str = "on GitHub the gate is set up by hand: require 
 /// GitHub's lock is the required status.
 pub(super) const NO_LOCK: &str =
     "GitHub has no other lock than the required status: enforce the project by commit_status";
-/// GitHub's jobs are not ours to start.
-pub(super) const NO_JOBS: &str = "GitHub starts its jobs itself, once their environment's rules let them";
-
 /// What trying a gate out comes to here.
 pub(super) fn not_tried() -> Tried {
     Tried {
@@ -133,6 +134,17 @@ impl GitHub {
     /// Makes a call that must be answered with 2xx. A token that is not taken any more is renewed once.
     async fn fetch(&self, by: By, call: Call) -> Result<Reply, Error> {
         self.send(by, call).await?.accepted()
+    }
+
+    /// As [`GitHub::fetch`] by a repository's installation. What GitHub does not show there may be elsewhere by now.
+    async fn fetch_at(&self, place: &Place, call: Call) -> Result<Reply, Error> {
+        let answer = self.fetch(By::Installation(place.installation), call).await;
+        if let Err(error) = &answer
+            && is_elsewhere(error)
+        {
+            self.doubt_place(place.id);
+        }
+        answer
     }
 
     /// As [`GitHub::fetch`], whatever the answer but for limits.
@@ -232,9 +244,7 @@ impl GitHub {
     ) -> Result<T, Error> {
         let call = self.in_repository(Method::Get, place, segments)?;
         let call = call.query(query.iter().copied());
-        self.fetch(By::Installation(place.installation), call)
-            .await?
-            .json()
+        self.fetch_at(place, call).await?.json()
     }
 
     /// A call below `/repos/{owner}/{repo}`.
@@ -288,7 +298,7 @@ impl GitHub {
         loop {
             let call = self.in_repository(Method::Get, place, segments)?;
             let call = call.query(query.iter().copied().chain(paging)).cap(cap);
-            match self.fetch(By::Installation(place.installation), call).await {
+            match self.fetch_at(place, call).await {
                 Err(error) if attempt < PAGE_TRIES && error.may_pass() && !is_limit(&error) => {
                     pause(attempt).await;
                     attempt += 1;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 /// The entries of a branch's queue, first to last.
-const QUEUE: &str = "\
+pub(super) const QUEUE: &str = "\
 query($owner: String!, $name: String!, $branch: String!) {
   repository(owner: $owner, name: $name) {
     mergeQueue(branch: $branch) {

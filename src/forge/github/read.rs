@@ -10,8 +10,8 @@ use crate::forge::github::files::{Changed, Modes, Tree, file_list};
 use crate::forge::github::pull_request::PullRequest;
 use crate::forge::github::repository::Place;
 use crate::forge::github::{
-    BadPage, By, GitHub, Limits, Listed, PER_PAGE, User, commit_id, full_ref, has_next, is_commit_id,
-    is_limit, own_commit_id, page_url, pause, short_ref,
+    BadPage, GitHub, Limits, Listed, PER_PAGE, User, commit_id, full_ref, has_next, is_commit_id, is_limit,
+    own_commit_id, page_url, pause, short_ref,
 };
 use crate::outbound::{Error, Method};
 use serde::Deserialize;
@@ -55,7 +55,7 @@ impl GitHub {
         let here = found.base.repo.as_ref().is_some_and(|it| it.id == place.id);
         if !here {
             // The name belongs to another repository now.
-            self.forget_place(place.id);
+            self.doubt_place(place.id);
         }
         if found.number != number || !here {
             return Err(Error::NotJson(
@@ -134,9 +134,18 @@ impl GitHub {
         forge_project_id: &str,
         number: u64,
     ) -> Result<ChangeFacts, Error> {
-        let place = self.place(forge_project_id).await?;
+        let mut place = self.place(forge_project_id).await?;
         let text = number.to_string();
-        let mut before = self.pull_request(&place, number).await?;
+        let mut before = match self.pull_request(&place, number).await {
+            Ok(it) => it,
+            Err(error) => match self.moved(&place, &error).await? {
+                Some(now) => {
+                    place = now;
+                    self.pull_request(&place, number).await?
+                }
+                None => return Err(error),
+            },
+        };
         let mut attempt = 1;
         loop {
             let files_path = ["pulls", text.as_str(), "files"];
@@ -194,7 +203,7 @@ impl GitHub {
         let call = self.in_repository(Method::Get, place, &["git", "trees", commit])?;
         let call = call.query([("recursive", "1")]).cap(TREE_BYTES);
         let read = async {
-            let reply = self.fetch(By::Installation(place.installation), call).await?;
+            let reply = self.fetch_at(place, call).await?;
             reply.json::<Tree>()
         };
         match read.await {
@@ -214,7 +223,7 @@ impl GitHub {
             let call = call
                 .query([("per_page", size.as_str()), ("page", number.as_str())])
                 .cap(COMPARE_BYTES);
-            let reply = self.fetch(By::Installation(place.installation), call).await?;
+            let reply = self.fetch_at(place, call).await?;
             let found: Compared = reply.json()?;
             let whole = match &mut whole {
                 Some(whole) => {
@@ -270,7 +279,7 @@ impl GitHub {
     pub(super) async fn activity(&self, place: &Place, branch: &str) -> Result<Listed<Activity>, Error> {
         let call = self.in_repository(Method::Get, place, &["activity"])?;
         let call = call.query([("ref", branch), ("per_page", "100")]);
-        let reply = self.fetch(By::Installation(place.installation), call).await?;
+        let reply = self.fetch_at(place, call).await?;
         let items = reply.json()?;
         Ok(Listed {
             items,

@@ -26,7 +26,8 @@ pub(super) struct Place {
 /// What is kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    places: Mutex<HashMap<u64, (Instant, Place)>>,
+    /// `None`: to be looked at again.
+    places: Mutex<HashMap<u64, (Option<Instant>, Place)>>,
     me: Mutex<Option<(Instant, Identity)>>,
     /// Of each repository, what statuses its open pull requests bore at the last look.
     pub(super) statuses: Mutex<HashMap<u64, HashMap<String, String>>>,
@@ -87,7 +88,7 @@ impl GitHub {
         let id = repository_number(forge_project_id)?;
         let known = lock(&self.kept.places).get(&id).cloned();
         if let Some((at, place)) = &known
-            && at.elapsed() < NAME_KEPT
+            && at.is_some_and(|it| it.elapsed() < NAME_KEPT)
         {
             return Ok(place.clone());
         }
@@ -99,7 +100,7 @@ impl GitHub {
                 }
                 // Renamed, moved away, or another one under its name.
                 Ok(_) => {}
-                Err(error) if matches!(error.status(), Some(300..=399 | 403 | 404)) => {}
+                Err(error) if is_elsewhere(&error) || error.status() == Some(403) => {}
                 Err(error) => return Err(error),
             }
             lock(&self.kept.places).remove(&id);
@@ -108,12 +109,24 @@ impl GitHub {
     }
 
     fn keep_place(&self, place: Place) {
-        lock(&self.kept.places).insert(place.id, (Instant::now(), place));
+        lock(&self.kept.places).insert(place.id, (Some(Instant::now()), place));
     }
 
-    /// Forgets what a repository is called: GitHub says that it is called otherwise.
-    pub(super) fn forget_place(&self, id: u64) {
-        lock(&self.kept.places).remove(&id);
+    /// Looks at a repository's name again before it is used the next time: GitHub does not show what should be there.
+    pub(super) fn doubt_place(&self, id: u64) {
+        if let Some(kept) = lock(&self.kept.places).get_mut(&id) {
+            kept.0 = None;
+        }
+    }
+
+    /// Where a repository is after all, if it is elsewhere than where a call for it failed so.
+    pub(super) async fn moved(&self, from: &Place, error: &Error) -> Result<Option<Place>, Error> {
+        if !is_elsewhere(error) {
+            return Ok(None);
+        }
+        self.doubt_place(from.id);
+        let now = self.place(&from.id.to_string()).await?;
+        Ok(Some(now).filter(|it| it != from))
     }
 
     /// Looks through everything the App is installed on.
@@ -285,6 +298,11 @@ impl GitHub {
         *lock(&self.kept.me) = Some((Instant::now(), me.clone()));
         Ok(me)
     }
+}
+
+/// What a call for a repository that is called otherwise now is answered with.
+pub(super) fn is_elsewhere(error: &Error) -> bool {
+    matches!(error.status(), Some(301 | 302 | 307 | 308 | 404))
 }
 
 /// What a call for an installation that is suspended would be answered with.

@@ -7,7 +7,7 @@
 use crate::domain::request::GateState;
 use crate::domain::text::shortened;
 use crate::forge::github::repository::Place;
-use crate::forge::github::{By, GitHub, Limits, User, own_commit_id, with_words};
+use crate::forge::github::{GitHub, Limits, User, own_commit_id, with_words};
 use crate::forge::{StatusRead, StatusWrite, Still};
 use crate::outbound::{Error, Method, Outcome};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ impl GitHub {
 
     /// `false`: it is no longer to be said and was not, or GitHub shows another one afterwards.
     async fn write_status(&self, write: &StatusWrite, still: &Still<'_>) -> Result<bool, Error> {
-        let place = self.place(&write.forge_project_id).await?;
+        let mut place = self.place(&write.forge_project_id).await?;
         let sha = own_commit_id(&write.sha)?;
         for (what, text) in [("name", &write.name), ("address", &write.target_url)] {
             if text.chars().count() > LONGEST {
@@ -71,21 +71,22 @@ impl GitHub {
                 )));
             }
         }
+        let is_over = || write.state == GateState::Success && !still();
         // Only a green that is not true any more does harm.
-        if write.state == GateState::Success && !still() {
+        if is_over() {
             return Ok(false);
         }
-        let body = json!({
-            "state": word(write.state), "context": write.name, "target_url": write.target_url,
-            "description": shortened(&write.description, DESCRIPTION_MAX),
-        });
-        let call = self
-            .in_repository(Method::Post, &place, &["statuses", sha])?
-            .json(&body);
-        let status: Status = self
-            .fetch(By::Installation(place.installation), call)
-            .await?
-            .json()?;
+        let status = match self.post_status(&place, sha, write).await {
+            Ok(status) => status,
+            Err(error) => match self.moved(&place, &error).await? {
+                Some(_) if is_over() => return Ok(false),
+                Some(now) => {
+                    place = now;
+                    self.post_status(&place, sha, write).await?
+                }
+                None => return Err(error),
+            },
+        };
         if status.state != word(write.state) || !status.context.eq_ignore_ascii_case(&write.name) {
             return Err(Error::NotJson(
                 "GitHub took a status and answered with another".to_owned(),
@@ -96,6 +97,17 @@ impl GitHub {
         }
         let shown = self.newest(&place, sha, &write.name).await?;
         Ok(shown.is_some_and(|it| it.state == Some(write.state)))
+    }
+
+    async fn post_status(&self, place: &Place, sha: &str, write: &StatusWrite) -> Result<Status, Error> {
+        let body = json!({
+            "state": word(write.state), "context": write.name, "target_url": write.target_url,
+            "description": shortened(&write.description, DESCRIPTION_MAX),
+        });
+        let call = self
+            .in_repository(Method::Post, place, &["statuses", sha])?
+            .json(&body);
+        self.fetch_at(place, call).await?.json()
     }
 
     /// Reads back the status of that name.

@@ -3,7 +3,7 @@
 //! GitHub counts a list that has not changed for nothing against the rate limit, if it is asked so (`If-None-Match`).
 
 use crate::forge::github::pull_request::PullRequest;
-use crate::forge::github::repository::{Place, lock, repository_number};
+use crate::forge::github::repository::{Place, is_elsewhere, lock, repository_number};
 use crate::forge::github::{By, GitHub, PER_PAGE, has_next};
 use crate::forge::{ChangeHead, Swept};
 use crate::outbound::{Error, Method, Reply, unix_seconds};
@@ -72,7 +72,13 @@ impl GitHub {
         if let (304, Some(known)) = (reply.status, known) {
             return Ok((known.reply, at));
         }
-        let reply = reply.accepted()?;
+        let reply = match reply.accepted() {
+            Err(error) if is_elsewhere(&error) => {
+                self.doubt_place(place.id);
+                return Err(error);
+            }
+            answer => answer?,
+        };
         let mut kept = lock(&self.kept.lists);
         if kept.len() >= KEPT_MAX {
             kept.clear();
@@ -147,7 +153,6 @@ impl GitHub {
             let (reply, at) = self.fetch_again(&place, &["pulls"], &query).await?;
             began = began.or(at);
             let found: Vec<PullRequest> = reply.json()?;
-            let before = items.len();
             let mut older = false;
             for it in found {
                 match it.updated() {
@@ -156,7 +161,7 @@ impl GitHub {
                     _ => {}
                 }
             }
-            if older || !has_next(&reply) || (before == items.len() && items.is_empty()) {
+            if older || !has_next(&reply) {
                 return Ok(Swept::Whole { items, at: began });
             }
         }

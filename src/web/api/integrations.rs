@@ -96,6 +96,9 @@ impl IntegrationBody {
                     private_key: private_key.to_owned().into(),
                     installation_id,
                 };
+                credentials
+                    .check()
+                    .map_err(|e| Problem::invalid("private_key", e.to_string()))?;
                 Ok(credentials.to_secret())
             }
         }
@@ -361,12 +364,6 @@ impl ProjectBody {
             (a, b) => a.or(b).unwrap_or(1),
         };
         let (enforcement, auto_merge) = enforced(kind, self.enforcement.as_deref(), self.auto_merge)?;
-        if kind == ForgeKind::Github && !self.environments.is_empty() {
-            return Err(Problem::invalid(
-                "environments",
-                "this version gates no deployments on GitHub itself: let the workflow ask with \"signedapproval gate\"",
-            ));
-        }
         let approvers = self
             .approvers
             .iter()

@@ -1,4 +1,6 @@
 //! Fake forges: real HTTP servers on loopback that keep a forge's state and its refusals.
 
+#[allow(dead_code, reason = "each flow uses its part of the fake")]
+pub mod github;
 #[expect(dead_code, reason = "each flow uses its part of the fake")]
 pub mod gitlab;
