@@ -6,16 +6,23 @@ use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, Opening, write_private};
 use crate::cli::keyring::{Backend, KEYS};
+use crate::cli::monitors::Monitors;
 use crate::cli::rollback;
-use crate::cli::sealed::wait_for_passphrase;
+use crate::cli::running;
+use crate::cli::running::Boot;
+use crate::cli::sealed::{SEALED, wait_for_passphrase};
 use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
+use crate::domain::command::Command;
+use crate::domain::condition::Severity;
+use crate::domain::event::{Actor, Event};
+use crate::domain::time::Time;
 use crate::effects::{
-    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_inspector, run_intake,
-    run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back, run_reconciler, run_sinks,
-    run_statuses, run_witness,
+    Post, Surroundings, run_branches, run_callbacks, run_commits, run_conditions, run_deployments,
+    run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_read_back,
+    run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{
     BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
@@ -84,6 +91,8 @@ pub fn run(args: &ServeArgs) -> u8 {
         listen: args.listen.clone(),
         public_url: args.public_url.clone(),
     };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let boot = Boot::of_this_start(&*clock);
     let settings = match load(&flags, std::env::vars()) {
         Ok(settings) => settings,
         Err(error) => return fail(USAGE, &error),
@@ -131,7 +140,6 @@ pub fn run(args: &ServeArgs) -> u8 {
         );
     }
     let evaluation = is_evaluation(&public_url);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Before anything is made: a certificate that can't be used must leave nothing behind.
     let mut front = match door::front(&settings, &public_url, &way, &clock) {
         Ok(front) => front,
@@ -151,14 +159,12 @@ pub fn run(args: &ServeArgs) -> u8 {
             public_url: &public_url,
             version: App::version(),
             clock: clock.clone(),
+            boot,
         })
     };
     let mut opened = open(settings.passphrase.as_deref());
     let sealed = matches!(opened, Err(instance::Error::NoPassphrase));
-    if sealed && way == Way::SelfSigned && instance::first_start(&settings.data_dir) {
-        // Without a data directory there is no certificate to serve the page with.
-        return fail(USAGE, &instance::Error::NoPassphrase);
-    }
+    let sealed_since = sealed.then(|| clock.now());
     if way == Way::SelfSigned && (sealed || opened.is_ok()) {
         match door::self_signed(&settings, &public_url, &clock) {
             Ok(tls) => front.tls = Some(Arc::new(tls)),
@@ -167,7 +173,19 @@ pub fn run(args: &ServeArgs) -> u8 {
     }
     let front = Arc::new(front);
     if sealed {
-        let got = wait_for_passphrase(&settings, &public_url, front.clone(), &listener, stop_asked());
+        let monitors = Monitors {
+            listener: metrics.as_ref(),
+            token: settings.metrics_token.clone(),
+            started: clock.now(),
+        };
+        let got = wait_for_passphrase(
+            &settings,
+            &public_url,
+            front.clone(),
+            &listener,
+            &monitors,
+            stop_asked(),
+        );
         opened = match got {
             Ok(Some(passphrase)) => open(Some(&passphrase)),
             Ok(None) => return OK,
@@ -183,6 +201,7 @@ pub fn run(args: &ServeArgs) -> u8 {
         redirect,
         metrics,
     };
+    let data_dir = settings.data_dir.clone();
     let start = Start {
         flags,
         log,
@@ -192,8 +211,14 @@ pub fn run(args: &ServeArgs) -> u8 {
         clock,
         front,
         room,
+        sealed_since,
     };
-    actix_web::rt::System::new().block_on(serve(start, instance, sockets))
+    boot.mark(&data_dir);
+    let code = actix_web::rt::System::new().block_on(serve(start, instance, sockets));
+    if code == OK {
+        running::unmark(&data_dir);
+    }
+    code
 }
 
 /// No core file and no debugger of the same user: keys and secrets are in this process.
@@ -232,6 +257,8 @@ struct Start {
     clock: Arc<dyn Clock>,
     front: Arc<Front>,
     room: Room,
+    /// It waited for its passphrase from then on.
+    sealed_since: Option<Time>,
 }
 
 /// The listeners for the network.
@@ -255,6 +282,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         clock,
         front,
         room,
+        sealed_since,
     } = start;
     let Instance {
         store,
@@ -277,6 +305,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         clock: &clock,
         front: &front,
         listener: &sockets.listener,
+        metrics: sockets.metrics.as_ref(),
         public_url: &public_url,
         evaluation,
     };
@@ -320,6 +349,11 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Ok(engine) => engine,
         Err(error) => return fail(FAILED, &error),
     };
+    if let Some(since) = sealed_since
+        && let Err(error) = engine.submit(Actor::System, was_sealed(since)).await
+    {
+        tracing::warn!(%error, "the journal does not tell that the server was sealed");
+    }
     let seal: Seal = Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret));
     let post = Arc::new(Post::new(seal.clone(), unseal.clone(), allow_http.clone()));
     let callbacks = CallbackRules {
@@ -489,6 +523,11 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_lock_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_branches(surroundings.clone())),
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
+        actix_web::rt::spawn(run_conditions(
+            surroundings.clone(),
+            sinks.clone(),
+            settings.sinks.require.is_some(),
+        )),
         actix_web::rt::spawn(run_sinks(surroundings.clone(), sinks, settings.sinks.stuck_after)),
         actix_web::rt::spawn(run_witness(surroundings.clone(), settings.sinks.witness.clone())),
         actix_web::rt::spawn(run_notifier(surroundings.clone(), post)),
@@ -525,6 +564,21 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     code
 }
 
+/// What the journal is told once it can be: the server stood sealed until now.
+fn was_sealed(since: Time) -> Command {
+    let condition = SEALED.to_owned();
+    Command::Record {
+        events: vec![
+            Event::ConditionBegan {
+                condition: condition.clone(),
+                severity: Severity::Degraded,
+                detail: format!("The server was started without its keys' passphrase at {since}."),
+            },
+            Event::ConditionEnded { condition },
+        ],
+    }
+}
+
 /// What a start has by the time it looks whether the journal may be gone on with.
 struct Beginning<'a> {
     store: &'a Arc<Store>,
@@ -532,6 +586,7 @@ struct Beginning<'a> {
     clock: &'a Arc<dyn Clock>,
     front: &'a Arc<Front>,
     listener: &'a TcpListener,
+    metrics: Option<&'a TcpListener>,
     public_url: &'a str,
     evaluation: bool,
 }
@@ -557,6 +612,11 @@ async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<
         socket_path: &data_dir.join("admin.sock"),
         public_url: at.public_url,
         evaluation: at.evaluation,
+        monitors: Monitors {
+            listener: at.metrics,
+            token: at.settings.metrics_token.clone(),
+            started: at.clock.now(),
+        },
     };
     let agreed = rollback::wait(at.store.clone(), at.clock.clone(), &found, place, stop_asked()).await?;
     let Some(confirmed) = agreed else {

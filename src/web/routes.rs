@@ -44,6 +44,15 @@ pub fn for_monitors(config: &mut ServiceConfig) {
         .default_service(to(nothing_here));
 }
 
+/// The same while the appliance waits for somebody.
+pub fn for_monitors_while_waiting(config: &mut ServiceConfig) {
+    config
+        .route("/metrics", web::get().to(metrics::get_waiting_metrics))
+        .route("/healthz", web::get().to(health::get_health))
+        .route("/readyz", web::get().to(metrics::get_waiting_readiness))
+        .default_service(to(nothing_here));
+}
+
 /// A method's name for `Allow`, and its route.
 type Method = (&'static str, Route);
 
@@ -496,6 +505,10 @@ pub fn on_the_host(config: &mut ServiceConfig) {
         .route("/local/backup", web::get().to(backups::stream_backup))
         .route("/local/backups", web::post().to(backups::record_backup))
         .route("/local/keys/rotate", web::post().to(local::rotate_key_locally))
+        .route(
+            "/local/keys/passphrase",
+            web::post().to(local::change_passphrase_locally),
+        )
         .route("/local/keys/revoke", web::post().to(local::revoke_key_locally))
         .route(
             "/local/audit/exports",

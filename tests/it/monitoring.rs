@@ -271,9 +271,20 @@ async fn a_request_has_one_id_in_answer_problem_and_log() {
     assert_eq!(record["fields"]["status"], answer.status);
     assert_eq!(record["fields"]["client.address"], "127.0.0.1");
     assert!(!log.contains('\u{1b}'), "no control character");
-    // Monitors and files are quiet.
-    let quiet = appliance.api().get("/healthz").await;
-    assert!(!appliance.log().contains(quiet.header("x-request-id").unwrap()));
+    // What merely reads is quiet; what was to change something is not, whatever came of it.
+    for path in ["/healthz", "/help", "/.well-known/signedapproval/checkpoint"] {
+        let quiet = appliance.api().get(path).await;
+        assert_eq!(quiet.status, 200, "{path}");
+        assert!(
+            !appliance.log().contains(quiet.header("x-request-id").unwrap()),
+            "{path}"
+        );
+    }
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let told = ada.post("/api/v1/me/test-request", &serde_json::json!({})).await;
+    assert!(told.status < 300, "{told:?}");
+    let id = told.header("x-request-id").unwrap();
+    until("its line", || appliance.log().contains(id)).await;
 }
 
 /// A service manager of our own: a socket that hears what it is told.

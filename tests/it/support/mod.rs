@@ -6,6 +6,7 @@ pub mod authority;
 pub mod browser;
 pub mod forge;
 pub mod gated;
+pub mod monitor;
 pub mod person;
 pub mod problem;
 pub mod push;
