@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::browser::{can_run, shoot};
 use crate::support::appliance::{Appliance, Options, Until};
+use crate::support::browser::Browser;
 use crate::support::gated::{Gated, Hook};
 use crate::support::monitor::{Monitor, is_over, journal_tells, page_says};
 use crate::support::person::{Person, text};
@@ -125,4 +127,77 @@ async fn monitors_and_journal_are_told_that_a_start_waited_for_its_passphrase() 
 fn private(path: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// What people see of it, on a desk and a phone, in the light and in the dark.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_say_what_is_wrong_on_every_screen() {
+    if !can_run("pages_say_what_is_wrong_on_every_screen") {
+        return;
+    }
+    let options = Options::default()
+        .env("SIGNEDAPPROVAL_BACKUP__DIRECTORY", "{dir}/backups")
+        .env("SIGNEDAPPROVAL_BACKUP__EVERY", "1h");
+    let mut appliance = Appliance::start(options).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    browser.add_authenticator().await;
+    let invited = ada.invite("Dora", &["admin", "approver"]).await;
+    browser.goto(&text(&invited, "invite_url")).await;
+    browser.click("[data-enrol] button").await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    ada.post("/api/v1/backups", &json!({})).await.expect(201);
+    browser
+        .goto(&format!("{}/dashboard/backups", appliance.public_url()))
+        .await;
+    browser.wait_for_text("The last good one").await;
+    shoot(&browser, "backups").await;
+
+    // More room than any disk has is asked for.
+    appliance.options.environment.push((
+        "SIGNEDAPPROVAL_STORAGE__RESERVE_MIB".into(),
+        "1000000000".into(),
+    ));
+    appliance.options.until = Until::Alive;
+    appliance.expect_error("the disk is nearly full");
+    appliance.restart().await;
+    for (path, name) in [("/", "degraded-queue"), ("/dashboard", "degraded-dashboard")] {
+        page_says(&ada, path, "MiB are free").await;
+        browser.goto(&format!("{}{path}", appliance.public_url())).await;
+        browser.wait_for_text("MiB are free").await;
+        shoot(&browser, name).await;
+    }
+    assert!(browser.csp_violations().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sealed_page_is_whole_on_every_screen() {
+    if !can_run("the_sealed_page_is_whole_on_every_screen") {
+        return;
+    }
+    let options = Options {
+        public_url: "https://approvals.example".into(),
+        until: Until::Alive,
+        ..Options::default()
+    };
+    let mut appliance = Appliance::start(options).await;
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    let link = fs::read_to_string(appliance.data_dir().join("unseal-url")).unwrap();
+    let token = link.split_once('#').unwrap().1.to_owned();
+    browser.goto(&format!("{}/unseal#{token}", appliance.base())).await;
+    browser.wait_for_text("Choose the passphrase").await;
+    shoot(&browser, "unseal-first").await;
+    let chosen = json!({
+        "passphrase": "correct horse battery staple", "again": "correct horse battery staple", "token": token,
+    });
+    appliance.api().post("/api/v1/unseal", &chosen).await.expect(200);
+    appliance.restart().await;
+    browser.goto(&format!("{}/unseal", appliance.base())).await;
+    browser.wait_for_text("This server is sealed").await;
+    shoot(&browser, "unseal").await;
+    assert!(browser.csp_violations().await.is_empty());
 }

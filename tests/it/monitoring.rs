@@ -49,6 +49,7 @@ fn parsed(text: &str) -> Vec<(String, f64)> {
     } else {
         eprintln!("skipped: prometheus_client is not in target/venv; tests/run installs it");
     }
+    by_promtool(text);
     let lines = text.lines().filter(|it| !it.starts_with('#'));
     lines
         .map(|it| {
@@ -56,6 +57,25 @@ fn parsed(text: &str) -> Vec<(String, f64)> {
             (name.to_owned(), value.parse().unwrap())
         })
         .collect()
+}
+
+/// Prometheus' own linter of metrics, where it is installed (Debian: `prometheus`).
+fn by_promtool(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        eprintln!("skipped: there is no promtool");
+        return;
+    };
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let ran = child.wait_with_output().unwrap();
+    let said = [ran.stdout, ran.stderr].concat();
+    // It says what it would rather have also where it ends with 0.
+    assert!(ran.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[tokio::test(flavor = "multi_thread")]
