@@ -86,6 +86,7 @@ impl Forge {
     pub fn silent_for(&self) -> Option<Duration> {
         match self {
             Forge::GitLab(it) => it.silent_for(),
+            Forge::GitHub(it) => it.silent_for(),
         }
     }
 

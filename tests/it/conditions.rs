@@ -157,10 +157,10 @@ async fn pages_say_what_is_wrong_on_every_screen() {
     shoot(&browser, "backups").await;
 
     // More room than any disk has is asked for.
-    appliance.options.environment.push((
-        "SIGNEDAPPROVAL_STORAGE__RESERVE_MIB".into(),
-        "1000000000".into(),
-    ));
+    appliance
+        .options
+        .environment
+        .push(("SIGNEDAPPROVAL_STORAGE__RESERVE_MIB".into(), "1000000000".into()));
     appliance.options.until = Until::Alive;
     appliance.expect_error("the disk is nearly full");
     appliance.restart().await;
@@ -188,7 +188,9 @@ async fn the_sealed_page_is_whole_on_every_screen() {
     browser.device(1280, 900, 1, false).await;
     let link = fs::read_to_string(appliance.data_dir().join("unseal-url")).unwrap();
     let token = link.split_once('#').unwrap().1.to_owned();
-    browser.goto(&format!("{}/unseal#{token}", appliance.base())).await;
+    browser
+        .goto(&format!("{}/unseal#{token}", appliance.base()))
+        .await;
     browser.wait_for_text("Choose the passphrase").await;
     shoot(&browser, "unseal-first").await;
     let chosen = json!({

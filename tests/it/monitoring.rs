@@ -75,7 +75,11 @@ fn by_promtool(text: &str) {
     let ran = child.wait_with_output().unwrap();
     let said = [ran.stdout, ran.stderr].concat();
     // It says what it would rather have also where it ends with 0.
-    assert!(ran.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    assert!(
+        ran.status.success() && said.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
