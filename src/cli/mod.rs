@@ -19,6 +19,7 @@ mod rollback;
 mod running;
 mod sealed;
 mod serve;
+mod stop;
 mod supervise;
 mod verify;
 

@@ -11,6 +11,7 @@ use crate::cli::rollback;
 use crate::cli::running;
 use crate::cli::running::Boot;
 use crate::cli::sealed::{SEALED, wait_for_passphrase};
+use crate::cli::stop::Stop;
 use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
@@ -48,7 +49,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Folder of the data directory in which audit bundles are made.
@@ -172,6 +172,10 @@ pub fn run(args: &ServeArgs) -> u8 {
         }
     }
     let front = Arc::new(front);
+    let stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => return fail(FAILED, &format!("signals can't be listened for: {error}")),
+    };
     if sealed {
         let monitors = Monitors {
             listener: metrics.as_ref(),
@@ -184,7 +188,7 @@ pub fn run(args: &ServeArgs) -> u8 {
             front.clone(),
             &listener,
             &monitors,
-            stop_asked(),
+            stop.clone().asked(),
         );
         opened = match got {
             Ok(Some(passphrase)) => open(Some(&passphrase)),
@@ -212,6 +216,7 @@ pub fn run(args: &ServeArgs) -> u8 {
         front,
         room,
         sealed_since,
+        stop,
     };
     boot.mark(&data_dir);
     let code = actix_web::rt::System::new().block_on(serve(start, instance, sockets));
@@ -259,6 +264,7 @@ struct Start {
     room: Room,
     /// It waited for its passphrase from then on.
     sealed_since: Option<Time>,
+    stop: Stop,
 }
 
 /// The listeners for the network.
@@ -283,6 +289,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         front,
         room,
         sealed_since,
+        stop,
     } = start;
     let Instance {
         store,
@@ -308,6 +315,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         metrics: sockets.metrics.as_ref(),
         public_url: &public_url,
         evaluation,
+        stop: &stop,
     };
     let mut allow_http = settings.allow_http.clone();
     if evaluation {
@@ -543,7 +551,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     let serving = actix_web::rt::spawn(server);
     supervise::ready(&app.public_url);
     let code = tokio::select! {
-        () = stop_asked() => OK,
+        () = stop.asked() => OK,
         () = engine.stopped() => MUST_RESTART,
         // None of them ever ends by itself. Without one, a green that should go would stay: better no server.
         (ended, ..) = select_all(followers) => {
@@ -589,6 +597,7 @@ struct Beginning<'a> {
     metrics: Option<&'a TcpListener>,
     public_url: &'a str,
     evaluation: bool,
+    stop: &'a Stop,
 }
 
 /// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
@@ -618,7 +627,14 @@ async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<
             started: at.clock.now(),
         },
     };
-    let agreed = rollback::wait(at.store.clone(), at.clock.clone(), &found, place, stop_asked()).await?;
+    let agreed = rollback::wait(
+        at.store.clone(),
+        at.clock.clone(),
+        &found,
+        place,
+        at.stop.clone().asked(),
+    )
+    .await?;
     let Some(confirmed) = agreed else {
         return Ok(None);
     };
@@ -672,19 +688,6 @@ fn offer_set_up(app: &App, data_dir: &Path) -> Result<(), String> {
         println!("Set it up within 30 minutes with the link in {}", path.display());
     }
     Ok(())
-}
-
-async fn stop_asked() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals can't be listened for");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// Failed ceremonies stand in the journal with their reason, and what is no HTTP has its answer; the libraries' own lines

@@ -165,7 +165,7 @@ async fn pages_say_what_is_wrong_on_every_screen() {
     appliance.expect_error("the disk is nearly full");
     appliance.restart().await;
     for (path, name) in [("/", "degraded-queue"), ("/dashboard", "degraded-dashboard")] {
-        page_says(&ada, path, "MiB are free").await;
+        page_says(&ada, "/dashboard", "MiB are free").await;
         browser.goto(&format!("{}{path}", appliance.public_url())).await;
         browser.wait_for_text("MiB are free").await;
         shoot(&browser, name).await;
