@@ -1,10 +1,14 @@
 //! The data directory: made once, whole or not at all; opened ever after; never replaced.
 
-use crate::cli::keyring::{Backend, DirectoryKeyring, Found, KEYS, Secret, first_key};
+use crate::cli::host::SOCKET;
+use crate::cli::keyring::{Backend, DirectoryKeyring, Found, KEYS, PASSPHRASE, Secret, first_key};
+use crate::cli::passphrase;
+use crate::cli::running::Boot;
 use crate::cli::sealed::UNSEAL_URL;
 use crate::clock::Clock;
 use crate::domain::keys::{active, all_keys};
 use crate::engine::{Begun, begin_instance, continue_instance, rebuild};
+use crate::listen::self_signed::FOLDER as SELF_SIGNED;
 use crate::signing::{
     KeyFileError, Keys, Use, Vault, VaultError, check_private, replace_private, sync_folder,
 };
@@ -78,6 +82,7 @@ pub struct Opening<'a> {
     pub public_url: &'a str,
     pub version: &'a str,
     pub clock: Arc<dyn Clock>,
+    pub boot: Boot,
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
@@ -114,12 +119,18 @@ pub fn open(opening: Opening<'_>) -> Result<Instance, Error> {
     }
     let mut empty = true;
     for entry in std::fs::read_dir(data_dir).map_err(io(data_dir))? {
-        // The link for choosing the first passphrase may stand there already.
-        empty &= entry.map_err(io(data_dir))?.file_name() == UNSEAL_URL;
+        // The link for choosing the first passphrase may stand there already, and the certificate its page is served with.
+        let name = entry.map_err(io(data_dir))?.file_name();
+        empty &= name == UNSEAL_URL || name == SELF_SIGNED || name == SOCKET;
     }
     let is_new = empty && !database.exists();
     if !is_new && !database.exists() {
         return Err(Error::NoDatabase(data_dir.to_owned()));
+    }
+    if !is_new && passphrase::was_cut_short(data_dir) {
+        // Only with the database's lock: the change may be another process's, which is at it.
+        let _lock = Store::open(&database).map_err(failed(data_dir))?;
+        passphrase::finish(data_dir).map_err(io(data_dir))?;
     }
     let secret = passphrase_of(data_dir, opening.passphrase, opening.evaluation, is_new)?;
     if is_new {
@@ -156,7 +167,10 @@ fn go_on(opening: Opening<'_>, secret: Secret) -> Result<Instance, Error> {
         // The key files cost most of a start; they and the database are opened side by side.
         let credential = scope.spawn(|| Found::open(data_dir, Use::Credential, &secret.text));
         let log = scope.spawn(|| Found::open(data_dir, Use::Log, &secret.text));
-        let store = Store::open(&database);
+        let store = match opening.boot.is_another(data_dir) {
+            true => Store::open_whole(&database),
+            false => Store::open(&database),
+        };
         let panicked = "opening a key file does not panic";
         (
             store,
@@ -332,7 +346,7 @@ fn passphrase_of(
     evaluation: bool,
     is_new: bool,
 ) -> Result<Secret, Error> {
-    let own = data_dir.join(KEYS).join("passphrase");
+    let own = data_dir.join(KEYS).join(PASSPHRASE);
     let given = |text: &str| Secret {
         text: Zeroizing::new(text.to_owned()),
         random: own.exists(),

@@ -1,5 +1,6 @@
 //! Where the signing keys of a data directory are, and how the next ones come: encrypted files, or an agent.
 
+use crate::cli::passphrase;
 use crate::domain::keys::KeyRecord;
 use crate::evidence::dsse::{key_id, spki_of_ed25519};
 use crate::signing::{
@@ -15,6 +16,8 @@ use zeroize::Zeroizing;
 
 /// Folder of the keys in the data directory.
 pub const KEYS: &str = "keys";
+/// In evaluation only: the passphrase beside them.
+pub const PASSPHRASE: &str = "passphrase";
 
 /// Where keys are made and found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,5 +265,22 @@ impl Keyring for DirectoryKeyring {
 
     fn forget_older_data_keys(&mut self) -> Result<(), String> {
         self.vault.forget_older_keys().map_err(|e| e.to_string())
+    }
+
+    fn change_passphrase(&mut self, from: &str, to: &str) -> Result<(), String> {
+        use subtle::ConstantTimeEq as _;
+        if self.data_dir.join(KEYS).join(PASSPHRASE).exists() {
+            return Err("in evaluation the passphrase stands beside the keys and guards nothing".into());
+        }
+        if !bool::from(from.as_bytes().ct_eq(self.secret.text.as_bytes())) {
+            return Err("the passphrase until now is another".into());
+        }
+        let rewrapped = passphrase::put_under(&self.data_dir, &self.vault, from, to)?;
+        self.vault.adopt(rewrapped);
+        self.secret = Secret {
+            text: Zeroizing::new(to.to_owned()),
+            random: false,
+        };
+        Ok(())
     }
 }

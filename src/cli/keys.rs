@@ -1,10 +1,12 @@
 //! `keys`: which keys sign, and how others take over.
 
-use crate::cli::host::call;
-use crate::cli::{Files, OK, fail};
+use crate::cli::host::{Failure, call};
+use crate::cli::passphrase;
+use crate::cli::{Files, OK, USAGE, fail};
 use crate::outbound::Method;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
@@ -29,6 +31,30 @@ pub enum KeysCommand {
         /// Print JSON, one object a key.
         #[arg(long)]
         json: bool,
+    },
+    /// Enter the passphrase of the keys, where the appliance was started without it and waits sealed.
+    ///
+    /// At a first start it is chosen now. It is asked for on the terminal; else it is the first line of standard input.
+    Unseal {
+        #[command(flatten)]
+        files: Files,
+        /// A file with the passphrase, readable by its owner alone.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Put the signing keys in files, and the data keys, under another passphrase, while the appliance runs.
+    ///
+    /// Both are asked for on the terminal; else they are the first two lines of standard input. Afterwards put the new one
+    /// where the appliance reads it at its start. Backups made before open with the one of before.
+    ChangePassphrase {
+        #[command(flatten)]
+        files: Files,
+        /// A file with the passphrase until now.
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+        /// A file with the new one.
+        #[arg(long, value_name = "FILE")]
+        to_file: Option<PathBuf>,
     },
     /// Revoke a key that somebody else may hold.
     ///
@@ -83,6 +109,31 @@ pub fn run(command: &KeysCommand) -> u8 {
             }
             OK
         }
+        KeysCommand::Unseal {
+            files,
+            passphrase_file,
+        } => match unseal(files, passphrase_file.as_deref()) {
+            Ok(()) => {
+                println!("The passphrase opens the keys; the appliance goes on.");
+                OK
+            }
+            Err(failure) => fail(failure.code, &failure.message),
+        },
+        KeysCommand::ChangePassphrase {
+            files,
+            from_file,
+            to_file,
+        } => match change(files, from_file.as_deref(), to_file.as_deref()) {
+            Ok(()) => {
+                println!("Keys and sealed secrets stand under the new passphrase.");
+                println!(
+                    "Put it where the appliance reads it at its start (with the packages: /etc/signedapproval/passphrase), \
+                     and keep a copy somewhere else. Backups made before open with the old one: make a new one now."
+                );
+                OK
+            }
+            Err(failure) => fail(failure.code, &failure.message),
+        },
         KeysCommand::Revoke {
             files,
             keyid,
@@ -100,6 +151,33 @@ pub fn run(command: &KeysCommand) -> u8 {
             }
         }
     }
+}
+
+fn unseal(files: &Files, file: Option<&Path>) -> Result<(), Failure> {
+    let asked = call(files, Method::Get, "/local/unseal", None).map_err(|it| match it.code {
+        USAGE => Failure {
+            code: USAGE,
+            message: "the appliance is not sealed".into(),
+        },
+        _ => it,
+    })?;
+    let first = asked["first"].as_bool() == Some(true);
+    let usage = |message: String| Failure { code: USAGE, message };
+    let text = match first {
+        true => passphrase::read_new("Choose the passphrase of the signing keys: ", file),
+        false => passphrase::read("Passphrase of the signing keys: ", file),
+    }
+    .map_err(usage)?;
+    let body = json!({ "passphrase": *text, "again": first.then_some(&*text) });
+    call(files, Method::Post, "/local/unseal", Some(&body)).map(|_| ())
+}
+
+fn change(files: &Files, from: Option<&Path>, to: Option<&Path>) -> Result<(), Failure> {
+    let usage = |message: String| Failure { code: USAGE, message };
+    let from = passphrase::read("Passphrase until now: ", from).map_err(usage)?;
+    let to = passphrase::read_new("New passphrase: ", to).map_err(usage)?;
+    let body = json!({ "from": *from, "to": *to });
+    call(files, Method::Post, "/local/keys/passphrase", Some(&body)).map(|_| ())
 }
 
 fn show(shown: &Value, as_json: bool) {

@@ -11,11 +11,15 @@ mod instance;
 mod keyring;
 mod keys;
 mod manual;
+mod monitors;
+mod passphrase;
 mod pinned;
 mod policy;
 mod rollback;
+mod running;
 mod sealed;
 mod serve;
+mod stop;
 mod supervise;
 mod verify;
 

@@ -1,12 +1,13 @@
 //! At start: does the journal fit the newest checkpoints that stand outside the data directory? If not, nothing is gone on
 //! with until admins say so.
 
+use crate::cli::monitors::Monitors;
 use crate::clock::Clock;
 use crate::config::SinkSettings;
 use crate::domain::rollback::FoundCheckpoint;
 use crate::domain::sink::Sink;
 use crate::domain::state::Read;
-use crate::engine::{Fit, compare_checkpoint};
+use crate::engine::{Condition, Fit, compare_checkpoint};
 use crate::identity::{Ceremonies, RelyingParty};
 use crate::listen::Front;
 use crate::sink::{Sinks, secrets_name, witness};
@@ -122,6 +123,7 @@ pub struct Place<'a> {
     pub socket_path: &'a Path,
     pub public_url: &'a str,
     pub evaluation: bool,
+    pub monitors: Monitors<'a>,
 }
 
 /// Serves the page that says what was found, until enough admins agree to go on. `None`: it was told to stop.
@@ -156,7 +158,9 @@ pub async fn wait(
     let listener = place.listener.try_clone().map_err(|e| words(&e))?;
     let (server, host) =
         web::serve_recovery(recovery.clone(), place.front, listener, place.socket).map_err(|e| words(&e))?;
-    let handles = [server.handle(), host.handle()];
+    let mut handles = vec![server.handle(), host.handle()];
+    let waiting = place.monitors.waiting(Condition::RollbackSuspected.name());
+    handles.extend(place.monitors.serve(waiting)?);
     actix_web::rt::spawn(server);
     actix_web::rt::spawn(host);
     println!(

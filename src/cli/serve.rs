@@ -6,14 +6,24 @@ use crate::cli::host::socket_path;
 use crate::cli::instance;
 use crate::cli::instance::{Instance, Opening, write_private};
 use crate::cli::keyring::{Backend, KEYS};
+use crate::cli::monitors::Monitors;
 use crate::cli::rollback;
-use crate::cli::sealed::wait_for_passphrase;
+use crate::cli::running;
+use crate::cli::running::Boot;
+use crate::cli::sealed::{SEALED, wait_for_passphrase};
+use crate::cli::stop::Stop;
 use crate::cli::supervise;
 use crate::cli::{FAILED, MUST_RESTART, OK, USAGE, fail};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Flags, KeySettings, LogFormat, Settings, is_evaluation, load};
+use crate::domain::command::Command;
+use crate::domain::condition::Severity;
+use crate::domain::event::{Actor, Event};
+use crate::domain::time::Time;
 use crate::effects::{
-    Post, Surroundings, run_branches, run_callbacks, run_commits, run_deployments, run_erasures, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier, run_queues, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
+    Post, Surroundings, run_branches, run_callbacks, run_commits, run_conditions, run_deployments,
+    run_erasures, run_inspector, run_intake, run_lock_read_back, run_locks, run_merges, run_notifier,
+    run_queues, run_read_back, run_reconciler, run_sinks, run_statuses, run_witness,
 };
 use crate::engine::{
     BackupPlan, Backups, Begun, Engine, Room, run_backups, run_timers, watch_room, watch_store,
@@ -40,7 +50,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Folder of the data directory in which audit bundles are made.
@@ -83,6 +92,8 @@ pub fn run(args: &ServeArgs) -> u8 {
         listen: args.listen.clone(),
         public_url: args.public_url.clone(),
     };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let boot = Boot::of_this_start(&*clock);
     let settings = match load(&flags, std::env::vars()) {
         Ok(settings) => settings,
         Err(error) => return fail(USAGE, &error),
@@ -130,7 +141,6 @@ pub fn run(args: &ServeArgs) -> u8 {
         );
     }
     let evaluation = is_evaluation(&public_url);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Before anything is made: a certificate that can't be used must leave nothing behind.
     let mut front = match door::front(&settings, &public_url, &way, &clock) {
         Ok(front) => front,
@@ -150,14 +160,12 @@ pub fn run(args: &ServeArgs) -> u8 {
             public_url: &public_url,
             version: App::version(),
             clock: clock.clone(),
+            boot,
         })
     };
     let mut opened = open(settings.passphrase.as_deref());
     let sealed = matches!(opened, Err(instance::Error::NoPassphrase));
-    if sealed && way == Way::SelfSigned && instance::first_start(&settings.data_dir) {
-        // Without a data directory there is no certificate to serve the page with.
-        return fail(USAGE, &instance::Error::NoPassphrase);
-    }
+    let sealed_since = sealed.then(|| clock.now());
     if way == Way::SelfSigned && (sealed || opened.is_ok()) {
         match door::self_signed(&settings, &public_url, &clock) {
             Ok(tls) => front.tls = Some(Arc::new(tls)),
@@ -165,8 +173,24 @@ pub fn run(args: &ServeArgs) -> u8 {
         }
     }
     let front = Arc::new(front);
+    let stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => return fail(FAILED, &format!("signals can't be listened for: {error}")),
+    };
     if sealed {
-        let got = wait_for_passphrase(&settings, &public_url, front.clone(), &listener, stop_asked());
+        let monitors = Monitors {
+            listener: metrics.as_ref(),
+            token: settings.metrics_token.clone(),
+            started: clock.now(),
+        };
+        let got = wait_for_passphrase(
+            &settings,
+            &public_url,
+            front.clone(),
+            &listener,
+            &monitors,
+            stop.clone().asked(),
+        );
         opened = match got {
             Ok(Some(passphrase)) => open(Some(&passphrase)),
             Ok(None) => return OK,
@@ -182,6 +206,7 @@ pub fn run(args: &ServeArgs) -> u8 {
         redirect,
         metrics,
     };
+    let data_dir = settings.data_dir.clone();
     let start = Start {
         flags,
         log,
@@ -191,8 +216,15 @@ pub fn run(args: &ServeArgs) -> u8 {
         clock,
         front,
         room,
+        sealed_since,
+        stop,
     };
-    actix_web::rt::System::new().block_on(serve(start, instance, sockets))
+    boot.mark(&data_dir);
+    let code = actix_web::rt::System::new().block_on(serve(start, instance, sockets));
+    if code == OK {
+        running::unmark(&data_dir);
+    }
+    code
 }
 
 /// No core file and no debugger of the same user: keys and secrets are in this process.
@@ -231,6 +263,9 @@ struct Start {
     clock: Arc<dyn Clock>,
     front: Arc<Front>,
     room: Room,
+    /// It waited for its passphrase from then on.
+    sealed_since: Option<Time>,
+    stop: Stop,
 }
 
 /// The listeners for the network.
@@ -254,6 +289,8 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         clock,
         front,
         room,
+        sealed_since,
+        stop,
     } = start;
     let Instance {
         store,
@@ -276,8 +313,10 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         clock: &clock,
         front: &front,
         listener: &sockets.listener,
+        metrics: sockets.metrics.as_ref(),
         public_url: &public_url,
         evaluation,
+        stop: &stop,
     };
     let mut allow_http = settings.allow_http.clone();
     if evaluation {
@@ -319,6 +358,11 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         Ok(engine) => engine,
         Err(error) => return fail(FAILED, &error),
     };
+    if let Some(since) = sealed_since
+        && let Err(error) = engine.submit(Actor::System, was_sealed(since)).await
+    {
+        tracing::warn!(%error, "the journal does not tell that the server was sealed");
+    }
     let seal: Seal = Arc::new(move |name: &str, secret: &[u8]| vault.seal(name, secret));
     let post = Arc::new(Post::new(seal.clone(), unseal.clone(), allow_http.clone()));
     let callbacks = CallbackRules {
@@ -492,6 +536,11 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         actix_web::rt::spawn(run_branches(surroundings.clone())),
         actix_web::rt::spawn(run_read_back(surroundings.clone())),
         actix_web::rt::spawn(run_queues(surroundings.clone())),
+        actix_web::rt::spawn(run_conditions(
+            surroundings.clone(),
+            sinks.clone(),
+            settings.sinks.require.is_some(),
+        )),
         actix_web::rt::spawn(run_sinks(surroundings.clone(), sinks, settings.sinks.stuck_after)),
         actix_web::rt::spawn(run_witness(surroundings.clone(), settings.sinks.witness.clone())),
         actix_web::rt::spawn(run_notifier(surroundings.clone(), post)),
@@ -507,7 +556,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     let serving = actix_web::rt::spawn(server);
     supervise::ready(&app.public_url);
     let code = tokio::select! {
-        () = stop_asked() => OK,
+        () = stop.asked() => OK,
         () = engine.stopped() => MUST_RESTART,
         // None of them ever ends by itself. Without one, a green that should go would stay: better no server.
         (ended, ..) = select_all(followers) => {
@@ -528,6 +577,21 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     code
 }
 
+/// What the journal is told once it can be: the server stood sealed until now.
+fn was_sealed(since: Time) -> Command {
+    let condition = SEALED.to_owned();
+    Command::Record {
+        events: vec![
+            Event::ConditionBegan {
+                condition: condition.clone(),
+                severity: Severity::Degraded,
+                detail: format!("The server was started without its keys' passphrase at {since}."),
+            },
+            Event::ConditionEnded { condition },
+        ],
+    }
+}
+
 /// What a start has by the time it looks whether the journal may be gone on with.
 struct Beginning<'a> {
     store: &'a Arc<Store>,
@@ -535,8 +599,10 @@ struct Beginning<'a> {
     clock: &'a Arc<dyn Clock>,
     front: &'a Arc<Front>,
     listener: &'a TcpListener,
+    metrics: Option<&'a TcpListener>,
     public_url: &'a str,
     evaluation: bool,
+    stop: &'a Stop,
 }
 
 /// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
@@ -560,8 +626,20 @@ async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<
         socket_path: &data_dir.join("admin.sock"),
         public_url: at.public_url,
         evaluation: at.evaluation,
+        monitors: Monitors {
+            listener: at.metrics,
+            token: at.settings.metrics_token.clone(),
+            started: at.clock.now(),
+        },
     };
-    let agreed = rollback::wait(at.store.clone(), at.clock.clone(), &found, place, stop_asked()).await?;
+    let agreed = rollback::wait(
+        at.store.clone(),
+        at.clock.clone(),
+        &found,
+        place,
+        at.stop.clone().asked(),
+    )
+    .await?;
     let Some(confirmed) = agreed else {
         return Ok(None);
     };
@@ -615,19 +693,6 @@ fn offer_set_up(app: &App, data_dir: &Path) -> Result<(), String> {
         println!("Set it up within 30 minutes with the link in {}", path.display());
     }
     Ok(())
-}
-
-async fn stop_asked() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals can't be listened for");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// Failed ceremonies stand in the journal with their reason, and what is no HTTP has its answer; the libraries' own lines

@@ -70,7 +70,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::KeyActivated { .. }
         | Event::KeyRetired { .. }
         | Event::KeyCompromised { .. } => keys::apply(event, at, state),
-        Event::DataKeyRotated { .. }
+        Event::PassphraseChanged {}
+        | Event::DataKeyRotated { .. }
         | Event::BackupWritten { .. }
         | Event::BackupRestored { .. }
         | Event::InstanceCreated { .. }

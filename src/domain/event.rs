@@ -168,6 +168,10 @@ pub enum Event {
         secrets: u64,
     },
 
+    /// Signing keys in files and data keys stand under another passphrase.
+    #[serde(rename = "passphrase.changed")]
+    PassphraseChanged {},
+
     #[serde(rename = "person.created")]
     PersonCreated {
         person: PersonId,
@@ -963,6 +967,7 @@ impl Event {
             Event::KeyActivated { keyid, .. }
             | Event::KeyRetired { keyid, .. }
             | Event::KeyCompromised { keyid, .. } => ("key", keyid.clone()),
+            Event::PassphraseChanged {} => ("passphrase", String::new()),
             Event::DataKeyRotated { .. } => ("data_key", String::new()),
             Event::BackupWritten { sha256, .. } => ("backup", sha256.clone()),
             Event::BackupRestored { created_at, .. } => ("backup", created_at.clone()),

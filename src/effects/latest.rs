@@ -5,7 +5,7 @@ use crate::domain::command::Command;
 use crate::domain::event::{Actor, Event};
 use crate::effects::pace::Pace;
 use crate::effects::{Surroundings, Trouble};
-use crate::engine::Submission;
+use crate::engine::{Error, Submission};
 use crate::store::Snapshot;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
@@ -23,7 +23,7 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(300);
 const IN_FLIGHT_MAX: usize = 32;
 
 /// The cursor is moved by itself after so many entries that touched nothing.
-const CURSOR_ENTRIES: u64 = 512;
+pub(super) const CURSOR_ENTRIES: u64 = 512;
 
 /// Where the cursor may move once a state is confirmed, and where it has to stay while the forge refuses it.
 #[derive(Clone, Copy)]
@@ -166,15 +166,18 @@ pub(super) async fn keep_right<L: Latest>(at: Surroundings) -> Result<(), Troubl
     }
 }
 
-async fn save_cursor(at: &Surroundings, follower: &'static str, next: u64) -> Result<(), Trouble> {
+pub(super) async fn save_cursor(at: &Surroundings, follower: &'static str, next: u64) -> Result<(), Trouble> {
     let submission = Submission {
         actor: Actor::System,
         command: Command::Record { events: Vec::new() },
         secrets: Vec::new(),
         cursor: Some((follower, next)),
     };
-    at.engine.submit_with(submission).await?;
-    Ok(())
+    match at.engine.submit_with(submission).await {
+        // It only saves reading: the next one will do.
+        Ok(_) | Err(Error::Busy | Error::Sealed(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads new entries and marks what they touch; answers which.

@@ -12,6 +12,7 @@ use crate::domain::request::{
 };
 use crate::domain::state::Read;
 use crate::domain::time::Time;
+use crate::effects::latest::{CURSOR_ENTRIES, save_cursor};
 use crate::effects::pace::Pace;
 use crate::effects::{Connected, Surroundings, Trouble};
 use crate::engine::Submission;
@@ -42,11 +43,17 @@ pub async fn run_merges(at: Surroundings) -> Result<(), Trouble> {
     // Marked anew while a call was on its way: not ended by that call.
     let mut again: HashSet<RequestId> = HashSet::new();
     let mut next = at.store.read()?.cursor(FOLLOWER)?;
+    let mut saved = next;
     loop {
         for marked in follow(&at, &mut next, &mut open)? {
             if busy.values().any(|it| *it == marked) {
                 again.insert(marked);
             }
+        }
+        if open.is_empty() && next - saved >= CURSOR_ENTRIES {
+            // Nothing to merge for a long time, or ever: a start need not read all of it again.
+            save_cursor(&at, FOLLOWER, next).await?;
+            saved = next;
         }
         let due: Vec<RequestId> = open.keys().filter(|it| pace.is_due(it)).cloned().collect();
         for request in due {

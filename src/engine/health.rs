@@ -44,6 +44,24 @@ impl Condition {
         }
     }
 
+    /// What it means, for people, in words that do not change while it lasts.
+    pub fn words(self) -> &'static str {
+        match self {
+            Condition::SignerDown => "A signing key can't be reached. Nothing is decided until it is back.",
+            Condition::StorageFull => {
+                "The disk is nearly full. What people and pipelines ask is refused until there is room."
+            }
+            Condition::ClockUnsound => {
+                "The host's clock is behind the journal. Nothing is decided until it is right."
+            }
+            Condition::RollbackSuspected => "A newer state of this journal was seen elsewhere.",
+            Condition::StorageDamaged => {
+                "Something stored is not what was written. Nothing is decided any more: restore a backup."
+            }
+            Condition::BackupFailed => "The newest backup could not be made. It is tried again.",
+        }
+    }
+
     /// Whether the appliance is not ready for decisions while it holds.
     pub fn blocks_decisions(self) -> bool {
         self != Condition::BackupFailed
@@ -73,6 +91,8 @@ struct Inner {
     backends: (&'static str, &'static str),
     /// When the newest good backup was written, and how many entries it covers.
     backup: Option<(Time, u64)>,
+    /// All that is stored was compared since the start, and found as it was written.
+    compared: bool,
 }
 
 /// What holds now. Shared by the writer, the watchers and whoever shows it.
@@ -143,6 +163,16 @@ impl Health {
     /// A good backup was written.
     pub fn set_backup(&self, at: Time, entries: u64) {
         self.inner().backup = Some((at, entries));
+    }
+
+    /// Whether all that is stored was compared since the start and found as it was written.
+    pub fn is_compared(&self) -> bool {
+        self.inner().compared
+    }
+
+    /// All that is stored was found as it was written.
+    pub fn set_compared(&self) {
+        self.inner().compared = true;
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

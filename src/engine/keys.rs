@@ -12,7 +12,7 @@ use crate::engine::writer::{Writer, current_epoch};
 use crate::engine::{Error, Submission};
 use crate::evidence::dsse::{Envelope, KEY_INTRODUCTION, Signature, key_id, pae, spki_of_ed25519};
 use crate::evidence::keys::introduction_payload;
-use crate::signing::{Keys, SignError, Signer, Use, sign_verified};
+use crate::signing::{Keys, PassphraseText, SignError, Signer, Use, sign_verified};
 use crate::store;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,6 +33,11 @@ pub enum KeyChange {
     },
     /// A new data key, and every stored secret sealed anew.
     DataKey,
+    /// Another passphrase for everything that one guards.
+    Passphrase {
+        from: PassphraseText,
+        to: PassphraseText,
+    },
 }
 
 /// What came of it.
@@ -65,8 +70,12 @@ impl Writer {
         change: KeyChange,
         actor: &Actor,
     ) -> Result<Result<KeysChanged, Error>, store::Error> {
-        if let KeyChange::DataKey = change {
-            return self.rotate_data_key(actor);
+        match &change {
+            KeyChange::DataKey => return self.rotate_data_key(actor),
+            KeyChange::Passphrase { from, to } => {
+                return self.change_passphrase(from.expose(), to.expose(), actor);
+            }
+            KeyChange::Rotate(_) | KeyChange::Revoke { .. } => {}
         }
         let records = all_keys(&self.store.read()?)?;
         let turn = match self.turn(change, &records)? {
@@ -119,7 +128,9 @@ impl Writer {
                 }
                 (found, Some((from_seq, reason)))
             }
-            KeyChange::DataKey => return Ok(Err(Refusal::Unknown.into())),
+            KeyChange::DataKey | KeyChange::Passphrase { .. } => {
+                return Ok(Err(Refusal::Unknown.into()));
+            }
         };
         let Some(old) = old.cloned() else {
             return Ok(Err(Refusal::Unknown.into()));
@@ -277,6 +288,43 @@ impl Writer {
             signatures,
         }
         .to_bytes())
+    }
+
+    /// Puts keys and vault under another passphrase. The files come first: an entry of a change that did not happen would be
+    /// worse than one that is missing after a crash.
+    fn change_passphrase(
+        &mut self,
+        from: &str,
+        to: &str,
+        actor: &Actor,
+    ) -> Result<Result<KeysChanged, Error>, store::Error> {
+        if let Some(condition) = self.health.read_only() {
+            return Ok(Err(Error::ReadOnly(condition)));
+        }
+        let Some(ring) = self.keyring.as_mut() else {
+            return Ok(Err(Error::Keys("there are no key files here".into())));
+        };
+        if let Err(reason) = ring.change_passphrase(from, to) {
+            return Ok(Err(Error::Keys(reason)));
+        }
+        let submission = Submission {
+            actor: actor.clone(),
+            command: Command::Record {
+                events: vec![Event::PassphraseChanged {}],
+            },
+            secrets: Vec::new(),
+            cursor: None,
+        };
+        let (results, _) = self.write(vec![submission])?;
+        if let Some(Err(error)) = results.into_iter().next() {
+            tracing::error!(%error, "the passphrase was changed, and the journal does not tell of it");
+        }
+        Ok(Ok(KeysChanged {
+            activated: None,
+            ended: None,
+            taken_back: 0,
+            secrets: 0,
+        }))
     }
 
     /// Seals every stored secret anew, in one transaction.

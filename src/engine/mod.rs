@@ -11,7 +11,7 @@ mod storage;
 mod timers;
 mod writer;
 
-pub use crate::signing::Use;
+pub use crate::signing::{PassphraseText, Use};
 pub use backups::{Backups, Kept, Plan as BackupPlan, run_backups};
 pub use compare::{Fit, compare_checkpoint};
 pub use health::{Condition, Health, Standing};

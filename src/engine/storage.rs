@@ -146,6 +146,10 @@ pub async fn watch_store(store: Arc<Store>, engine: Engine, clock: Arc<dyn Clock
                 let whole = next == entry && next_blob.is_none();
                 (entry, blob) = (next, next_blob);
                 if whole {
+                    engine.health().set_compared();
+                    if engine.health().set(Condition::StorageDamaged, None, clock.now()) {
+                        tracing::info!("all that is stored is what was written");
+                    }
                     (entry, blob) = (0, Some(Vec::new()));
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }

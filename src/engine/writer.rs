@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::domain::apply::{Place, apply, note_erased};
 use crate::domain::command::{Command, Reply};
+use crate::domain::condition::Condition as Recorded;
 use crate::domain::decide::{Plan, Step, decide, reason_of};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::Digest;
@@ -77,6 +78,10 @@ impl Writer {
         };
         let health = Arc::new(Health::default());
         health.set_backends(keys.credential.backend(), keys.log.backend());
+        // A restart does not mend what is stored: nothing is decided until all of it was compared anew.
+        if let Some(damaged) = snapshot.get::<Recorded>(Condition::StorageDamaged.name())? {
+            health.set(Condition::StorageDamaged, Some(damaged.detail), damaged.since);
+        }
         Ok(Writer {
             store,
             keys,

@@ -28,6 +28,8 @@ struct State {
     until: Option<Instant>,
     /// The rate limit is nearly used up.
     low: Option<Low>,
+    /// Since when no call was answered by the forge itself.
+    silent: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +122,15 @@ impl Hold {
         });
     }
 
+    /// Notes whether a call was answered. A forge's own error page (5xx) is none: so answers what stands in front of it.
+    fn heard(&self, answered: bool) {
+        let mut state = self.lock();
+        state.silent = match answered {
+            true => None,
+            false => state.silent.or_else(|| Some(Instant::now())),
+        };
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +201,15 @@ impl Held {
     /// As [`Client::send`]; `Status` 429 at once, without a call, while the forge asked to be left alone.
     pub(super) async fn send(&self, call: Call) -> Result<Reply, Error> {
         self.hold.admit()?;
-        let reply = self.client.send(call).await?;
+        let sent = self.client.send(call).await;
+        match &sent {
+            Ok(reply) => self.hold.heard(reply.status < 500),
+            Err(Error::Unreachable { .. } | Error::Timeout { .. }) => self.hold.heard(false),
+            // Not called at all: nothing is learnt.
+            Err(Error::Refused(_)) => {}
+            Err(_) => self.hold.heard(true),
+        }
+        let reply = sent?;
         self.hold.learn(&reply);
         Ok(reply)
     }
@@ -207,6 +226,11 @@ impl Held {
     /// No call before that time has passed, as an answer asked in words.
     pub(super) fn wait(&self, wait: Duration) {
         self.hold.learn_at(Some(wait), None, Instant::now());
+    }
+
+    /// For how long no call was answered; `None` while they are.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.hold.lock().silent.map(|it| it.elapsed())
     }
 }
 

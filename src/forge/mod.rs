@@ -82,6 +82,14 @@ impl Forge {
         }
     }
 
+    /// For how long the forge has answered no call at all; `None` while it answers.
+    pub fn silent_for(&self) -> Option<Duration> {
+        match self {
+            Forge::GitLab(it) => it.silent_for(),
+            Forge::GitHub(it) => it.silent_for(),
+        }
+    }
+
     /// Who the token is, what it may do and what it talks to.
     ///
     /// # Errors

@@ -75,6 +75,15 @@ impl Forges {
         Ok(forge)
     }
 
+    /// For how long an integration's forge has answered no call; `None` while it answers, or before the first call.
+    pub fn silent_for(&self, integration: &IntegrationId) -> Option<std::time::Duration> {
+        let made = self
+            .made
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        made.get(integration).and_then(|(_, forge)| forge.silent_for())
+    }
+
     /// The webhook secret of an integration.
     ///
     /// # Errors

@@ -13,9 +13,12 @@ use std::path::{Path, PathBuf};
 /// How long one lasts, in days. A new one is made when little is left.
 const DAYS: u64 = 90;
 
+/// Their folder in the data directory.
+pub const FOLDER: &str = "tls";
+
 /// Where certificate and key are.
 pub fn paths(data_dir: &Path) -> (PathBuf, PathBuf) {
-    let dir = data_dir.join("tls");
+    let dir = data_dir.join(FOLDER);
     (dir.join("self-signed.pem"), dir.join("self-signed.key"))
 }
 

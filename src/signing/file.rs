@@ -64,14 +64,46 @@ fn parameters(passphrase: Passphrase<'_>) -> Result<Parameters, pkcs8::pkcs5::Er
     }
 }
 
+/// A passphrase on its way to where it is used. Prints as nothing.
+#[derive(Clone)]
+pub struct PassphraseText(Zeroizing<String>);
+
+impl PassphraseText {
+    /// Takes the text over.
+    pub fn new(text: Zeroizing<String>) -> Self {
+        PassphraseText(text)
+    }
+
+    /// Its text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for PassphraseText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PassphraseText")
+    }
+}
+
 /// Makes a new key and writes it, encrypted, with mode 0600. The file must not exist.
 pub fn create_key_file(path: &Path, passphrase: Passphrase<'_>) -> Result<SigningKey, KeyFileError> {
-    let form = || KeyFileError::Form {
-        path: path.display().to_string(),
-    };
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).expect("the system's random numbers never run out");
     let key = SigningKey::from_bytes(&seed);
+    write_key_file(path, &key, passphrase)?;
+    Ok(key)
+}
+
+/// Writes a key, encrypted, with mode 0600. The file must not exist.
+///
+/// # Errors
+/// `Io` when it exists or can't be written.
+pub fn write_key_file(path: &Path, key: &SigningKey, passphrase: Passphrase<'_>) -> Result<(), KeyFileError> {
+    let form = || KeyFileError::Form {
+        path: path.display().to_string(),
+    };
+    let seed = Zeroizing::new(key.to_bytes());
     // Version 1: OpenSSL 3.0 reads no version 2, which is what a public key in the structure would make it.
     let plain = KeypairBytes {
         secret_key: *seed,
@@ -99,8 +131,7 @@ pub fn create_key_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Signin
         .map_err(io)?;
     file.write_all(pem.as_bytes()).map_err(io)?;
     file.sync_all().map_err(io)?;
-    sync_folder(path).map_err(io)?;
-    Ok(key)
+    sync_folder(path).map_err(io)
 }
 
 /// Refuses a file that others than its owner can read or write.

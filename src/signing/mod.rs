@@ -7,9 +7,10 @@ mod vault;
 
 pub use agent::{AgentSigner, Identity, agent_identities};
 pub use file::{
-    KeyFileError, Passphrase, check_private, create_key_file, open_key_file, replace_private, sync_folder,
+    KeyFileError, Passphrase, PassphraseText, check_private, create_key_file, open_key_file, replace_private,
+    sync_folder, write_key_file,
 };
-pub use vault::{Vault, VaultError};
+pub use vault::{Rewrapped, Vault, VaultError};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use std::sync::Arc;
@@ -98,6 +99,11 @@ pub trait Keyring: Send {
     /// # Errors
     /// For people; the older ones then stay.
     fn forget_older_data_keys(&mut self) -> Result<(), String>;
+    /// Puts everything that the passphrase guards under another one: all of it or nothing, also in a power cut.
+    ///
+    /// # Errors
+    /// For people; the one of before then still holds. `from` has to be that one.
+    fn change_passphrase(&mut self, from: &str, to: &str) -> Result<(), String>;
 }
 
 /// Signs, and believes the signature only after checking it: a fault in a key device must not reach the journal.

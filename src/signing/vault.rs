@@ -70,7 +70,7 @@ impl DataKey {
 pub struct Vault {
     path: PathBuf,
     /// What wraps the data keys, and how it came from the passphrase.
-    wrapping: Wrapping,
+    wrapping: RwLock<Wrapping>,
     /// Oldest first; the newest seals.
     keys: RwLock<Vec<DataKey>>,
 }
@@ -82,6 +82,17 @@ struct Wrapping {
 }
 
 impl Wrapping {
+    /// Under a passphrase, with a salt of its own.
+    fn fresh(passphrase: Passphrase<'_>) -> Wrapping {
+        let how = match passphrase {
+            Passphrase::Chosen(_) => STRETCHED,
+            Passphrase::Random(_) => DERIVED,
+        };
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).expect("the system's random numbers never run out");
+        Wrapping::new(how, salt, passphrase.text())
+    }
+
     fn new(how: u8, salt: [u8; SALT_BYTES], passphrase: &str) -> Wrapping {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         if how == STRETCHED {
@@ -107,15 +118,9 @@ impl Vault {
     /// # Errors
     /// When the file can't be written.
     pub fn create(path: &Path, passphrase: Passphrase<'_>) -> Result<Vault, VaultError> {
-        let how = match passphrase {
-            Passphrase::Chosen(_) => STRETCHED,
-            Passphrase::Random(_) => DERIVED,
-        };
-        let mut salt = [0; SALT_BYTES];
-        getrandom::fill(&mut salt).expect("the system's random numbers never run out");
         let vault = Vault {
             path: path.to_owned(),
-            wrapping: Wrapping::new(how, salt, passphrase.text()),
+            wrapping: RwLock::new(Wrapping::fresh(passphrase)),
             keys: RwLock::new(vec![DataKey::random(1)]),
         };
         vault.write(&vault.keys.read().unwrap_or_else(PoisonError::into_inner))?;
@@ -187,7 +192,7 @@ impl Vault {
         }
         Ok(Vault {
             path: path.to_owned(),
-            wrapping,
+            wrapping: RwLock::new(wrapping),
             keys: RwLock::new(keys),
         })
     }
@@ -271,35 +276,52 @@ impl Vault {
         Ok(())
     }
 
-    fn write(&self, keys: &[DataKey]) -> Result<(), VaultError> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(keys.len() * (4 + KEY_BYTES)));
-        for key in keys {
-            plain.extend_from_slice(&key.number.to_be_bytes());
-            plain.extend_from_slice(&*key.bytes);
-        }
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).expect("the system's random numbers never run out");
-        let payload = Payload {
-            msg: &plain,
-            aad: DATA_KEYS.as_bytes(),
-        };
-        let sealed = self
-            .wrapping
-            .cipher()
-            .encrypt(&XNonce::from(nonce), payload)
-            .expect("a few keys are far below the cipher's limit");
-        let file = [
-            &[FORM, self.wrapping.how][..],
-            &self.wrapping.salt,
-            &nonce,
-            &sealed,
-        ]
-        .concat();
-        replace_private(&self.path, &file).map_err(|source| VaultError::Io {
-            path: self.path.display().to_string(),
-            source,
-        })
+    /// Writes the data keys to another file, under another passphrase. Nothing else changes: see [`Vault::adopt`].
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write_under(&self, path: &Path, passphrase: Passphrase<'_>) -> Result<Rewrapped, VaultError> {
+        let wrapping = Wrapping::fresh(passphrase);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        write_keys(path, &wrapping, &keys)?;
+        Ok(Rewrapped(wrapping))
     }
+
+    /// The file that was written under another passphrase stands in this one's place now.
+    pub fn adopt(&self, rewrapped: Rewrapped) {
+        *self.wrapping.write().unwrap_or_else(PoisonError::into_inner) = rewrapped.0;
+    }
+
+    fn write(&self, keys: &[DataKey]) -> Result<(), VaultError> {
+        let wrapping = self.wrapping.read().unwrap_or_else(PoisonError::into_inner);
+        write_keys(&self.path, &wrapping, keys)
+    }
+}
+
+/// How the data keys are wrapped in a file that is to take the place of the one in use.
+pub struct Rewrapped(Wrapping);
+
+fn write_keys(path: &Path, wrapping: &Wrapping, keys: &[DataKey]) -> Result<(), VaultError> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(keys.len() * (4 + KEY_BYTES)));
+    for key in keys {
+        plain.extend_from_slice(&key.number.to_be_bytes());
+        plain.extend_from_slice(&*key.bytes);
+    }
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).expect("the system's random numbers never run out");
+    let payload = Payload {
+        msg: &plain,
+        aad: DATA_KEYS.as_bytes(),
+    };
+    let sealed = wrapping
+        .cipher()
+        .encrypt(&XNonce::from(nonce), payload)
+        .expect("a few keys are far below the cipher's limit");
+    let file = [&[FORM, wrapping.how][..], &wrapping.salt, &nonce, &sealed].concat();
+    replace_private(path, &file).map_err(|source| VaultError::Io {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// What a sealed secret is bound to: its table, its name and the data key's number.

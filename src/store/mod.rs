@@ -25,8 +25,8 @@ pub const SCHEMA: u32 = 3;
 /// Cache of database pages. redb's own default is 1 GiB, which an appliance on a small host must not take.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Files up to this size are checked whole, page by page, at every start; larger ones only after an unclean stop, by
-/// the database itself. At some GB/s of checksumming this stays a small part of a second.
+/// Files up to this size are checked whole, page by page, at every start; larger ones where the caller asks for it
+/// ([`Store::open_whole`]). At some GB/s of checksumming this stays a small part of a second.
 const CHECK_WHOLE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// What a database says of itself, written once and checked at every start, so that an empty file can never pass for
@@ -86,6 +86,19 @@ impl Store {
     /// # Errors
     /// `Damaged` when the file is empty, not ours, of a newer schema or fails its checks; never replaces anything.
     pub fn open(path: &Path) -> Result<Store, Error> {
+        Store::open_with(path, |length| length <= CHECK_WHOLE_BYTES_MAX)
+    }
+
+    /// As `open`, and checks every page, however large the file is: after the machine itself went down, its disk may have
+    /// lost what it said was written.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_whole(path: &Path) -> Result<Store, Error> {
+        Store::open_with(path, |_| true)
+    }
+
+    fn open_with(path: &Path, check_whole: impl Fn(u64) -> bool) -> Result<Store, Error> {
         let file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -96,7 +109,7 @@ impl Store {
             return Err(Error::Damaged("the file is empty".into()));
         }
         drop(file);
-        let db = builder(length <= CHECK_WHOLE_BYTES_MAX)
+        let db = builder(check_whole(length))
             .open(path)
             .map_err(Error::from_open)?;
         Store::checked(db)

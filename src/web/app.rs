@@ -150,7 +150,9 @@ impl App {
         state.size()?;
         let mut all: Vec<Condition> = state.all()?;
         for it in self.engine.health().standing() {
-            if all.iter().any(|known| known.name == it.condition.name()) {
+            if let Some(known) = all.iter_mut().find(|known| known.name == it.condition.name()) {
+                // What is recorded stays the same while it lasts; this is what is so now.
+                known.detail = it.detail;
                 continue;
             }
             all.push(Condition {

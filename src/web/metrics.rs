@@ -72,33 +72,103 @@ impl Metrics {
             .inc();
         self.seconds.with_label_values(&[route]).observe(seconds);
     }
+}
 
-    fn permits(&self, request: &HttpRequest) -> bool {
-        let Some(token) = &self.token else {
-            return true;
+/// Whether a caller may read them: whoever has the token, or everybody where none is set.
+fn permits(token: Option<&str>, request: &HttpRequest) -> bool {
+    let Some(token) = token else {
+        return true;
+    };
+    let value = request.headers().get(header::AUTHORIZATION);
+    let shown = value.and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
+    shown.is_some_and(|it| it.as_bytes().ct_eq(token.as_bytes()).into())
+}
+
+fn text(families: &[prometheus::proto::MetricFamily]) -> Result<HttpResponse, Problem> {
+    let text = TextEncoder::new()
+        .encode_to_string(families)
+        .map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, TEXT_FORMAT))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(text))
+}
+
+fn build(registry: &Registry) {
+    let info = Opts::new("signedapproval_build_info", "1, with the version as a label")
+        .const_label("version", App::version());
+    let it = IntGauge::with_opts(info).expect("names are well formed");
+    it.set(1);
+    registry.register(Box::new(it)).expect("each is registered once");
+}
+
+/// What lasts, and whether the appliance is ready all the same.
+fn standing<'a>(registry: &Registry, conditions: impl Iterator<Item = (&'a str, Severity)>) {
+    let it = IntGaugeVec::new(
+        Opts::new(
+            "signedapproval_condition",
+            "1 for each condition that lasts (Dashboard, Server)",
+        ),
+        &["condition", "severity"],
+    )
+    .expect("names are well formed");
+    let mut ready = true;
+    for (name, severity) in conditions {
+        ready &= severity != Severity::Degraded;
+        let severity = match severity {
+            Severity::Warning => "warning",
+            Severity::Degraded => "degraded",
         };
-        let value = request.headers().get(header::AUTHORIZATION);
-        let shown = value.and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
-        shown.is_some_and(|it| it.as_bytes().ct_eq(token.as_bytes()).into())
+        it.with_label_values(&[name, severity]).set(1);
     }
+    registry.register(Box::new(it)).expect("each is registered once");
+    gauge(
+        registry,
+        "signedapproval_ready",
+        "1 while /readyz answers 200",
+        f64::from(u8::from(ready)),
+    );
+}
+
+/// What monitors are told while the appliance does not serve yet, since somebody has to do something first.
+pub struct Waiting {
+    /// The condition's name: `sealed`, `rollback_suspected`.
+    pub condition: &'static str,
+    pub token: Option<String>,
+    pub started: Time,
+}
+
+/// `GET /metrics` meanwhile: that it is not ready, and why.
+pub async fn get_waiting_metrics(
+    waiting: Data<Waiting>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    if !permits(waiting.token.as_deref(), &request) {
+        return Err(Problem::unauthenticated());
+    }
+    let now = Registry::new();
+    build(&now);
+    standing(&now, std::iter::once((waiting.condition, Severity::Degraded)));
+    process(waiting.started, &now);
+    text(&now.gather())
+}
+
+/// `GET /readyz` meanwhile.
+pub async fn get_waiting_readiness(waiting: Data<Waiting>) -> HttpResponse {
+    HttpResponse::ServiceUnavailable()
+        .json(serde_json::json!({ "status": "not ready", "reasons": [waiting.condition] }))
 }
 
 /// `GET /metrics`: whoever reaches the listener, with the token where one is set.
 pub async fn get_metrics(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if !app.metrics.permits(&request) {
+    if !permits(app.metrics.token.as_deref(), &request) {
         return Err(Problem::unauthenticated());
     }
     let now = Registry::new();
     moment(&app, &now)?;
     let mut families = app.metrics.registry.gather();
     families.extend(now.gather());
-    let text = TextEncoder::new()
-        .encode_to_string(&families)
-        .map_err(Problem::internal)?;
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, TEXT_FORMAT))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(text))
+    text(&families)
 }
 
 /// A gauge with one value.
@@ -123,37 +193,13 @@ fn whole(value: u64) -> f64 {
 
 /// What is so at this moment.
 fn moment(app: &App, registry: &Registry) -> Result<(), Problem> {
-    let info = Opts::new("signedapproval_build_info", "1, with the version as a label")
-        .const_label("version", App::version());
-    let it = IntGauge::with_opts(info).expect("names are well formed");
-    it.set(1);
-    registry.register(Box::new(it)).expect("each is registered once");
-
+    build(registry);
     let state = app.snapshot()?;
     let conditions = app.conditions()?;
-    let ready = !conditions.iter().any(|it| it.severity == Severity::Degraded);
-    gauge(
+    standing(
         registry,
-        "signedapproval_ready",
-        "1 while /readyz answers 200",
-        f64::from(u8::from(ready)),
+        conditions.iter().map(|it| (it.name.as_str(), it.severity)),
     );
-    let it = IntGaugeVec::new(
-        Opts::new(
-            "signedapproval_condition",
-            "1 for each condition that lasts (Dashboard, Server)",
-        ),
-        &["condition", "severity"],
-    )
-    .expect("names are well formed");
-    for one in &conditions {
-        let severity = match one.severity {
-            Severity::Warning => "warning",
-            Severity::Degraded => "degraded",
-        };
-        it.with_label_values(&[one.name.as_str(), severity]).set(1);
-    }
-    registry.register(Box::new(it)).expect("each is registered once");
 
     let timings = app.engine.timings();
     let read = |it: &AtomicU64| it.load(Ordering::Relaxed);

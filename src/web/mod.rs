@@ -164,6 +164,30 @@ pub fn serve_metrics(app: Data<App>, listener: TcpListener) -> std::io::Result<S
     Ok(server.run())
 }
 
+/// Serves figures and health to monitors while the appliance waits for somebody.
+///
+/// # Errors
+/// When the listener can't be used.
+pub fn serve_waiting_metrics(
+    waiting: Data<metrics::Waiting>,
+    listener: TcpListener,
+) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(waiting.clone())
+            .configure(routes::parsing)
+            .configure(routes::for_monitors_while_waiting)
+    })
+    .workers(1)
+    .max_connections(METRICS_CONNECTIONS_MAX)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(FIRST_HEAD)
+    .shutdown_timeout(1)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}
+
 /// Serves the Unix socket of the host's own administrators.
 ///
 /// # Errors

@@ -103,11 +103,13 @@ pub async fn observe(
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let client = client.map(|it| it.to_string()).unwrap_or_default();
     let subject = certificate.as_ref().map(|it| it.subject.as_str());
-    // Monitors ask every few seconds, and pages bring their own files: nobody wants to read that.
-    if path == "/healthz" || path == "/readyz" || path.starts_with("/static/") {
-        tracing::debug!(request.id = %id, %method, path, status, duration_ms, client.address = client, "answered");
-    } else {
+    if is_worth_a_line(&method, status) {
         tracing::info!(
+            request.id = %id, %method, path, status, duration_ms, client.address = client,
+            client.certificate = subject, "answered"
+        );
+    } else {
+        tracing::debug!(
             request.id = %id, %method, path, status, duration_ms, client.address = client,
             client.certificate = subject, "answered"
         );
@@ -118,6 +120,12 @@ pub async fn observe(
             _serving: serving,
         })
     }))
+}
+
+/// Whether an operator wants to see it at the usual level: what was to change something, and what was not granted. Pipelines that
+/// wait, monitors, pages that look for news and the files they bring are some lines a second of nothing; metrics count them.
+fn is_worth_a_line(method: &Method, status: u16) -> bool {
+    status >= 400 || !(*method == Method::GET || *method == Method::HEAD)
 }
 
 /// A method as a label: callers may invent others.

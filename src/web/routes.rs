@@ -1,7 +1,10 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations, description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations, journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning, retention, server, session, sinks, totp, trials, well_known,
+    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations,
+    description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations,
+    journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning,
+    retention, server, session, sinks, totp, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -38,6 +41,15 @@ pub fn for_monitors(config: &mut ServiceConfig) {
         .route("/metrics", web::get().to(metrics::get_metrics))
         .route("/healthz", web::get().to(health::get_health))
         .route("/readyz", web::get().to(health::get_readiness))
+        .default_service(to(nothing_here));
+}
+
+/// The same while the appliance waits for somebody.
+pub fn for_monitors_while_waiting(config: &mut ServiceConfig) {
+    config
+        .route("/metrics", web::get().to(metrics::get_waiting_metrics))
+        .route("/healthz", web::get().to(health::get_health))
+        .route("/readyz", web::get().to(metrics::get_waiting_readiness))
         .default_service(to(nothing_here));
 }
 
@@ -520,6 +532,10 @@ pub fn on_the_host(config: &mut ServiceConfig) {
         .route("/local/backup", web::get().to(backups::stream_backup))
         .route("/local/backups", web::post().to(backups::record_backup))
         .route("/local/keys/rotate", web::post().to(local::rotate_key_locally))
+        .route(
+            "/local/keys/passphrase",
+            web::post().to(local::change_passphrase_locally),
+        )
         .route("/local/keys/revoke", web::post().to(local::revoke_key_locally))
         .route(
             "/local/audit/exports",

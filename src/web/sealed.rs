@@ -2,20 +2,23 @@
 //! that nothing is decided meanwhile.
 
 use crate::listen::Front;
+use crate::web::api::health::get_health;
 use crate::web::body::read_json;
+use crate::web::metrics::{Waiting, get_waiting_readiness};
 use crate::web::pages::show_sealed;
 use crate::web::problem::Problem;
-use crate::web::{assets, headers, listen, routes};
+use crate::web::{SHUTDOWN_SECONDS, assets, headers, listen, routes};
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{Data, Payload, get, post, to};
-use actix_web::{App as Actix, HttpRequest, HttpResponse, http::header};
+use actix_web::{App as Actix, HttpRequest, HttpResponse, HttpServer, http::header};
 use serde::Deserialize;
 use serde_json::json;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use zeroize::Zeroizing;
 
 /// After a wrong passphrase the next is looked at this much later, whoever sends it: guessing has to be slow.
@@ -37,6 +40,30 @@ pub struct Sealed {
     pub opened: mpsc::Sender<Zeroizing<String>>,
     /// One attempt at a time.
     pub turn: Mutex<()>,
+    /// What monitors are told.
+    pub waiting: Data<Waiting>,
+}
+
+/// Serves the host's own socket meanwhile.
+///
+/// # Errors
+/// When the socket can't be used.
+pub fn serve_sealed_host(sealed: Data<Sealed>, socket: UnixListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(sealed.clone())
+            .app_data(sealed.waiting.clone())
+            .configure(routes::parsing)
+            .route("/readyz", get().to(get_waiting_readiness))
+            .route("/local/unseal", get().to(get_unseal_locally))
+            .route("/local/unseal", post().to(unseal_locally))
+            .default_service(to(nothing_else))
+    })
+    .workers(1)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .listen_uds(socket)?;
+    Ok(server.run())
 }
 
 /// Serves the page until it has taken the right passphrase.
@@ -51,24 +78,17 @@ pub fn serve_sealed(
     listen("sealed", front, listener, move || {
         Actix::new()
             .app_data(sealed.clone())
+            .app_data(sealed.waiting.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
             .route("/healthz", get().to(get_health))
-            .route("/readyz", get().to(get_readiness))
+            .route("/readyz", get().to(get_waiting_readiness))
             .route("/unseal", get().to(show_page))
             .route("/", get().to(go_to_page))
             .route("/api/v1/unseal", post().to(unseal))
             .route("/static/{file}", get().to(assets::serve_asset))
             .default_service(to(nothing_else))
     })
-}
-
-async fn get_health() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "ok" }))
-}
-
-async fn get_readiness() -> HttpResponse {
-    HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reasons": ["sealed"] }))
 }
 
 async fn go_to_page() -> HttpResponse {
@@ -105,23 +125,47 @@ async fn unseal(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (body, _) = read_json::<UnsealBody>(&request, payload).await?;
-    let passphrase = Zeroizing::new(body.passphrase);
-    let _turn = sealed.turn.lock().await;
+    let turn = sealed.turn.lock().await;
     if let Some(expected) = &sealed.token {
         use sha2::Digest as _;
         use subtle::ConstantTimeEq as _;
-        let given = sha2::Sha256::digest(body.token.unwrap_or_default().as_bytes());
+        let given = sha2::Sha256::digest(body.token.as_deref().unwrap_or_default().as_bytes());
         if !bool::from(given[..].ct_eq(&expected[..])) {
             tokio::time::sleep(AFTER_WRONG).await;
             let why = "The link is not the one that was written on the host.";
             return Err(Problem::wrong_passphrase(why));
         }
+    }
+    open(&sealed, body, turn).await
+}
+
+/// `GET /local/unseal`: the host. Whether the passphrase is to be chosen now, and how long it has to be.
+async fn get_unseal_locally(sealed: Data<Sealed>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "first": sealed.first, "characters_min": FIRST_CHARS_MIN }))
+}
+
+/// `POST /local/unseal`: the host, which has the link of a first start anyway.
+async fn unseal_locally(
+    sealed: Data<Sealed>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<UnsealBody>(&request, payload).await?;
+    let turn = sealed.turn.lock().await;
+    open(&sealed, body, turn).await
+}
+
+/// Tries a passphrase, in its turn.
+async fn open(sealed: &Sealed, body: UnsealBody, _turn: MutexGuard<'_, ()>) -> Result<HttpResponse, Problem> {
+    let passphrase = Zeroizing::new(body.passphrase);
+    let again = body.again.map(Zeroizing::new);
+    if sealed.first {
         if passphrase.chars().count() < FIRST_CHARS_MIN {
             let why =
                 format!("At least {FIRST_CHARS_MIN} characters: it is all that protects the keys' files.");
             return Err(Problem::invalid("passphrase", why));
         }
-        if body.again.map(Zeroizing::new).is_none_or(|it| *it != *passphrase) {
+        if again.is_none_or(|it| *it != *passphrase) {
             return Err(Problem::invalid("again", "The two are not the same."));
         }
     }

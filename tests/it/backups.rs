@@ -28,7 +28,7 @@ async fn backup(appliance: &Appliance, arguments: &[&str]) -> (i32, String, Stri
     run(appliance.dir(), &all, &[]).await
 }
 
-async fn create(appliance: &Appliance, name: &str) -> (PathBuf, Value) {
+pub async fn create(appliance: &Appliance, name: &str) -> (PathBuf, Value) {
     let path = appliance.dir().join(name);
     let to = path.to_str().expect("UTF-8").to_owned();
     let (code, out, err) = appliance.cli(&["backup", "create", &to, "--json"]).await;
@@ -37,7 +37,7 @@ async fn create(appliance: &Appliance, name: &str) -> (PathBuf, Value) {
 }
 
 /// Puts a backup in the place of an appliance's data, with the passphrase of then.
-async fn restore(appliance: &mut Appliance, file: &Path, more: &[&str]) -> Value {
+pub async fn restore(appliance: &mut Appliance, file: &Path, more: &[&str]) -> Value {
     let data = appliance.data_dir().to_owned();
     let passphrase = fs::read_to_string(data.join("keys/passphrase")).expect("evaluation keeps it");
     fs::rename(&data, appliance.dir().join("before")).expect("moved");

@@ -30,6 +30,7 @@ use crate::support::appliance::Until;
 use crate::support::appliance::binary;
 use crate::support::appliance::free_port;
 use crate::support::appliance::new_dir;
+use crate::support::monitor::{Monitor, is_over, journal_tells};
 use crate::support::person::Person;
 use crate::support::problem::assert_problem;
 
@@ -95,7 +96,8 @@ async fn a_full_disk_refuses_what_people_ask_and_comes_back_by_itself() {
         data_dir: Some(disk.path.join("data")),
         ..Options::default()
     };
-    let mut appliance = Appliance::start(options.env("SIGNEDAPPROVAL_STORAGE__RESERVE_MIB", "32")).await;
+    let (monitor, options) = Monitor::of(options.env("SIGNEDAPPROVAL_STORAGE__RESERVE_MIB", "32"));
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;
@@ -120,8 +122,11 @@ async fn a_full_disk_refuses_what_people_ask_and_comes_back_by_itself() {
     assert_eq!(ci.request(&request).await["status"], "pending");
     let page = ada.get("/dashboard").await.text();
     assert!(page.contains("MiB are free"), "the page says so");
+    monitor.sees("storage_full", "degraded").await;
+    // However much room there is by the second, it is one entry.
+    journal_tells(&ada, "storage_full", 1, 0).await;
     fs::remove_file(disk.path.join("filler")).expect("removed");
-    wait_for_reasons(&appliance, &[]).await;
+    is_over(&appliance, &monitor, &ada, "storage_full").await;
     bea.approve(&request).await;
 
     // To the last byte: whatever it answers, a start with room again has all that was acknowledged.
@@ -182,7 +187,8 @@ pub fn write_from_tomorrow(appliance: &Appliance, public_url: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_behind_the_journal_decides_nothing_until_it_is_right() {
-    let mut appliance = Appliance::start(Options::default()).await;
+    let (monitor, options) = Monitor::of(Options::default());
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;
@@ -199,14 +205,17 @@ async fn a_clock_behind_the_journal_decides_nothing_until_it_is_right() {
     assert_eq!(ci.request(&request).await["status"], "pending");
     let page = ada.get("/dashboard").await.text();
     assert!(page.contains("clock says"), "the page says so");
+    monitor.sees("clock_unsound", "degraded").await;
+    journal_tells(&ada, "clock_unsound", 1, 0).await;
     // Once the host's time has come to the journal's, all is well again.
-    wait_for_reasons(&appliance, &[]).await;
+    is_over(&appliance, &monitor, &ada, "clock_unsound").await;
     bea.approve(&request).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_was_changed_is_found_and_nothing_is_decided() {
-    let mut appliance = Appliance::start(Options::default()).await;
+    let (monitor, options) = Monitor::of(Options::default());
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;
@@ -247,6 +256,14 @@ async fn an_entry_that_was_changed_is_found_and_nothing_is_decided() {
     );
     let (code, _, _) = appliance.cli(&["healthcheck"]).await;
     assert_eq!(code, 1);
+    monitor.sees("storage_damaged", "degraded").await;
+    journal_tells(&ada, "storage_damaged", 1, 0).await;
+    // A restart mends nothing, so nothing is decided until all was compared anew.
+    appliance.restart().await;
+    let refused = bea.decide(&request, "approve", None).await;
+    assert_problem!(refused, 503, "read-only");
+    wait_for_reasons(&appliance, &["storage_damaged"]).await;
+    journal_tells(&ada, "storage_damaged", 1, 0).await;
 }
 
 /// Neither core file nor debugger: what is in memory stays there.

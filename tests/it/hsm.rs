@@ -19,6 +19,7 @@ use crate::keys::keys;
 use crate::support::appliance::Api;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
+use crate::support::monitor::{Monitor, is_over, journal_tells, page_says};
 use crate::support::person::Person;
 use crate::support::problem::assert_problem;
 use crate::support::token::Agent;
@@ -166,7 +167,8 @@ async fn without_its_token_nothing_is_decided_and_all_else_goes_on() {
     let token = Token::new();
     token.generate();
     let helper = token.serve("localhost/log/");
-    let mut appliance = Appliance::start(options(&helper.socket)).await;
+    let (monitor, options) = Monitor::of(options(&helper.socket));
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;
@@ -183,6 +185,9 @@ async fn without_its_token_nothing_is_decided_and_all_else_goes_on() {
     );
     let (code, _, _) = appliance.cli(&["healthcheck"]).await;
     assert_eq!(code, 1);
+    monitor.sees("signer_down", "degraded").await;
+    journal_tells(&ada, "signer_down", 1, 0).await;
+    page_says(&ada, "/dashboard", "Signer down").await;
     // What needs no signature of its own is recorded; its checkpoint follows.
     let second = action(&ci).await;
     for id in [&request, &second] {
@@ -195,6 +200,7 @@ async fn without_its_token_nothing_is_decided_and_all_else_goes_on() {
     // It is put back: no restart is needed, and everything is covered again.
     token.set_present(true);
     wait_ready(&appliance, true).await;
+    is_over(&appliance, &monitor, &ada, "signer_down").await;
     assert!(all_is_covered(&appliance, &ada).await);
     bea.approve(&request).await;
 

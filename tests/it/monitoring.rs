@@ -49,6 +49,7 @@ fn parsed(text: &str) -> Vec<(String, f64)> {
     } else {
         eprintln!("skipped: prometheus_client is not in target/venv; tests/run installs it");
     }
+    by_promtool(text);
     let lines = text.lines().filter(|it| !it.starts_with('#'));
     lines
         .map(|it| {
@@ -56,6 +57,29 @@ fn parsed(text: &str) -> Vec<(String, f64)> {
             (name.to_owned(), value.parse().unwrap())
         })
         .collect()
+}
+
+/// Prometheus' own linter of metrics, where it is installed (Debian: `prometheus`).
+fn by_promtool(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        eprintln!("skipped: there is no promtool");
+        return;
+    };
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let ran = child.wait_with_output().unwrap();
+    let said = [ran.stdout, ran.stderr].concat();
+    // It says what it would rather have also where it ends with 0.
+    assert!(
+        ran.status.success() && said.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,9 +295,20 @@ async fn a_request_has_one_id_in_answer_problem_and_log() {
     assert_eq!(record["fields"]["status"], answer.status);
     assert_eq!(record["fields"]["client.address"], "127.0.0.1");
     assert!(!log.contains('\u{1b}'), "no control character");
-    // Monitors and files are quiet.
-    let quiet = appliance.api().get("/healthz").await;
-    assert!(!appliance.log().contains(quiet.header("x-request-id").unwrap()));
+    // What merely reads is quiet; what was to change something is not, whatever came of it.
+    for path in ["/healthz", "/help", "/.well-known/signedapproval/checkpoint"] {
+        let quiet = appliance.api().get(path).await;
+        assert_eq!(quiet.status, 200, "{path}");
+        assert!(
+            !appliance.log().contains(quiet.header("x-request-id").unwrap()),
+            "{path}"
+        );
+    }
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let told = ada.post("/api/v1/me/test-request", &serde_json::json!({})).await;
+    assert!(told.status < 300, "{told:?}");
+    let id = told.header("x-request-id").unwrap();
+    until("its line", || appliance.log().contains(id)).await;
 }
 
 /// A service manager of our own: a socket that hears what it is told.

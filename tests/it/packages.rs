@@ -56,26 +56,33 @@ async fn manual_pages_and_completions_cover_every_subcommand() {
 }
 
 #[test]
-fn the_unit_is_as_closed_as_it_says() {
+fn the_units_are_as_closed_as_they_say() {
     if !is_there("systemd-analyze") {
         return;
     }
     // In tenths: 1.1 is what a server on the Internet can reach at best.
-    let ran = Command::new("systemd-analyze")
-        .args(["security", "--offline=true", "--threshold=11", "--no-pager"])
-        .arg(root().join("systemd/signedapproval.service"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-    let verdict = said
-        .lines()
-        .rfind(|it| it.contains("Overall exposure"))
-        .unwrap_or_default();
-    assert!(
-        ran.status.success(),
-        "{verdict}\n{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    for (unit, most) in [
+        ("signedapproval", 11),
+        ("signedapproval-pkcs11", 4),
+        ("signedapproval-backup", 4),
+    ] {
+        let ran = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(format!("--threshold={most}"))
+            .arg(root().join(format!("systemd/{unit}.service")))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let verdict = said
+            .lines()
+            .rfind(|it| it.contains("Overall exposure"))
+            .unwrap_or_default();
+        assert!(
+            ran.status.success(),
+            "{verdict}\n{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
 }
 
 /// Names of metrics in a text.
@@ -122,6 +129,13 @@ fn the_units_name_what_the_program_knows() {
     assert!(read("signedapproval-redirect.socket").contains("FileDescriptorName=redirect"));
     // Settings that are wrong end with this code, and trying again does not mend them.
     assert!(service.contains("RestartPreventExitStatus=2"));
+    // A PIN that the token refuses is not tried again until the token locks itself.
+    let helper = read("signedapproval-pkcs11.service");
+    assert!(helper.contains("RestartPreventExitStatus=2 5"));
+    for argument in ["--module", "--token", "--origin", "--pin-file", "--socket"] {
+        assert!(helper.contains(argument), "{argument}");
+    }
+    assert!(read("signedapproval-backup.service").contains("/usr/bin/signedapproval backup create"));
 }
 
 /// Makes the packages twice with `SIGNEDAPPROVAL_PACKAGES=1` and compares: a minute, most of it compression.
@@ -146,4 +160,30 @@ fn packages_are_made_the_same_twice() {
     assert!(sums.lines().count() >= 3, "{sums}");
     fs::remove_dir_all(&one).unwrap();
     fs::remove_dir_all(&two).unwrap();
+}
+
+/// Whoever adds a dependency says why, and whoever removes one takes its line along.
+#[test]
+fn each_direct_dependency_has_its_reason() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let used: BTreeSet<String> = manifest["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    let text = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let mut named = BTreeSet::new();
+    for line in text.lines().filter(|it| it.starts_with("| `")) {
+        let mut cells = line.split('|').skip(1);
+        let (names, why) = (cells.next().unwrap(), cells.next().unwrap());
+        assert!(why.trim().len() > 15, "{line}");
+        named.extend(names.split(',').map(|it| it.trim().trim_matches('`').to_owned()));
+    }
+    assert_eq!(used, named);
+    let count = format!("{} direct dependencies", used.len());
+    assert!(text.contains(&count), "it should say {count:?}");
 }

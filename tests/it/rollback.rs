@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::backups::{create, restore};
 use crate::browser::can_run;
 use crate::browser::shoot;
 use crate::sinks::add;
@@ -17,6 +18,7 @@ use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
 use crate::support::appliance::Until;
 use crate::support::browser::Browser;
+use crate::support::monitor::Monitor;
 use crate::support::person::Person;
 use crate::support::person::text;
 use crate::support::problem::assert_problem;
@@ -91,6 +93,7 @@ async fn is_ready(appliance: &Appliance) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_of_the_data_is_not_gone_on_with_until_two_admins_agree() {
     let options = Options::default().config("[sinks]\nwitness = \"{dir}/witness\"\n");
+    let (monitor, options) = Monitor::of(options);
     let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let dora = ada.bring_in(&appliance, "Dora", &["admin"]).await;
@@ -124,6 +127,7 @@ async fn an_older_copy_of_the_data_is_not_gone_on_with_until_two_admins_agree() 
     appliance.restart().await;
     let readiness = appliance.api().get("/readyz").await.expect(503);
     assert_eq!(readiness["reasons"], json!(["rollback_suspected"]));
+    monitor.sees("rollback_suspected", "degraded").await;
     for (method, path) in [
         ("GET", "/api/v1/journal"),
         ("POST", "/api/v1/session/options"),
@@ -158,6 +162,8 @@ async fn an_older_copy_of_the_data_is_not_gone_on_with_until_two_admins_agree() 
     assert_eq!(agree(&dora).await.expect(200)["confirmed"], 1);
     assert_eq!(agree(&ada).await.expect(200)["confirmed"], 2);
     is_ready(&appliance).await;
+
+    monitor.no_longer_sees("rollback_suspected").await;
 
     // It goes on in a new epoch that says so; whatever was waiting or granted has ended; nobody is signed in any more.
     assert_problem!(ada.get("/api/v1/me").await, 401, "unauthenticated");
@@ -271,6 +277,85 @@ async fn what_sinks_hold_shows_a_journal_with_other_entries() {
     }
     appliance.options.until = Until::Ready;
     appliance.restart().await;
+}
+
+/// A restored backup is a rollback that somebody knows of, and yet what a sink holds shows how much is lost. Restored twice, the
+/// second time a sink knows the epoch that the first had opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_and_a_sink_that_holds_more_end_in_one_new_epoch() {
+    let options = Options::default().config("[sinks]\ndirectory = \"{dir}\"\n");
+    let mut appliance = Appliance::start(options).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
+    let sink = json!({ "kind": "file", "name": "File", "file": "journal", "format": "journal" });
+    let sink = text(&add(&ada, &sink).await, "id");
+    let key = ada.create_api_key("Pipeline", &["request"], &[]).await;
+    let pipeline = appliance.api().with_key(&key.key);
+    let unused = pipeline.open_request(&json!({ "action": "deploy" })).await;
+    bea.approve(&unused).await;
+    let (file, made) = create(&appliance, "today.sabackup").await;
+    let kept = made["entries"].as_u64().unwrap();
+
+    for (restored, epoch) in [(1, 2), (2, 3)] {
+        ada.create_group(&format!("lost {restored}"), &[]).await;
+        up_to_date(&ada, &sink).await;
+        let newest = ada.get("/.well-known/signedapproval/checkpoint").await.text();
+        assert!(size_of(&newest) > kept);
+        appliance.stop().await;
+        if restored == 2 {
+            fs::remove_dir_all(appliance.dir().join("before")).unwrap();
+            fs::write(appliance.data_dir().join("keys/passphrase"), "").unwrap();
+        }
+        let passphrase = appliance.options.environment.clone();
+        restore(&mut appliance, &file, &[]).await;
+        if restored == 2 {
+            // The restored directory has no file with it: the setting of the first restore still holds.
+            appliance.options.environment = passphrase;
+        }
+        appliance.expect_error("the journal does not fit the checkpoint");
+        appliance.options.until = Until::Alive;
+        appliance.restart().await;
+        let page = appliance.api().get("/").await.text();
+        assert!(
+            page.contains("journal.jsonl") && page.contains(&format!("checkpoint of {}", size_of(&newest)))
+        );
+        // A restart before anybody agreed forgets nothing of the restore.
+        appliance.restart().await;
+        agree(&ada).await.expect(200);
+        let (code, out, err) = appliance.cli(&["admin", "accept-rollback"]).await;
+        assert_eq!(code, 0, "{out}{err}");
+        is_ready(&appliance).await;
+
+        // Both are said, in one new epoch that nobody has seen, and what was under way is over.
+        assert_problem!(ada.get("/api/v1/me").await, 401, "unauthenticated");
+        ada.sign_in().await;
+        let restores = ada.journal("backup.restored").await;
+        assert_eq!(
+            (restores.len(), &restores[0]["data"]["entries"]),
+            (1, &made["entries"])
+        );
+        let accepted = ada.journal("exception.rollback_accepted").await;
+        assert_eq!(accepted.len(), 1);
+        assert_eq!(accepted[0]["data"]["found"][0]["checkpoint"], json!(newest));
+        let epochs = ada.journal("epoch.opened").await;
+        assert_eq!(epochs.len(), 2, "one more: {epochs:?}");
+        assert_eq!(epochs[1]["data"]["epoch"], epoch);
+        let own = ada.get("/.well-known/signedapproval/checkpoint").await.text();
+        assert!(
+            own.lines().next().unwrap().ends_with(&format!("/{epoch}")),
+            "{own}"
+        );
+        let used = pipeline
+            .post(&format!("/api/v1/approvals/{unused}/consume"), &json!({}))
+            .await;
+        assert_problem!(used, 409, "not-usable");
+        up_to_date(&ada, &sink).await;
+        // The next start has nothing to ask, and nothing of the restore to do again.
+        appliance.options.until = Until::Ready;
+        appliance.restart().await;
+        assert_eq!(ada.journal("backup.restored").await.len(), 1);
+        assert_eq!(ada.journal("epoch.opened").await.len(), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

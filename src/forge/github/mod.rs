@@ -113,6 +113,10 @@ impl GitHub {
         }
     }
 
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.client.silent_for()
+    }
+
     pub(super) fn heir_of(mut self, before: &GitHub) -> Self {
         self.client.under(&before.client);
         self

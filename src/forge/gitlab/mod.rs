@@ -94,6 +94,10 @@ impl GitLab {
         self
     }
 
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.client.silent_for()
+    }
+
     /// Who the token is; for the looks in the background, which are about hundreds of projects, as it was told within
     /// the last minutes.
     async fn me(&self) -> Result<Identity, Error> {

@@ -9,7 +9,7 @@ use crate::domain::ids::PersonId;
 use crate::domain::keys::all_keys;
 use crate::domain::people::Person;
 use crate::domain::state::Read;
-use crate::engine::{KeyChange, KeysChanged, Use};
+use crate::engine::{KeyChange, KeysChanged, PassphraseText, Use};
 use crate::identity::random_id;
 use crate::web::api::api_keys::{KeyBody, make};
 use crate::web::api::governance::{Change, govern};
@@ -18,10 +18,12 @@ use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::keys::verifier_key;
 use crate::web::problem::Problem;
+use crate::web::sealed::FIRST_CHARS_MIN;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 /// `POST /local/people`: the host. Adds a person, or invites again one of that e-mail who has no passkey.
 pub async fn invite_locally(
@@ -166,6 +168,31 @@ pub async fn rotate_key_locally(
         "data" => KeyChange::DataKey,
         _ => return Err(Problem::invalid("use", "`credential`, `log` or `data`.")),
     };
+    Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
+}
+
+/// What `POST /local/keys/passphrase` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PassphraseBody {
+    from: String,
+    to: String,
+}
+
+/// `POST /local/keys/passphrase`: the host. Key files and data keys stand under another passphrase from then on.
+pub async fn change_passphrase_locally(
+    app: Data<App>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, _) = read_json::<PassphraseBody>(&request, payload).await?;
+    let text = |it: String| PassphraseText::new(Zeroizing::new(it));
+    let (from, to) = (text(body.from), text(body.to));
+    if to.expose().chars().count() < FIRST_CHARS_MIN {
+        let why = format!("At least {FIRST_CHARS_MIN} characters: it is all that protects the keys' files.");
+        return Err(Problem::invalid("to", why));
+    }
+    let change = KeyChange::Passphrase { from, to };
     Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
 }
 
