@@ -399,6 +399,95 @@ async fn the_phone_by_code_and_not_me_in_the_browser() {
     assert_clean(&browser, &it.appliance).await;
 }
 
+/// What no other journey passes: the moment of the passkey, what was refused and why, what ran out, and a person's own pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_moment_of_the_passkey_and_the_other_ends_of_a_request() {
+    if !can_run("the_moment_of_the_passkey_and_the_other_ends_of_a_request") {
+        return;
+    }
+    let it = Scene::new().await;
+    let url = text(
+        &it.ada.invite("Dana Reyes", &["approver", "admin"]).await,
+        "invite_url",
+    );
+    let browser = enrolled_browser(&url).await;
+    let base = it.appliance.base();
+    let body =
+        json!({"action": "Deploy api 4.2 to production", "environment": "production", "ttl_seconds": 600});
+    let opened = it.ci.post("/api/v1/approvals/request", &body).await.expect(201);
+    browser.goto(&format!("{base}/a/{}", text(&opened, "id"))).await;
+    browser.element("[data-answer=approve]").await;
+    // The device's own window is not the page's: here it stays open.
+    browser
+        .script(
+            "navigator.credentials.get = () => new Promise(() => {}); return true",
+            &[],
+        )
+        .await;
+    browser.click("[data-answer=approve]").await;
+    browser
+        .wait_until("document.querySelector('.asking').checkVisibility()")
+        .await;
+    let locked = browser
+        .script(
+            "return [...document.querySelectorAll('[data-decide] button')].every((it) => it.disabled)",
+            &[],
+        )
+        .await;
+    assert_eq!(locked, true, "nothing is pressed twice");
+    shoot(&browser, "phone-passkey").await;
+
+    let rejected = it.request("Drop the customers table").await;
+    it.bea
+        .reject(&rejected, "Not on a Friday, and not without a backup")
+        .await;
+    browser.goto(&format!("{base}/a/{rejected}")).await;
+    let page = browser.text("main").await;
+    assert!(
+        page.contains("It is rejected.") && page.contains("not without a backup"),
+        "{page}"
+    );
+    shoot(&browser, "phone-rejected").await;
+
+    let expired = it
+        .ci
+        .open_request(&json!({"action": "Restart the database", "ttl_seconds": 1}))
+        .await;
+    let ended = it
+        .ci
+        .get(&format!("/api/v1/approvals/{expired}?wait=30"))
+        .await
+        .expect(200);
+    assert_eq!(ended["status"], "expired");
+    browser.goto(&format!("{base}/a/{expired}")).await;
+    let page = browser.text("main").await;
+    assert!(
+        page.contains("Nobody decided in time. Nothing was approved."),
+        "{page}"
+    );
+    assert!(browser.find("[data-answer]").await.is_none());
+    shoot(&browser, "phone-expired").await;
+
+    for (name, path) in [
+        ("phone-phone", "/a/phone"),
+        ("phone-passkeys", "/a/passkeys"),
+        ("phone-notifications", "/dashboard/settings/notifications"),
+    ] {
+        browser.goto(&format!("{base}{path}")).await;
+        shoot(&browser, name).await;
+    }
+    // An invitation is a link and the same as a code for the phone's camera.
+    browser.goto(&format!("{base}/dashboard/people")).await;
+    browser.fill("#name", "Eve").await;
+    browser.fill("#email", "eve@example.test").await;
+    browser.click("#add form button").await;
+    browser
+        .wait_until("document.querySelector('#invited img').naturalWidth > 0")
+        .await;
+    shoot(&browser, "invitation-qr").await;
+    assert_clean(&browser, &it.appliance).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_network_no_old_page_offers_a_decision() {
     if !can_run("without_a_network_no_old_page_offers_a_decision") {
