@@ -32,8 +32,8 @@ use crate::support::person::Person;
 
 /// Events of one command.
 const AT_ONCE: usize = 5_000;
-/// Decisions by people, each with its credential and outcome.
-const DECISIONS: usize = 2_000;
+/// Decisions by people, each with its credential and outcome: fewer than a key may ask for in a minute.
+const DECISIONS: usize = 1_000;
 
 /// The most that a process has held resident, in MiB.
 fn most_resident(pid: u32) -> Option<f64> {
