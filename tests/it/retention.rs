@@ -383,7 +383,7 @@ async fn an_erasure_is_looked_at_and_proposed_in_the_browser_and_every_list_tell
             "/dashboard/settings/retention?project={project}&pipelines=&request=&before=#preview"
         )))
         .await;
-    browser.wait_for_text("2 documents of 1 request").await;
+    browser.wait_for_text("3 documents of 1 request").await;
     shoot(&browser, "retention-preview").await;
     browser.fill("#reason", "it is long over").await;
     browser.click("#preview .danger").await;
