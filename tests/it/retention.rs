@@ -369,7 +369,7 @@ async fn an_erasure_is_looked_at_and_proposed_in_the_browser_and_every_list_tell
     browser.goto(&url("/dashboard/settings/retention")).await;
     shoot(&browser, "retention").await;
     let project = &it.project;
-    browser.click("tbody details summary").await;
+    browser.click(".kept details summary").await;
     browser.fill(&format!("[id='{project}-days']"), "0").await;
     browser
         .fill(&format!("[id='{project}-reason']"), "a test bench")
