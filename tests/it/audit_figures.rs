@@ -32,8 +32,8 @@ use crate::support::person::Person;
 
 /// Events of one command.
 const AT_ONCE: usize = 5_000;
-/// Decisions by people, each with its credential and outcome.
-const DECISIONS: usize = 2_000;
+/// Decisions by people, each with its credential and outcome: fewer than a key may ask for in a minute.
+const DECISIONS: usize = 1_000;
 
 /// The most that a process has held resident, in MiB.
 fn most_resident(pid: u32) -> Option<f64> {
@@ -125,7 +125,8 @@ async fn a_long_journal_is_exported_and_verified() {
         eprintln!("skipped: set SIGNEDAPPROVAL_AUDIT_FIGURES to a number of entries");
         return;
     };
-    let mut appliance = Appliance::start(Options::default()).await;
+    let options = Options::default().config("limits.changes_per_minute = 100000\n");
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;

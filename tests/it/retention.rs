@@ -6,6 +6,9 @@ use serde_json::Value;
 use serde_json::json;
 use signedapproval::signing::open_key_file;
 
+use crate::browser::assert_clean;
+use crate::browser::can_run;
+use crate::browser::shoot;
 use crate::bundles::Files;
 use crate::bundles::Scene;
 use crate::bundles::pack;
@@ -16,6 +19,7 @@ use crate::governance::confirm;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::new_dir;
 use crate::support::appliance::run;
+use crate::support::browser::Browser;
 use crate::support::gated::Gated;
 use crate::support::gated::PROJECT;
 use crate::support::gated::SOON;
@@ -279,4 +283,112 @@ async fn documents_go_after_their_time_when_two_admins_say_so_and_every_bundle_s
     holds(&scene, "over.zip").await;
     // Other tests' leftovers are theirs.
     fs::remove_dir_all(&aside).expect("removed");
+}
+
+/// What a page shows, in one line.
+async fn read(browser: &Browser) -> String {
+    let text = browser.text("main").await;
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_looked_at_and_proposed_in_the_browser_and_every_list_tells_decisions_in_their_sentence()
+ {
+    let name = "an_erasure_is_looked_at_and_proposed_in_the_browser_and_every_list_tells_decisions_in_their_sentence";
+    if !can_run(name) {
+        return;
+    }
+    let it = Gated::start_with(
+        crate::support::gated::Hook::Token,
+        json!({ "required_approval_count": 2 }),
+    )
+    .await;
+    let first = it.open("feature", "main");
+    let request = it.pending(&first, "main").await;
+    it.bea.approve(&request).await;
+    let browser = Browser::start().await;
+    browser.device(1280, 900, 1, false).await;
+    browser.add_authenticator().await;
+    let invited = it.ada.invite("Dora", &["admin", "approver"]).await;
+    browser.goto(&text(&invited, "invite_url")).await;
+    browser.click("[data-enrol] button").await;
+    browser
+        .wait_until("!location.pathname.startsWith('/enrol')")
+        .await;
+    let decided = it.ada.journal("decision.recorded").await.pop().expect("one");
+    let at: jiff::Timestamp = text(&decided, "time").parse().expect("a time");
+    let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let begins = "!1 was approved by Bea via biometric at ";
+    let url = |path: &str| format!("{}{path}", it.appliance.public_url());
+    // While it waits for a second decision: the queue, the overview, the list of all requests.
+    for path in ["/a/", "/dashboard", "/dashboard/requests", "/dashboard/audit"] {
+        browser.goto(&url(path)).await;
+        let page = read(&browser).await;
+        let told = page.find(begins).map(|from| &page[from..]);
+        let told = told.unwrap_or_else(|| panic!("{path}: {page}"));
+        assert!(
+            told.starts_with(&format!("{begins}{at}, signed with Ed25519 key ")),
+            "{path}: {told}"
+        );
+        let sentence: String = told.chars().take(115).collect();
+        assert!(
+            sentence.contains("\u{2026}, signature verified"),
+            "{path}: {told}"
+        );
+    }
+    browser.goto(&url("/a/")).await;
+    shoot(&browser, "queue-with-sentence").await;
+    browser.goto(&url("/dashboard/requests")).await;
+    shoot(&browser, "requests-with-sentence").await;
+
+    // A new head leaves the old request behind, which stands in the history.
+    let commit = Gated::commit_of_carl("more.rs");
+    it.gitlab.push(PROJECT, "feature", it.carl_account, &commit);
+    let until = std::time::Instant::now() + SOON;
+    loop {
+        let old = it
+            .ada
+            .get(&format!("/api/v1/approvals/{request}"))
+            .await
+            .expect(200);
+        if old["status"] == "superseded" {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "{old}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    browser.goto(&url("/a/history")).await;
+    let page = read(&browser).await;
+    assert!(
+        page.contains(&format!("{begins}{at}, signed with Ed25519 key ")),
+        "{page}"
+    );
+    shoot(&browser, "history-with-sentence").await;
+
+    // Retention: looked at, shortened, previewed, proposed.
+    browser.goto(&url("/dashboard/settings/retention")).await;
+    shoot(&browser, "retention").await;
+    let project = &it.project;
+    browser.click(".kept details summary").await;
+    browser.fill(&format!("[id='{project}-days']"), "0").await;
+    browser
+        .fill(&format!("[id='{project}-reason']"), "a test bench")
+        .await;
+    browser
+        .click(&format!("form:has([id='{project}-days']) button"))
+        .await;
+    browser.wait_for_text("0 days").await;
+    browser
+        .goto(&url(&format!(
+            "/dashboard/settings/retention?project={project}&pipelines=&request=&before=#preview"
+        )))
+        .await;
+    browser.wait_for_text("3 documents of 1 request").await;
+    shoot(&browser, "retention-preview").await;
+    browser.fill("#reason", "it is long over").await;
+    browser.click("#preview .danger").await;
+    browser.wait_for_text("Erase the documents of requests of").await;
+    browser.wait_for_text("Requests whose documents go").await;
+    shoot(&browser, "proposal-erasure").await;
+    assert_clean(&browser, &it.appliance).await;
 }
