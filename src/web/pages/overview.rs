@@ -156,16 +156,16 @@ fn steps(
         },
         Step {
             done: integrations.iter().any(|it| !it.removed),
-            label: "Connect GitLab",
-            why: "So that merge requests wait for people.",
-            href: "/dashboard/integrations/gitlab",
+            label: "Connect GitLab or GitHub",
+            why: "So that merge requests and pull requests wait for people.",
+            href: "/dashboard/integrations",
             action: "Connect",
         },
         Step {
             done: projects.iter().any(|it| !it.removed),
             label: "Gate a first project",
             why: "Choose its branches and how many people must approve.",
-            href: "/dashboard/integrations/gitlab#projects",
+            href: "/dashboard/integrations",
             action: "Add it",
         },
         Step {
