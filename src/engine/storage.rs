@@ -120,7 +120,7 @@ fn told_of_room(room: &Room, engine: &Engine, clock: &dyn Clock, free: u64) {
         return;
     }
     let detail = format!(
-        "{} MiB are free, {} MiB should be",
+        "{} MiB are free; {} MiB should be.",
         free >> 20,
         room.reserve >> 20
     );

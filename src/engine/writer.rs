@@ -231,7 +231,7 @@ impl Writer {
     }
 
     fn clock_is(&self, sound: bool, wall: Time, now: Time) {
-        let detail = (!sound).then(|| format!("the host's clock says {wall}, the newest entry is of {now}"));
+        let detail = (!sound).then(|| format!("The host's clock says {wall}; the newest entry is of {now}."));
         if self.health.set(Condition::ClockUnsound, detail, now) && !sound {
             tracing::error!(%wall, newest = %now, "the host's clock is behind the journal: nothing is decided until it is right");
         }

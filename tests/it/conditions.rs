@@ -82,7 +82,7 @@ async fn a_backup_that_fails_is_told_until_one_is_good_also_over_a_restart() {
     assert_eq!(ada.post("/api/v1/backups", &json!({})).await.status, 503);
     monitor.sees("backup_failed", "warning").await;
     journal_tells(&ada, "backup_failed", 1, 0).await;
-    page_says(&ada, "/dashboard", "Backup failed").await;
+    page_says(&ada, "/dashboard", "The newest backup could not be made").await;
     appliance.restart().await;
     monitor.sees("backup_failed", "warning").await;
     fs::remove_file(&folder).unwrap();

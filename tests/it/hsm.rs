@@ -187,7 +187,7 @@ async fn without_its_token_nothing_is_decided_and_all_else_goes_on() {
     assert_eq!(code, 1);
     monitor.sees("signer_down", "degraded").await;
     journal_tells(&ada, "signer_down", 1, 0).await;
-    page_says(&ada, "/dashboard", "Signer down").await;
+    page_says(&ada, "/dashboard", "The signing key is away").await;
     // What needs no signature of its own is recorded; its checkpoint follows.
     let second = action(&ci).await;
     for id in [&request, &second] {

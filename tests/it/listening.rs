@@ -198,7 +198,7 @@ fn behind_a_proxy(trusted: &str) -> Options {
         listen: "0.0.0.0:{port}".to_owned(),
         ..Options::default()
     }
-    .config(&format!("proxy.trusted = [{trusted}]\n"))
+    .config(&format!("proxy.trusted = [{trusted}]\nlog.level = \"debug\"\n"))
     .env("SIGNEDAPPROVAL_KEYS__PASSPHRASE", "correct horse battery staple")
 }
 

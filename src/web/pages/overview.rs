@@ -14,7 +14,7 @@ use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
 use crate::web::pages::reach::Reach;
 use crate::web::pages::receipt::Teller;
-use crate::web::pages::server::{ConditionView, conditions};
+use crate::web::pages::server::{ConditionView, beside_the_frame};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
@@ -93,7 +93,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let card = |it: &Request| Card::of(it, &places, &people, &teller, now);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
-        conditions: conditions(&app)?,
+        conditions: beside_the_frame(&app)?,
         steps_done: steps.iter().filter(|it| it.done).count(),
         steps,
         approver: person.has(Role::Approver),

@@ -43,9 +43,20 @@ struct CertificateView {
     self_signed: bool,
 }
 
+/// What lasts and does not stand at the top of every page anyway, the worst first.
+pub fn beside_the_frame(app: &App) -> Result<Vec<ConditionView>, PageError> {
+    let standing = app.engine.health().standing();
+    let mut all = app.conditions()?;
+    all.retain(|it| standing.iter().all(|known| known.condition.name() != it.name));
+    Ok(views(all))
+}
+
 /// All that lasts, the worst first.
 pub fn conditions(app: &App) -> Result<Vec<ConditionView>, PageError> {
-    let mut all = app.conditions()?;
+    Ok(views(app.conditions()?))
+}
+
+fn views(mut all: Vec<Condition>) -> Vec<ConditionView> {
     all.sort_by_key(|it| (std::cmp::Reverse(it.severity), it.since));
     let view = |it: Condition| ConditionView {
         title: title(&it.name),
@@ -53,7 +64,7 @@ pub fn conditions(app: &App) -> Result<Vec<ConditionView>, PageError> {
         degraded: it.severity == Severity::Degraded,
         since: Moment::of(it.since),
     };
-    Ok(all.into_iter().map(view).collect())
+    all.into_iter().map(view).collect()
 }
 
 /// `certificate.self_signed` as people read it: "Certificate: self signed".
