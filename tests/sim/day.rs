@@ -219,11 +219,19 @@ pub fn claim(sim: &mut Sim) -> Result<(), Down> {
     Ok(())
 }
 
+/// A change of the configuration with its reason.
+fn why(command: Command) -> Command {
+    Command::Because {
+        reason: "a day begins".into(),
+        command: Box::new(command),
+    }
+}
+
 /// Three people in one group, committed together.
 pub fn add_people(sim: &mut Sim) -> Result<(), Down> {
     let add = |name: &str| Submission {
         actor: by("Ada"),
-        command: Command::AddPerson {
+        command: why(Command::AddPerson {
             person: person(name),
             name: name.into(),
             email: format!("{}@example.org", name.to_lowercase()),
@@ -233,7 +241,7 @@ pub fn add_people(sim: &mut Sim) -> Result<(), Down> {
                 token_sha256: token(name),
                 lifetime_seconds: 86_400,
             },
-        },
+        }),
         secrets: Vec::new(),
         cursor: None,
     };
@@ -280,14 +288,14 @@ fn settings(number: &str) -> ProjectSettings {
 pub fn connect(sim: &mut Sim) -> Result<(), Down> {
     let add = Submission {
         actor: by("Ada"),
-        command: Command::AddIntegration {
+        command: why(Command::AddIntegration {
             integration: integration(),
             kind: ForgeKind::Gitlab,
             name: "forge".into(),
             base_url: "https://forge.example.org".into(),
             ca_pem: None,
             account: Some(account("Gate")),
-        },
+        }),
         secrets: vec![("forge token".into(), b"sealed token".to_vec())],
         cursor: None,
     };
@@ -304,7 +312,7 @@ pub fn connect(sim: &mut Sim) -> Result<(), Down> {
             web_url: format!("https://forge.example.org/acme/{number}"),
             settings: settings(number),
         };
-        once(sim.give(by("Ada"), command)?);
+        once(sim.give(by("Ada"), why(command))?);
     }
     Ok(())
 }
@@ -323,7 +331,7 @@ pub fn link(sim: &mut Sim) -> Result<(), Down> {
                 account_id: account(name).id,
                 proof: None,
             };
-            once(sim.give(by("Ada"), command)?);
+            once(sim.give(by("Ada"), why(command))?);
         }
     }
     let secret_sha256 = Digest::of(b"the pipeline's key");
@@ -342,7 +350,7 @@ pub fn link(sim: &mut Sim) -> Result<(), Down> {
             owner: Some(person("Otto")),
             lifetime_seconds: 86_400 * 90,
         };
-        once(sim.give(by("Ada"), command)?);
+        once(sim.give(by("Ada"), why(command))?);
     }
     Ok(())
 }
