@@ -293,6 +293,7 @@ impl Sim {
     pub fn give_all(&mut self, group: Vec<Submission>) -> Result<Vec<Result<Reply, Error>>, Down> {
         let promised: Vec<_> = group.iter().map(|it| promise(&it.command)).collect();
         let failed = self.machine.n_failed();
+        let group = group.into_iter().map(saying_why).collect();
         match self.running_mut().writer.write(group) {
             Ok((results, size)) => {
                 assert_eq!(
@@ -948,4 +949,18 @@ fn subject(
         target_sha: None,
     };
     String::from_utf8(subject.to_bytes()).expect("a subject is text")
+}
+
+/// A change of the configuration says why.
+fn saying_why(it: Submission) -> Submission {
+    match it.command.lacks_reason(&it.actor) {
+        true => Submission {
+            command: Command::Because {
+                reason: "a day like any other".into(),
+                command: Box::new(it.command),
+            },
+            ..it
+        },
+        false => it,
+    }
 }
