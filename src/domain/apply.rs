@@ -487,7 +487,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 settings: settings.clone(),
                 created_at: at.time,
                 removed: false,
-                environments_since: None,
+                environments_since: Some(at.time),
                 removed_at: None,
             })
         }

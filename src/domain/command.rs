@@ -537,7 +537,7 @@ impl Command {
             Command::AddPerson { .. }
             | Command::InviteAgain { .. }
             | Command::ChangePerson { .. }
-            | Command::LinkAccount { .. }
+            | Command::LinkAccount { proof: None, .. }
             | Command::CreateApiKey { .. }
             | Command::RevokeApiKey { .. }
             | Command::AddIntegration { .. }
