@@ -232,8 +232,8 @@ async fn a_damaged_backup_is_refused_and_nothing_is_written() {
         cases.push((format!("changed at {at}"), changed, ""));
     }
     cases.push(("more behind it".into(), [&good[..], b"x"].concat(), "damaged"));
-    let text = String::from_utf8_lossy(&good[..head])
-        .replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":99");
+    let text =
+        String::from_utf8_lossy(&good[..head]).replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":99");
     cases.push((
         "newer".into(),
         [text.as_bytes(), &good[head..]].concat(),
