@@ -350,11 +350,12 @@ async fn only_exactly_the_plan_that_was_shown_is_carried_out() {
     assert_problem!(it.try_set_up(&other).await, 409, "outdated");
     let plan = it.plan("merge_broker").await;
     let path = format!("{}/provisioning", it.place());
+    let origin = it.appliance.origin();
     for (body, status, problem) in [
         (
             json!({"enforcement": "merge_broker", "plan": plan["plan"], "reason": "  "}),
-            400,
-            "bad-request",
+            422,
+            "invalid",
         ),
         (
             json!({"enforcement": "merge_broker", "plan": "yes", "reason": "r"}),
@@ -363,8 +364,8 @@ async fn only_exactly_the_plan_that_was_shown_is_carried_out() {
         ),
         (
             json!({"enforcement": "merge_broker", "plan": plan["plan"]}),
-            400,
-            "bad-request",
+            422,
+            "invalid",
         ),
         (
             json!({"enforcement": "magic", "plan": plan["plan"], "reason": "r"}),
@@ -372,7 +373,9 @@ async fn only_exactly_the_plan_that_was_shown_is_carried_out() {
             "bad-request",
         ),
     ] {
-        let refused = it.ada.post(&path, &body).await;
+        // No reason beside the body's.
+        let headers = [("origin", origin.as_str()), ("x-reason", "")];
+        let refused = it.ada.send_with("POST", &path, &headers, Some(&body)).await;
         assert_eq!(refused.status, status, "{body} {refused:?}");
         assert_problem!(refused, status, problem);
     }

@@ -377,7 +377,7 @@ async fn an_erasure_is_looked_at_and_proposed_in_the_browser_and_every_list_tell
     browser
         .click(&format!("form:has([id='{project}-days']) button"))
         .await;
-    browser.wait_for_text("0 days").await;
+    browser.wait_for_text("group/app: 0 days").await;
     browser
         .goto(&url(&format!(
             "/dashboard/settings/retention?project={project}&pipelines=&request=&before=#preview"

@@ -433,6 +433,7 @@ async fn keys_may_need_a_client_certificate() {
         &authority,
         "client_ca = \"{dir}/callers.pem\"\nclient_certificate = \"required\"\n",
     );
+    options = options.env("SIGNEDAPPROVAL_LOG", "info,signedapproval::web::observe=debug");
     options
         .files
         .push(("callers.pem".to_owned(), callers.pem.clone().into_bytes()));
