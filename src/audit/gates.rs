@@ -44,7 +44,6 @@ impl Selection {
 #[derive(Clone, Debug)]
 pub struct GateTold {
     pub project: String,
-    pub branches: String,
     /// `None`: nobody looked within the period.
     pub found: Option<Found>,
 }
@@ -109,8 +108,8 @@ pub(super) fn gates(
             }
         };
         all.push(GateTold {
+            // Neither its settings nor anything else that changes: the same period has to read the same.
             project: project.path,
-            branches: project.settings.branch_patterns.join(", "),
             found,
         });
     }

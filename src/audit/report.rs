@@ -251,9 +251,8 @@ pub(super) fn told_gates(gates: &[GateTold], left_out: usize, out: &mut dyn Writ
         };
         write!(
             out,
-            "<div class=\"{class}\"><p><strong>{}</strong> · {} · ",
-            cut(&it.project),
-            cut(&it.branches)
+            "<div class=\"{class}\"><p><strong>{}</strong> · ",
+            cut(&it.project)
         )?;
         let Some(found) = &it.found else {
             writeln!(

@@ -369,12 +369,12 @@ pub(super) fn holdings(end: u64, to: Time, state: &Snapshot) -> Result<Vec<Holdi
             if passkey.enrolled_seq >= end || !live {
                 continue;
             }
-            // The name as it was at the enrolment: names change, and the same period has to read the same.
+            // The names as they were at the enrolment: names change, and the same period has to read the same.
             let leaf = state.leaf(passkey.enrolled_seq)?.unwrap_or_default();
             let entry: Value = serde_json::from_slice(&leaf).map_err(|e| damaged(e.to_string()))?;
             found.push(Holding {
                 name: entry["data"]["name"].as_str().unwrap_or_default().to_owned(),
-                label: passkey.label.clone(),
+                label: entry["data"]["label"].as_str().unwrap_or_default().to_owned(),
                 platform: passkey.platform,
                 synced: passkey.backup_eligible,
                 since: passkey.added_at.to_the_second(),

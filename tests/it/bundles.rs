@@ -38,6 +38,7 @@ use crate::support::appliance::new_dir;
 use crate::support::appliance::run;
 use crate::support::gated::Gated;
 use crate::support::gated::SOON;
+use crate::support::person::items;
 use crate::support::person::text;
 use crate::support::problem::assert_problem;
 
@@ -284,6 +285,17 @@ async fn two_exports_of_a_period_are_the_same_bytes_and_filters_hide_nothing_unn
     // What happens afterwards is behind the period, the exports themselves included.
     let more = it.it.open("more", "main");
     it.it.pending(&more, "main").await;
+    // Neither do other names and settings by now change how the period reads.
+    let held = it.it.bea.get("/api/v1/me/passkeys").await;
+    let place = format!("/api/v1/me/passkeys/{}", text(&items(&held)[0], "id"));
+    let named = it.it.bea.patch(&place, &json!({"label": "On my key ring"})).await;
+    assert!((200..300).contains(&named.status), "{named:?}");
+    let place = format!(
+        "/api/v1/integrations/{}/projects/{}",
+        it.it.integration.id, it.it.project
+    );
+    let settings = json!({"branch_patterns": ["main"], "required_approval_count": 1});
+    it.it.ada.put(&place, &settings).await.expect(200);
     let again = it.export("2.zip", period, &[]).await;
     assert!(first == again, "two exports differ");
     let keys = Keys::of(&it.dir);
