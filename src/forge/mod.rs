@@ -11,7 +11,7 @@ mod registry;
 mod trial;
 
 pub use deployment::{DeploymentHead, StartOutcome};
-pub use provision::{PlannedStep, ProvisionPlan, Restored, Wanted};
+pub use provision::{HookScope, PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
 

@@ -13,16 +13,45 @@ pub struct Wanted<'a> {
     pub enforcement: Enforcement,
     /// Where webhooks of this integration lead.
     pub hook_url: &'a str,
+    /// Where the webhook is to be.
+    pub hook: HookScope,
+}
+
+/// What a webhook tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookScope {
+    /// One project.
+    #[default]
+    Project,
+    /// Every project of the forge: it takes an administrator's token.
+    System,
+}
+
+impl HookScope {
+    /// All of them, by name.
+    pub const NAMES: [(&'static str, HookScope); 2] =
+        [("project", HookScope::Project), ("system", HookScope::System)];
+
+    /// By its name.
+    pub fn parse(text: &str) -> Option<HookScope> {
+        Self::NAMES.iter().find(|it| it.0 == text).map(|it| it.1)
+    }
 }
 
 impl<'a> Wanted<'a> {
     /// The mode `enforcement` for a project.
-    pub fn of(settings: &'a ProjectSettings, enforcement: Enforcement, hook_url: &'a str) -> Self {
+    pub fn of(
+        settings: &'a ProjectSettings,
+        enforcement: Enforcement,
+        hook_url: &'a str,
+        hook: HookScope,
+    ) -> Self {
         Wanted {
             forge_project_id: &settings.forge_project_id,
             branch_patterns: &settings.branch_patterns,
             enforcement,
             hook_url,
+            hook,
         }
     }
 }

@@ -143,6 +143,101 @@ async fn every_way_an_approved_change_lands_is_matched_to_its_approval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_merge_train_lands_is_matched_car_by_car() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    // What is not approved does not get onto the train.
+    let waiting = it.open("waiting", "main");
+    it.pending(&waiting, "main").await;
+    it.expect_status(&waiting.head, "main", "pending");
+    let refused = it.gitlab.try_join_train(PROJECT, waiting.iid, mia);
+    assert_eq!(refused, Err("ci_still_running".to_owned()));
+
+    let (first, moved, last) = (
+        it.approved("one", "main").await,
+        it.approved("two", "main").await,
+        it.approved("three", "main").await,
+    );
+    let mut tried = Vec::new();
+    for change in [&first, &moved, &last] {
+        let on = it.gitlab.try_join_train(PROJECT, change.iid, mia);
+        tried.push(on.unwrap_or_else(|e| panic!("!{}: {e}", change.iid)));
+    }
+    // A push takes a car off, and the one behind it is made anew.
+    let pushed = it.push(&moved, "late.rs");
+    it.pending(&pushed, "main").await;
+    let landed = it.gitlab.run_train(PROJECT, "main");
+    let cars: Vec<u64> = landed.iter().map(|it| it.0).collect();
+    assert_eq!(cars, [first.iid, last.iid]);
+    assert_eq!(landed[0].1, tried[0]);
+    assert_ne!(landed[1].1, tried[2]);
+    it.seen("main", &landed[1].1).await;
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
+    // The train's own commits are nobody's to judge: no status of ours is on them.
+    it.gitlab.settle(SOON);
+    for sha in tried.iter().chain(landed.iter().map(|it| &it.1)) {
+        let posted = it.gitlab.calls_to("POST", &format!("/statuses/{sha}"));
+        assert!(posted.is_empty(), "{posted:#?}");
+    }
+    it.gitlab.assert_no_violations();
+
+    // A car with something in it that nobody approved is found like any merge.
+    it.gitlab
+        .set(PROJECT, |it| it.only_allow_merge_if_pipeline_succeeds = false);
+    it.gitlab
+        .try_join_train(PROJECT, pushed.iid, mia)
+        .expect("nothing holds it");
+    let landed = it.gitlab.run_train(PROJECT, "main");
+    assert_eq!(landed.len(), 1);
+    it.seen("main", &landed[0].1).await;
+    let found = it.reported(1).await;
+    let data = only(&found);
+    assert_eq!(
+        (
+            &data["way"],
+            &data["commit"],
+            &data["change"]["number"],
+            &data["by"]["username"]
+        ),
+        (
+            &json!("merged"),
+            &json!(landed[0].1),
+            &json!(pushed.iid),
+            &json!("mia")
+        ),
+        "{data:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_appliance_merges_past_a_train_and_the_cars_behind_it_still_match() {
+    let (it, mia) = Gated::with_mia(json!({})).await;
+    let car = it.approved("car", "main").await;
+    let tried = it.gitlab.try_join_train(PROJECT, car.iid, mia).expect("approved");
+    // From now on the appliance merges what is approved.
+    let path = format!(
+        "/api/v1/integrations/{}/projects/{}",
+        it.integration.id, it.project
+    );
+    let all =
+        json!({"branch_patterns": ["main", "production"], "required_approval_count": 1, "auto_merge": true});
+    it.ada.put(&path, &all).await.expect(200);
+    let quick = it.open("quick", "main");
+    it.bea.approve(&it.pending(&quick, "main").await).await;
+    it.gitlab.expect("the merge", SOON, |gitlab| {
+        gitlab.merge_request(PROJECT, quick.iid).state == "merged"
+    });
+    let landed = it.gitlab.run_train(PROJECT, "main");
+    for (iid, commit) in &landed {
+        assert_eq!(*iid, car.iid);
+        assert_ne!(*commit, tried, "the train stands on what was merged meanwhile");
+        it.seen("main", commit).await;
+    }
+    assert_eq!(it.gitlab.merge_request(PROJECT, car.iid).state, "merged");
+    assert_eq!(it.exceptions("unapproved_change").await, [] as [Value; 0]);
+    it.gitlab.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_direct_push_is_reported_with_who_and_what_and_waits_for_somebody_else_to_look_it_over() {
     let (it, mia) = Gated::with_mia(json!({})).await;
     let mia_here = it.ada.bring_in(&it.appliance, "Mia", &["admin"]).await;

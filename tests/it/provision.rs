@@ -563,6 +563,81 @@ async fn a_webhook_that_lacks_events_or_is_disabled_is_mended_and_never_doubled(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_administrators_token_sets_up_one_system_hook_for_all_projects() {
+    let it = open_project(json!({})).await;
+    let before = it.settings();
+    let path = format!("{}/provisioning?enforcement=merge_broker&hook=", it.place());
+    let refused = it.ada.get(&format!("{path}group")).await;
+    assert_problem!(refused, 400, "bad-request");
+    assert!(refused.text().contains("project, system"), "{refused:?}");
+
+    // Without the right, a person is told what to click.
+    let plan = it.ada.get(&format!("{path}system")).await.expect(200);
+    let by_hand = text(step(&plan, "system_hook"), "by_hand");
+    assert!(
+        by_hand.contains("Only an administrator's token") && by_hand.contains("Admin → System hooks"),
+        "{by_hand}"
+    );
+    assert!(!ids(&plan).contains(&"webhook"), "{plan:#}");
+
+    // System hooks reach private addresses where webhooks of projects don't.
+    let account = it.gitlab.read(|state| state.appliance).expect("an account");
+    it.gitlab.make_admin(account);
+    it.gitlab.block_local_hooks(true);
+    assert!(joined(&it.plan("merge_broker").await["warnings"]).contains("one system hook"));
+    let plan = it.ada.get(&format!("{path}system")).await.expect(200);
+    assert_eq!(step(&plan, "system_hook")["by_hand"], Value::Null, "{plan:#}");
+    assert!(
+        joined(&plan["warnings"]).contains("tells nothing of pipelines"),
+        "{plan:#}"
+    );
+    // The plan names the place of the hook too: without it, it is another plan.
+    let body = json!({"enforcement": "merge_broker", "plan": plan["plan"], "reason": "We want a lock."});
+    let to = format!("{}/provisioning", it.place());
+    assert_problem!(it.ada.post(&to, &body).await, 409, "outdated");
+    let body = json!({
+        "enforcement": "merge_broker", "hook": "system", "plan": plan["plan"], "reason": "We want a lock.",
+    });
+    let done = it.ada.post(&to, &body).await.expect(200);
+    assert_eq!(done["complete"], true, "{done:#}");
+    let detail = text(step(&done, "system_hook"), "detail");
+    assert_eq!(detail, "GitLab signs its calls.");
+    it.gitlab.read(|state| {
+        assert!(state.project(PROJECT).hooks.is_empty());
+        let [hook] = state.system_hooks.as_slice() else {
+            panic!("not one system hook: {:?}", state.system_hooks);
+        };
+        let events: Vec<&str> = hook.events.iter().map(String::as_str).collect();
+        assert_eq!(events, ["merge_requests_events", "push_events"]);
+    });
+    // It is seen, and so the project's own is not missed.
+    assert!(!codes(&it.gate_now().await).contains(&"webhook_missing"));
+    let plan = it.ada.get(&format!("{path}system")).await.expect(200);
+    assert!(!ids(&plan).contains(&"system_hook"), "{plan:#}");
+
+    // A merge request comes in by it, signed.
+    let change = it.open("feature", "main");
+    it.pending(&change, "main").await;
+    it.gitlab.settle(SOON);
+    it.gitlab.read(|state| {
+        let hook = state.system_hooks[0].id;
+        let sent: Vec<_> = state.deliveries.values().filter(|it| it.hook == hook).collect();
+        assert!(!sent.is_empty());
+        for it in sent {
+            let code = it.attempts.last().and_then(|it| it.status);
+            assert!(matches!(code, Some(200 | 202)), "{it:?}");
+        }
+    });
+    let received = it.ada.journal("hook.received").await;
+    assert!(!received.is_empty(), "the journal knows no webhook");
+
+    it.try_undo().await.expect(200);
+    assert!(it.gitlab.read(|state| state.system_hooks.is_empty()));
+    assert_eq!(it.settings(), before);
+    assert!(codes(&it.gate_now().await).contains(&"webhook_missing"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn premium_names_the_account_alone_and_asks_for_its_approval() {
     let it = open_project(json!({})).await;
     it.gitlab.set_tier(Tier::Premium);

@@ -418,6 +418,9 @@ impl GitLab {
         let own: Vec<&Hook> = list.iter().filter(|it| it.url == of.hook_url).collect();
         let note = |code: &str, text: &str| Finding::new(code, Strength::Hard, text);
         if own.is_empty() {
+            if self.system_hook_leads(of.hook_url).await {
+                return;
+            }
             found.push(note(
                 "webhook_missing",
                 "No webhook of the project leads here: unless one of its group or of the installation does, changes are \

@@ -18,6 +18,7 @@ mod provision;
 mod read;
 mod status;
 mod sweep;
+mod system_hook;
 mod trial;
 pub mod webhook;
 

@@ -9,7 +9,7 @@ use crate::forge::gitlab::provision::{
     APPROVALS, CHECK, CHECK_NAME, PROJECT, PROTECTED, RULE, WEBHOOK, hook_settings, wanted_hook,
 };
 use crate::forge::gitlab::{GitLab, explained, project_number};
-use crate::forge::{Identity, PlannedStep, ProvisionPlan, Tier, Wanted};
+use crate::forge::{HookScope, Identity, PlannedStep, ProvisionPlan, Tier, Wanted};
 use crate::outbound::Error;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,15 +48,15 @@ struct Me {
 }
 
 /// Everything a plan is made of while it is made.
-struct Draft<'a> {
-    of: &'a Wanted<'a>,
+pub(super) struct Draft<'a> {
+    pub(super) of: &'a Wanted<'a>,
     me: &'a Identity,
     /// Why our token can change nothing there.
     no_right: Option<String>,
     tier: Tier,
     steps: Vec<PlannedStep>,
-    satisfied: Vec<String>,
-    warnings: Vec<String>,
+    pub(super) satisfied: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl GitLab {
@@ -80,7 +80,10 @@ impl GitLab {
             satisfied: Vec::new(),
             warnings: Vec::new(),
         };
-        self.plan_webhook(id, &mut draft).await;
+        match of.hook {
+            HookScope::Project => self.plan_webhook(id, &mut draft).await,
+            HookScope::System => self.plan_system_hook(&mut draft).await,
+        }
         let rules = match self.rules(id).await {
             Ok(rules) => rules,
             Err(error) => {
@@ -440,7 +443,7 @@ impl Draft<'_> {
         matches!(self.tier, Tier::Premium | Tier::Ultimate)
     }
 
-    fn step(
+    pub(super) fn step(
         &mut self,
         change: PlannedChange,
         before: String,
@@ -732,12 +735,12 @@ impl Draft<'_> {
                     .to_owned(),
             );
         }
-        if me.and_then(|it| it.is_admin) == Some(true) {
-            self.warnings.push(format!(
-                "The token is an administrator's. One system hook could serve all projects of this GitLab instead: Admin → \
-                 System hooks, URL {}, with Push and Merge request events.",
-                self.of.hook_url
-            ));
+        if me.and_then(|it| it.is_admin) == Some(true) && self.of.hook == HookScope::Project {
+            self.warnings.push(
+                "The token is an administrator's, so one system hook could serve all projects of this GitLab instead of a \
+                 webhook for each. It would tell of pushes and merge requests, not of pipelines."
+                    .to_owned(),
+            );
         }
     }
 }
@@ -761,7 +764,7 @@ fn no_right(me: &Identity, level: Option<u32>, archived: bool) -> Option<String>
     ))
 }
 
-fn planned(
+pub(super) fn planned(
     id: &str,
     what: &str,
     kind: &str,

@@ -4,7 +4,7 @@
 use crate::domain::provision::{Alteration, Settings};
 use crate::domain::text::{shortened, visible};
 use crate::forge::gitlab::plan::{approval_settings, check_settings, holder, settings};
-use crate::forge::gitlab::{GitLab, Limits, explained, pause, project_number};
+use crate::forge::gitlab::{GitLab, Limits, explained, pause, project_number, system_hook};
 use crate::forge::{HookSecret, Restored, Tier};
 use crate::outbound::{Call, Error, Method};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// Kinds of things that are changed.
 pub(super) const WEBHOOK: &str = "webhook";
+pub(super) const SYSTEM_HOOK: &str = "system_hook";
 pub(super) const PROTECTED: &str = "protected_branch";
 pub(super) const PROJECT: &str = "project";
 pub(super) const APPROVALS: &str = "approvals";
@@ -215,8 +216,8 @@ impl GitLab {
                     (it.id, it.settings)
                 })
             }
-            WEBHOOK => {
-                let all = self.whole(&["projects", id, "hooks"]).await?;
+            WEBHOOK | SYSTEM_HOOK => {
+                let all = self.whole(&hooks_of(id, &change.kind)).await?;
                 let found = of_number(&all, "url", change);
                 found.map(|it| (it["id"].as_u64(), hook_settings(it, &change.after)))
             }
@@ -266,7 +267,7 @@ impl GitLab {
                 self.write_rule(id, &change.name, now.map(|it| &it.1), target, secret)
                     .await?;
             }
-            WEBHOOK => return self.write_hook(id, change, now, target, secret).await,
+            WEBHOOK | SYSTEM_HOOK => return self.write_hook(id, change, now, target, secret).await,
             RULE => {
                 let mut body = json!(target);
                 body["name"] = json!(change.name);
@@ -343,9 +344,10 @@ impl GitLab {
         target: &Settings,
         secret: &HookSecret,
     ) -> Result<String, String> {
+        let hooks = hooks_of(id, &change.kind);
         let mut body = json!(target);
         body["url"] = json!(change.name);
-        if target["push_events_branch_filter"] == "" {
+        if target.get("push_events_branch_filter").is_some_and(|it| it == "") {
             body["branch_filter_strategy"] = json!("all_branches");
         }
         // Putting back a webhook that was there never takes a secret away from it.
@@ -354,21 +356,23 @@ impl GitLab {
             body["signing_token"] = json!(secret.token.expose());
         }
         let Some(number) = now.and_then(|it| it.0).map(|it| it.to_string()) else {
-            body["note_events"] = json!(false);
+            if change.kind == WEBHOOK {
+                body["note_events"] = json!(false);
+            }
             let made = self
-                .send(Method::Post, &["projects", id, "hooks"], &body, secret)
+                .send(Method::Post, &hooks, &body, secret)
                 .await
                 .map_err(told)?;
             return Ok(proof(&made));
         };
-        let path = ["projects", id, "hooks", number.as_str()];
+        let path = [hooks.as_slice(), &[number.as_str()]].concat();
         let made = self.send(Method::Put, &path, &body, secret).await.map_err(told)?;
         let disabled = |it: &Value| it["alert_status"].as_str().is_some_and(|it| it != "executable");
         if !disabled(&made) {
             return Ok(proof(&made));
         }
         // GitLab enables a webhook again when a test of it is answered well.
-        let test = ["projects", id, "hooks", number.as_str(), "test", "push_events"];
+        let test = [path.as_slice(), &["test", "push_events"]].concat();
         let tested = self.send(Method::Post, &test, &json!({}), secret).await;
         let now: Value = self.get(&path, &[]).await.map_err(told)?;
         match (disabled(&now), tested) {
@@ -449,11 +453,12 @@ impl GitLab {
 
     async fn remove(&self, id: &str, change: &Alteration, number: Option<u64>) -> Result<(), String> {
         let number = number.map(|it| it.to_string()).unwrap_or_default();
+        let number = number.as_str();
         let path = match change.kind.as_str() {
-            PROTECTED => ["projects", id, "protected_branches", change.name.as_str()],
-            WEBHOOK => ["projects", id, "hooks", number.as_str()],
-            RULE => ["projects", id, "approval_rules", number.as_str()],
-            CHECK => ["projects", id, "external_status_checks", number.as_str()],
+            PROTECTED => vec!["projects", id, "protected_branches", change.name.as_str()],
+            WEBHOOK | SYSTEM_HOOK => [hooks_of(id, &change.kind).as_slice(), &[number]].concat(),
+            RULE => vec!["projects", id, "approval_rules", number],
+            CHECK => vec!["projects", id, "external_status_checks", number],
             _ => return Err("This version does not know that kind of change.".to_owned()),
         };
         // Nothing is sent but the number, so there is no secret to keep out.
@@ -518,6 +523,14 @@ fn of_number<'a>(all: &'a [Value], name: &str, change: &Alteration) -> Option<&'
     let number = change.number.as_deref().and_then(|it| it.parse::<u64>().ok());
     let exact = number.and_then(|number| named().find(|it| it["id"].as_u64() == Some(number)));
     exact.or_else(|| named().next())
+}
+
+/// Where webhooks of a kind are.
+fn hooks_of<'a>(id: &'a str, kind: &str) -> Vec<&'a str> {
+    match kind {
+        SYSTEM_HOOK => system_hook::HOOKS.to_vec(),
+        _ => vec!["projects", id, "hooks"],
+    }
 }
 
 /// How a webhook will prove where it comes from, as GitLab tells.

@@ -9,7 +9,9 @@ use crate::domain::project::{Enforcement, Integration, Project};
 use crate::domain::provision::{MadeChange, Provisioning, StepReport, StepResult, settings_for};
 use crate::domain::refusal::Refusal;
 use crate::domain::state::Read;
-use crate::forge::{Forge, HookSecret, ProvisionPlan, Restored, Wanted, hook_secret_name, hook_url};
+use crate::forge::{
+    Forge, HookScope, HookSecret, ProvisionPlan, Restored, Wanted, hook_secret_name, hook_url,
+};
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::integrations::{connected, find, find_project, gate, look_now};
 use crate::web::app::App;
@@ -33,12 +35,14 @@ const RUN_MAX: Duration = Duration::from_secs(150);
 #[serde(deny_unknown_fields)]
 pub struct PlanQuery {
     enforcement: Option<String>,
+    hook: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetUpBody {
     enforcement: String,
+    hook: Option<String>,
     plan: String,
     #[serde(default)]
     reason: String,
@@ -79,8 +83,12 @@ impl Bench {
     }
 
     /// What setting the gate up in a mode would change now.
-    pub(crate) async fn plan(&self, enforcement: Enforcement) -> Result<ProvisionPlan, Problem> {
-        let wanted = Wanted::of(&self.project.settings, enforcement, &self.hook_url);
+    pub(crate) async fn plan(
+        &self,
+        enforcement: Enforcement,
+        hook: HookScope,
+    ) -> Result<ProvisionPlan, Problem> {
+        let wanted = Wanted::of(&self.project.settings, enforcement, &self.hook_url, hook);
         let plan = self.forge.provision_plan(&wanted).await;
         plan.map_err(|e| Problem::forge_answer(self.forge.explain(&e)))
     }
@@ -97,6 +105,17 @@ pub(crate) fn mode(text: &str) -> Result<Enforcement, Problem> {
     })
 }
 
+/// Where the webhook is to be: by default at the project.
+pub(crate) fn hook_scope(text: Option<&str>) -> Result<HookScope, Problem> {
+    let Some(text) = text.filter(|it| !it.is_empty()) else {
+        return Ok(HookScope::default());
+    };
+    HookScope::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = HookScope::NAMES.iter().map(|it| it.0).collect();
+        Problem::bad_field("hook", format!("one of {}", known.join(", ")))
+    })
+}
+
 /// `GET /api/v1/integrations/{id}/projects/{pid}/provisioning`: admins. The forge is read, nothing is changed.
 pub async fn get_plan(
     app: Data<App>,
@@ -110,7 +129,9 @@ pub async fn get_plan(
         Some(text) => mode(text)?,
         None => bench.project.settings.enforcement,
     };
-    let plan = bench.plan(enforcement).await?;
+    let plan = bench
+        .plan(enforcement, hook_scope(query.hook.as_deref())?)
+        .await?;
     let steps: Vec<Value> = plan
         .steps
         .iter()
@@ -152,10 +173,11 @@ pub async fn set_up(
     let bench = Bench::of(&app, &ids.0, &ids.1)?;
     let (body, _) = read_json::<SetUpBody>(&request, payload).await?;
     let enforcement = mode(&body.enforcement)?;
+    let hook = hook_scope(body.hook.as_deref())?;
     let reason = stated.or(body.reason)?.text();
     let confirmed = Digest::parse(&body.plan)
         .ok_or_else(|| Problem::bad_field("plan", "the digest of a plan: 64 lowercase hex digits"))?;
-    let plan = bench.plan(enforcement).await?;
+    let plan = bench.plan(enforcement, hook).await?;
     if plan.digest != confirmed {
         let what = "The forge's settings, or what is known of them, have changed since this plan was made. Look at the plan \
                     as it is now.";

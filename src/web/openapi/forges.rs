@@ -5,6 +5,11 @@ use crate::web::openapi::schema::{Schema, enforcement, id, methods, waits};
 use crate::web::openapi::{Area, Operation};
 use serde_json::json;
 
+/// Where the webhook is to be.
+fn hook_scope() -> Schema {
+    Schema::one_of(&["project", "system"])
+}
+
 fn project_body() -> Schema {
     Schema::body(&[
         (
@@ -203,6 +208,11 @@ pub(super) fn integrations() -> Area {
             .who(ADMINS)
             .about("Reads the forge and changes nothing.")
             .query("enforcement", "By default the project's own", enforcement())
+            .query(
+                "hook",
+                "Where the webhook is to be; by default at the project",
+                hook_scope(),
+            )
             .answers(
                 200,
                 "The plan",
@@ -217,6 +227,7 @@ pub(super) fn integrations() -> Area {
             .reason()
             .body(Schema::body(&[
                 ("enforcement", Schema::text()),
+                ("hook?", hook_scope()),
                 (
                     "plan",
                     Schema::text().about("Digest of the plan that was looked at"),

@@ -5,8 +5,8 @@ use crate::domain::people::Role;
 use crate::domain::project::{Enforcement, Integration, Project};
 use crate::domain::provision::{LastRun, Provisioning, StepResult, Trial};
 use crate::domain::state::Read;
-use crate::forge::ProvisionPlan;
-use crate::web::api::provisioning::{Bench, mode};
+use crate::forge::{HookScope, ProvisionPlan};
+use crate::web::api::provisioning::{Bench, hook_scope, mode};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;
@@ -24,6 +24,7 @@ const TEXT_MAX: usize = 1000;
 #[derive(Deserialize)]
 pub struct Asked {
     enforcement: Option<String>,
+    hook: Option<String>,
 }
 
 #[derive(Template)]
@@ -56,6 +57,8 @@ struct ModeView {
 }
 
 struct PlanView {
+    /// The webhook is to be a system hook.
+    system: bool,
     mode: &'static str,
     word: &'static str,
     digest: String,
@@ -183,7 +186,9 @@ pub async fn show_gate(
     let current = project.settings.enforcement;
     let plan = match asked.enforcement.as_deref() {
         Some(word) if admin => {
-            Some(plan_view(&app, &project, mode(word).map_err(|_| PageError::Unknown)?).await?)
+            let wanted = mode(word).map_err(|_| PageError::Unknown)?;
+            let hook = hook_scope(asked.hook.as_deref()).map_err(|_| PageError::Unknown)?;
+            Some(plan_view(&app, &project, wanted, hook).await?)
         }
         _ => None,
     };
@@ -242,9 +247,15 @@ pub async fn show_gate(
     }))
 }
 
-async fn plan_view(app: &App, project: &Project, wanted: Enforcement) -> Result<PlanView, PageError> {
+async fn plan_view(
+    app: &App,
+    project: &Project,
+    wanted: Enforcement,
+    hook: HookScope,
+) -> Result<PlanView, PageError> {
     let bench = Bench::of(app, project.integration.as_str(), project.id.as_str())?;
     let empty = PlanView {
+        system: hook == HookScope::System,
         mode: title(wanted),
         word: wanted.name(),
         digest: String::new(),
@@ -255,7 +266,7 @@ async fn plan_view(app: &App, project: &Project, wanted: Enforcement) -> Result<
         can_apply: false,
         error: None,
     };
-    let plan: ProvisionPlan = match bench.plan(wanted).await {
+    let plan: ProvisionPlan = match bench.plan(wanted, hook).await {
         Ok(plan) => plan,
         Err(problem) => {
             let error = Some(problem.told());

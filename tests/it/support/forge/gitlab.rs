@@ -23,6 +23,7 @@ pub mod repository;
 mod server;
 mod shapes;
 pub mod state;
+pub mod trains;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

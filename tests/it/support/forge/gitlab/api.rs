@@ -162,6 +162,16 @@ fn route(state: &mut State, request: &Request) -> Answer {
             });
             list_changes(state, request, &params, of.collect())
         }),
+        ["hooks", rest @ ..] => {
+            scoped(&["read_api"])?;
+            let call = Call {
+                request,
+                params: params(request)?,
+                user: caller.user,
+                id: "",
+            };
+            hook_api::system_route(state, &call, rest)
+        }
         ["projects", id, rest @ ..] => {
             scoped(&["read_api"])?;
             let params = params(request)?;

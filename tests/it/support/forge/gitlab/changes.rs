@@ -574,10 +574,9 @@ impl State {
     /// Makes one delivery for each hook of the project that listens; the caller's unlock sends them.
     pub fn raise(&mut self, project: u64, event: &str, kind: &str, body: &Value) {
         let event_uuid = fresh_uuid();
-        let hooks = self
-            .project(project)
-            .hooks
-            .iter()
+        let own = self.project(project).hooks.iter();
+        let hooks = own
+            .chain(&self.system_hooks)
             .filter(|hook| hook.events.contains(kind));
         let hooks: Vec<(u64, bool)> = hooks.map(|h| (h.id, h.status() == "executable")).collect();
         for (hook, executable) in hooks {

@@ -35,6 +35,14 @@ const HOOK_FIELDS: [&str; 6] = [
     "enable_ssl_verification",
 ];
 
+/// What a hook of the instance may listen to.
+const SYSTEM_EVENTS: [&str; 4] = [
+    "push_events",
+    "tag_push_events",
+    "merge_requests_events",
+    "repository_update_events",
+];
+
 fn unknown() -> Reply {
     Reply::message(404, "404 Not found")
 }
@@ -102,6 +110,71 @@ pub fn route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
         ("GET" | "POST" | "PUT" | "DELETE", [_, ..]) => Err(Reply::error(404, "404 Not Found")),
         _ => Err(method_not_allowed()),
     }
+}
+
+/// `/hooks`: the instance's own, for administrators alone. They know four kinds of events.
+pub fn system_route(state: &mut State, call: &Call, rest: &[&str]) -> Answer {
+    if !state.users.get(&call.user).is_some_and(|it| it.admin) {
+        return Err(Reply::message(403, "403 Forbidden"));
+    }
+    let shape = |hook: &Hook| {
+        let mut out = json!({
+            "id": hook.id, "url": hook.url, "name": hook.name, "description": hook.description,
+            "created_at": shapes::date(hook.created_at), "enable_ssl_verification": hook.ssl_verification,
+            "url_variables": [], "push_events_branch_filter": null, "branch_filter_strategy": "wildcard",
+            "token_present": hook.token.is_some(), "signing_token_present": hook.signing_token.is_some(),
+        });
+        for kind in SYSTEM_EVENTS {
+            out[kind] = json!(hook.events.contains(kind));
+        }
+        out
+    };
+    // System hooks are called at private addresses, by GitLab's default.
+    let blocked = std::mem::replace(&mut state.block_local_hooks, false);
+    let answer = match (call.request.method.as_str(), rest) {
+        ("GET", []) => {
+            let list = state.system_hooks.iter().map(shape).collect();
+            page(state, call.request, &call.params, list)
+        }
+        ("POST", []) => call.params.required("url").and_then(|_| {
+            let mut hook = new_hook(state, "");
+            hook.events.insert("repository_update_events".to_owned());
+            edit_hook(state, &mut hook, &call.params)?;
+            hook.events.retain(|it| SYSTEM_EVENTS.contains(&it.as_str()));
+            let body = shape(&hook);
+            state.system_hooks.push(hook);
+            Ok(Reply::json(201, &body))
+        }),
+        (method, [id]) => int(id, "hook_id").and_then(|id| {
+            let at = state
+                .system_hooks
+                .iter()
+                .position(|it| it.id == id)
+                .ok_or_else(unknown)?;
+            match method {
+                "GET" => Ok(Reply::json(200, &shape(&state.system_hooks[at]))),
+                "PUT" => {
+                    let mut hook = state.system_hooks[at].clone();
+                    edit_hook(state, &mut hook, &call.params)?;
+                    hook.events.retain(|it| SYSTEM_EVENTS.contains(&it.as_str()));
+                    let body = shape(&hook);
+                    state.system_hooks[at] = hook;
+                    Ok(Reply::json(200, &body))
+                }
+                "DELETE" => {
+                    state.system_hooks.remove(at);
+                    state.deliveries.retain(|_, delivery| delivery.hook != id);
+                    state.outbox.retain(|it| state.deliveries.contains_key(it));
+                    Ok(Reply::empty(204))
+                }
+                _ => Err(method_not_allowed()),
+            }
+        }),
+        ("PUT" | "DELETE", []) => Err(method_not_allowed()),
+        _ => Err(Reply::error(404, "404 Not Found")),
+    };
+    state.block_local_hooks = blocked;
+    answer
 }
 
 /// What a caller may resend or test in a minute: one more is answered with 429.

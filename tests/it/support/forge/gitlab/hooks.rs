@@ -93,15 +93,15 @@ pub fn request(state: &State, delivery: u64, at: Timestamp) -> HookRequest {
     {
         return check_request(state, check, &delivery.body);
     }
-    let hook = record
-        .hooks
-        .iter()
-        .find(|hook| hook.id == delivery.hook)
+    let hook = state
+        .hook_of(delivery.project, delivery.hook)
         .expect("the delivery's hook still exists");
+    // What a system hook sends names itself alone in its header.
+    let system = state.system_hooks.iter().any(|it| it.id == hook.id);
     request_for(
         state,
         hook,
-        &delivery.event,
+        if system { "System Hook" } else { &delivery.event },
         &delivery.key,
         &delivery.event_uuid,
         &delivery.body,
@@ -198,7 +198,7 @@ pub fn run(shared: &Arc<Shared>, mut errands: UnboundedReceiver<Errand>) {
                     let planned = shared.read(|state| {
                         let delivery = state.deliveries.get(&id)?;
                         let record = state.projects.get(&delivery.project)?;
-                        let hook = record.hooks.iter().find(|hook| hook.id == delivery.hook);
+                        let hook = state.hook_of(delivery.project, delivery.hook);
                         let check = record.status_checks.iter().any(|check| check.id == delivery.hook);
                         let verify = match hook {
                             Some(hook) => hook.ssl_verification,

@@ -170,7 +170,7 @@ impl State {
         self.objects.store(parents, &who, &who, &text, Arc::new(tree))
     }
 
-    fn finish_merge(
+    pub(super) fn finish_merge(
         &mut self,
         project: u64,
         iid: u64,

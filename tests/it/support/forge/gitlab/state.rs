@@ -22,6 +22,7 @@ use crate::support::forge::gitlab::limits::Quiet;
 use crate::support::forge::gitlab::repository::FileDiff;
 use crate::support::forge::gitlab::repository::Objects;
 use crate::support::forge::gitlab::repository::Sha;
+use crate::support::forge::gitlab::trains::Car;
 
 /// Access levels as GitLab numbers them.
 pub const GUEST: u64 = 10;
@@ -413,6 +414,10 @@ pub struct State {
     pub users: BTreeMap<u64, User>,
     pub groups: BTreeMap<u64, Group>,
     pub tokens: Vec<Token>,
+    /// What is on merge trains, the first to land first.
+    pub trains: Vec<Car>,
+    /// Hooks of the instance, for all projects.
+    pub system_hooks: Vec<Hook>,
     pub projects: BTreeMap<u64, Project>,
     pub objects: Objects,
     pub deliveries: BTreeMap<u64, Delivery>,
@@ -451,6 +456,8 @@ impl State {
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             tokens: Vec::new(),
+            trains: Vec::new(),
+            system_hooks: Vec::new(),
             projects: BTreeMap::new(),
             objects: Objects::default(),
             deliveries: BTreeMap::new(),
@@ -524,6 +531,13 @@ impl State {
             (Some(tip), Some(default)) => tip != default && self.objects.is_ancestor(tip, default),
             _ => false,
         }
+    }
+
+    /// A hook of the project, or of the instance.
+    pub fn hook_of(&self, project: u64, hook: u64) -> Option<&Hook> {
+        let of_project = self.projects.get(&project).map(|it| it.hooks.as_slice());
+        let all = of_project.unwrap_or_default().iter().chain(&self.system_hooks);
+        all.into_iter().find(|it| it.id == hook)
     }
 
     /// Access level in the project; 0 for outsiders, owner for administrators.
