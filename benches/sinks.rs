@@ -16,9 +16,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -27,6 +24,7 @@ use serde_json::json;
 use crate::support::appliance::Appliance;
 use crate::support::appliance::Options;
 use crate::support::appliance::free_port;
+use crate::support::long_journal::fill;
 use crate::support::person::Person;
 use crate::support::person::text;
 use crate::support::receivers::Kind;
@@ -38,8 +36,6 @@ Measures how fast log sinks catch up: cargo bench --bench sinks -- [--entries N]
 SIGNEDAPPROVAL_TEST_BINARY names another binary than cargo's own.
 ";
 
-/// Calls at once while the journal is filled.
-const AT_ONCE: u64 = 64;
 const MAX: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
@@ -68,35 +64,16 @@ fn usage() -> ExitCode {
 
 async fn measure(entries: u64) {
     let options = Options::default().config("[sinks]\ndirectory = \"{dir}\"\n");
-    let appliance = Appliance::start(options).await;
+    let mut appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
-    let key = ada.create_api_key("Filler", &["admin"], &[]).await;
-    let api = appliance.api().with_key(&key.key);
-    let group = text(&ada.create_group("g", &[]).await, "id");
-    let started = Instant::now();
-    let made = Arc::new(AtomicU64::new(0));
-    let mut callers = Vec::new();
-    for _ in 0..AT_ONCE {
-        let (api, group, made) = (api.clone(), group.clone(), made.clone());
-        callers.push(tokio::spawn(async move {
-            loop {
-                let n = made.fetch_add(1, Ordering::Relaxed);
-                if n >= entries {
-                    return;
-                }
-                let body = json!({ "name": format!("group {n}"), "members": [] });
-                let answer = api.put(&format!("/api/v1/groups/{group}"), &body).await;
-                assert!((200..300).contains(&answer.status), "{answer:?}");
-            }
-        }));
-    }
-    for caller in callers {
-        caller.await.expect("a caller");
-    }
-    println!(
-        "journal: {entries} entries made in {:.1} s",
-        started.elapsed().as_secs_f64()
+    let public_url = appliance.public_url();
+    appliance.stop().await;
+    fill(
+        appliance.data_dir(),
+        &public_url,
+        usize::try_from(entries).expect("it fits"),
     );
+    appliance.restart().await;
 
     let file = json!({ "kind": "file", "name": "file", "file": "bench" });
     catch_up(&ada, "file", &file, entries).await;

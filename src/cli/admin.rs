@@ -3,8 +3,10 @@
 use crate::cli::host::call;
 use crate::cli::{Files, OK, fail};
 use crate::outbound::Method;
+use crate::web::qr::qr_terminal;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
@@ -23,6 +25,9 @@ pub enum AdminCommand {
         /// Print JSON: person, url, expires_at.
         #[arg(long)]
         json: bool,
+        /// Print the link as a QR code too, as on a terminal.
+        #[arg(long, conflicts_with = "json")]
+        qr: bool,
     },
     /// Make a key for a pipeline or another program: printed once.
     ApiKey {
@@ -46,6 +51,9 @@ pub enum AdminCommand {
         /// Print JSON: person, url, expires_at.
         #[arg(long)]
         json: bool,
+        /// Print the link as a QR code too, as on a terminal.
+        #[arg(long, conflicts_with = "json")]
+        qr: bool,
     },
     /// List the people.
     People {
@@ -92,6 +100,7 @@ pub fn run(command: &AdminCommand) -> u8 {
             email,
             role,
             json,
+            qr,
         } => {
             let body = json!({ "name": name, "email": email, "roles": role });
             show(
@@ -99,9 +108,10 @@ pub fn run(command: &AdminCommand) -> u8 {
                 *json,
                 |made| {
                     format!(
-                        "Give this link to {name}, over a channel you trust. It works once, until {}.\n\n  {}\n",
+                        "Give this link to {name}, over a channel you trust. It works once, until {}.\n\n  {}\n{}",
                         text(&made["expires_at"]),
-                        text(&made["url"])
+                        text(&made["url"]),
+                        code_of(&made["url"], *qr)
                     )
                 },
             )
@@ -149,6 +159,7 @@ pub fn run(command: &AdminCommand) -> u8 {
             person,
             reason,
             json,
+            qr,
         } => {
             let body = json!({ "person": person, "reason": reason });
             show(
@@ -157,9 +168,10 @@ pub fn run(command: &AdminCommand) -> u8 {
                 |made| {
                     format!(
                         "Their passkeys have ended. Give this link to them, over a channel you trust. It works once, until {}. \
-                         The new passkey signs in at once and decides after the hold.\n\n  {}\n",
+                         The new passkey signs in at once and decides after the hold.\n\n  {}\n{}",
                         text(&made["expires_at"]),
-                        text(&made["url"])
+                        text(&made["url"]),
+                        code_of(&made["url"], *qr)
                     )
                 },
             )
@@ -210,6 +222,14 @@ fn show(
         }
         Err(failure) => fail(failure.code, &failure.message),
     }
+}
+
+/// A link as a QR code, where somebody looks at a terminal or asked for it. A link too long for a code is left as it is.
+fn code_of(url: &Value, asked: bool) -> String {
+    if !asked && !std::io::stdout().is_terminal() {
+        return String::new();
+    }
+    qr_terminal(text(url)).map_or_else(|_| String::new(), |code| format!("\n{code}"))
 }
 
 fn text(value: &Value) -> &str {

@@ -16,7 +16,7 @@ pub mod openapi;
 mod pages;
 mod plain_http;
 pub mod problem;
-mod qr;
+pub(crate) mod qr;
 mod reason;
 pub mod recent;
 pub mod recovery;

@@ -63,6 +63,13 @@ async fn an_invitation_made_on_the_host_enrols_a_person() {
     let (code, out, err) = appliance.cli(&arguments).await;
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("/enrol#"), "{out}");
+    assert!(!out.contains('█'), "no code unasked where nobody looks: {out}");
+    let (code, out, err) = appliance.cli(&[&arguments[..], &["--qr"]].concat()).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(
+        out.contains("/enrol#") && out.lines().filter(|it| it.contains('█')).count() > 15,
+        "{out}"
+    );
     // Who has no passkey yet is invited again and stays one person; who has one is not.
     let (code, again, err) = appliance.cli(&arguments).await;
     assert_eq!(code, 0, "{err}");

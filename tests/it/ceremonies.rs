@@ -2,6 +2,7 @@
 //! is only ever the way in.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -476,6 +477,28 @@ async fn a_session_ends_with_the_sign_out() {
     let fresh = it.bea.session_cookie().expect("Bea is signed in");
     assert_ne!(fresh, stolen);
     assert_eq!(it.bea.get("/api/v1/me").await.json()["id"], it.bea.id());
+}
+
+/// Idle time is real time: this test lets a minute of it pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_uses_ends_after_its_idle_time() {
+    let options = Options::default().config("[security]\nsession_idle = \"1m\"\n");
+    let appliance = Appliance::start(options).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let bea = ada.bring_in(&appliance, "Bea", &["approver"]).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(61) {
+        // Ada is there all the time, Bea is not.
+        ada.get("/api/v1/me").await.expect(200);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    ada.get("/api/v1/me").await.expect(200);
+    let answer = bea.get("/api/v1/me").await;
+    assert_problem!(answer, 401, "unauthenticated");
+    // Looking again does not revive it; the passkey does.
+    assert_eq!(bea.get("/api/v1/me").await.status, 401);
+    bea.sign_in().await;
+    bea.get("/api/v1/me").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

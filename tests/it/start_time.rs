@@ -6,21 +6,12 @@
 
 use crate::support::appliance::{Appliance, Options, bare_command, free_port};
 use crate::support::authority::exchange;
-use signedapproval::clock::SystemClock;
-use signedapproval::domain::command::Command;
-use signedapproval::domain::event::{Actor, Event};
-use signedapproval::domain::ids::IntegrationId;
-use signedapproval::engine::{Submission, continue_instance};
-use signedapproval::signing::{FileSigner, Keys, open_key_file};
-use signedapproval::store::Store;
+use crate::support::long_journal::fill;
 use std::fs;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// Events of one command.
-const AT_ONCE: usize = 5_000;
 const STARTS: usize = 7;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,41 +27,7 @@ async fn a_start_with_a_long_journal() {
     let public_url = appliance.public_url();
     appliance.stop().await;
     let data = appliance.data_dir().to_owned();
-    let passphrase = fs::read_to_string(data.join("keys/passphrase")).unwrap();
-    let key = |name: &str| {
-        let key = open_key_file(&data.join(format!("keys/{name}.pem")), passphrase.trim_end()).unwrap();
-        Arc::new(FileSigner::new(key))
-    };
-    let keys = Keys {
-        credential: key("credential"),
-        log: key("log"),
-    };
-    {
-        let store = Arc::new(Store::open(&data.join("journal.redb")).unwrap());
-        let begun = continue_instance(store, keys, Arc::new(SystemClock), &public_url, "test").unwrap();
-        let mut writer = begun.writer;
-        let mut made = usize::try_from(writer.size().unwrap()).unwrap();
-        while made < entries {
-            let events = (0..AT_ONCE.min(entries - made)).map(|n| Event::HookReceived {
-                integration: IntegrationId::from_random([7; 16]),
-                delivery: format!("0000-{:08}", made + n),
-                event: "merge_request".to_owned(),
-                change: None,
-                forge_project_id: format!("{}", n % 500),
-            });
-            let submission = Submission {
-                actor: Actor::System,
-                command: Command::Record {
-                    events: events.collect(),
-                },
-                secrets: Vec::new(),
-                cursor: None,
-            };
-            let (results, size) = writer.write(vec![submission]).unwrap();
-            results.into_iter().for_each(|it| drop(it.unwrap()));
-            made = usize::try_from(size).unwrap();
-        }
-    }
+    fill(&data, &public_url, entries);
     let bytes = fs::metadata(data.join("journal.redb")).unwrap().len();
     println!("{entries} entries, {} MiB", bytes / 1024 / 1024);
     // The first start has the followers read what nobody has read yet; it is told by itself.
