@@ -448,7 +448,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         front: front.clone(),
         allow_http,
         passkey_hold_seconds: hold,
-        session_uses: SessionUses::new(settings.session_idle_seconds),
+        session_uses: SessionUses::new(settings.session_idle_seconds, clock.now()),
         set_up_token: Mutex::new(None),
         strangers: Mutex::new((clock.now(), 0)),
         set_up_file: settings.data_dir.join(SETUP_URL),

@@ -18,9 +18,14 @@ pub enum ForgeKind {
 impl ForgeKind {
     /// Whether somebody can prove here that an account there is theirs. Elsewhere an admin links it.
     pub fn proves_accounts(self) -> bool {
+        self.proof_place().is_some()
+    }
+
+    /// The one place there that an account writes for itself and nobody else writes for it.
+    pub fn proof_place(self) -> Option<&'static str> {
         match self {
-            ForgeKind::Gitlab => true,
-            ForgeKind::Github => false,
+            ForgeKind::Gitlab => Some("status message"),
+            ForgeKind::Github => Some("profile bio"),
         }
     }
 

@@ -276,7 +276,12 @@ impl Envelope {
 /// The same envelope wrapped as a Sigstore bundle v0.3, for verifiers that take nothing else. `dsse` stands in it verbatim.
 pub fn sigstore_bundle(dsse: &[u8], keyid: &str) -> Result<Vec<u8>, DsseError> {
     Envelope::parse(dsse)?;
-    let keyid = Digest::parse(keyid).ok_or(DsseError::Key("the key id is not 64 lowercase hex digits"))?;
+    Digest::parse(keyid).ok_or(DsseError::Key("the key id is not 64 lowercase hex digits"))?;
+    Ok(sigstore_wrapping(dsse, keyid))
+}
+
+/// As [`sigstore_bundle`], of an envelope and a key's id that are known to be right.
+pub(super) fn sigstore_wrapping(dsse: &[u8], keyid: &str) -> Vec<u8> {
     let mut bytes = format!(
         "{{\"mediaType\":\"application/vnd.dev.sigstore.bundle.v0.3+json\",\"verificationMaterial\":\
          {{\"publicKey\":{{\"hint\":\"{keyid}\"}},\"tlogEntries\":[]}},\"dsseEnvelope\":"
@@ -284,5 +289,5 @@ pub fn sigstore_bundle(dsse: &[u8], keyid: &str) -> Result<Vec<u8>, DsseError> {
     .into_bytes();
     bytes.extend_from_slice(dsse);
     bytes.push(b'}');
-    Ok(bytes)
+    bytes
 }

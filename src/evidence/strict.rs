@@ -7,12 +7,17 @@ use crate::domain::ids::Digest;
 use crate::domain::time::Time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Largest integer that every JSON reader agrees on (RFC 8259 section 6, RFC 7493 section 2.2).
 pub const INTEGER_MAX: i64 = (1 << 53) - 1;
 
 /// Deepest nesting that is read. Nothing here nests deeper than eight.
 const DEPTH_MAX: usize = 32;
+
+/// Members of an object up to which a name is looked for one by one; with more, a set is kept.
+const FEW: usize = 16;
 
 /// Whether white space may stand between tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +58,20 @@ enum Kind<'a> {
     Null,
     Bool(bool),
     Integer(i64),
-    Text(String),
+    Text(Cow<'a, str>),
     List(Vec<Value<'a>>),
-    Object(Vec<(String, Value<'a>)>),
+    Object(Vec<(Cow<'a, str>, Value<'a>)>),
 }
 
 /// Reads a whole document.
 pub fn parse(bytes: &[u8], space: Space) -> Result<Value<'_>, StrictError> {
-    std::str::from_utf8(bytes).map_err(|e| StrictError::Syntax(e.valid_up_to()))?;
-    let mut reader = Reader { bytes, at: 0, space };
+    let source = std::str::from_utf8(bytes).map_err(|e| StrictError::Syntax(e.valid_up_to()))?;
+    let mut reader = Reader {
+        source,
+        bytes,
+        at: 0,
+        space,
+    };
     reader.skip_space()?;
     let value = reader.value(0)?;
     reader.skip_space()?;
@@ -148,7 +158,7 @@ impl<'a> Value<'a> {
 #[derive(Clone, Debug)]
 pub struct Object<'v, 'a> {
     what: String,
-    members: &'v [(String, Value<'a>)],
+    members: &'v [(Cow<'a, str>, Value<'a>)],
 }
 
 impl<'v, 'a> Object<'v, 'a> {
@@ -159,7 +169,7 @@ impl<'v, 'a> Object<'v, 'a> {
 
     /// Demands these members in this order, of which those in `optional` may be absent, and no others.
     pub fn exactly_with(&self, names: &[&str], optional: &[&str]) -> Result<(), StrictError> {
-        let mut present = self.members.iter().map(|(name, _)| name.as_str()).peekable();
+        let mut present = self.members.iter().map(|(name, _)| name.as_ref()).peekable();
         for name in names {
             if present.peek() == Some(name) {
                 present.next();
@@ -181,14 +191,14 @@ impl<'v, 'a> Object<'v, 'a> {
 
     /// The names of all members, in their order.
     pub fn names(&self) -> impl Iterator<Item = &'v str> {
-        self.members.iter().map(|(name, _)| name.as_str())
+        self.members.iter().map(|(name, _)| name.as_ref())
     }
 
     /// A member that may be absent.
     pub fn optional(&self, name: &str) -> Option<&'v Value<'a>> {
         self.members
             .iter()
-            .find(|(it, _)| it == name)
+            .find(|(it, _)| it.as_ref() == name)
             .map(|(_, value)| value)
     }
 
@@ -295,6 +305,8 @@ impl<'v, 'a> Object<'v, 'a> {
 }
 
 struct Reader<'a> {
+    /// The same as `bytes`, known to be UTF-8.
+    source: &'a str,
     bytes: &'a [u8],
     at: usize,
     space: Space,
@@ -348,8 +360,8 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: usize) -> Result<Kind<'a>, StrictError> {
         self.at += 1;
-        let mut members: Vec<(String, Value<'a>)> = Vec::new();
-        let mut names = std::collections::BTreeSet::new();
+        let mut members: Vec<(Cow<'a, str>, Value<'a>)> = Vec::new();
+        let mut names = HashSet::new();
         self.skip_space()?;
         if self.take(b'}') {
             return Ok(Kind::Object(members));
@@ -360,7 +372,15 @@ impl<'a> Reader<'a> {
                 return Err(StrictError::Syntax(self.at));
             }
             let name = self.text()?;
-            if !names.insert(name.clone()) {
+            if members.len() == FEW {
+                names.extend(members.iter().map(|it| it.0.clone()));
+            }
+            let twice = match members.len() {
+                ..FEW => members.iter().any(|it| it.0 == name),
+                _ => !names.insert(name.clone()),
+            };
+            if twice {
+                let name = name.into_owned();
                 return Err(StrictError::Duplicate { name });
             }
             self.skip_space()?;
@@ -420,25 +440,33 @@ impl<'a> Reader<'a> {
         Ok(if negative { -number } else { number })
     }
 
-    fn text(&mut self) -> Result<String, StrictError> {
+    /// A text, borrowed where no escape stands in it.
+    fn text(&mut self) -> Result<Cow<'a, str>, StrictError> {
         self.at += 1;
-        let mut text = String::new();
+        let mut text = Cow::Borrowed("");
         loop {
             let run = self.at;
-            while matches!(self.bytes.get(self.at), Some(it) if *it >= 0x20 && *it != b'"' && *it != b'\\') {
-                self.at += 1;
+            let Some(length) = memchr::memchr2(b'"', b'\\', &self.bytes[run..]) else {
+                let control = self.bytes[run..].iter().position(|it| *it < 0x20);
+                return Err(StrictError::Syntax(
+                    control.map_or(self.bytes.len(), |it| run + it),
+                ));
+            };
+            self.at += length;
+            if let Some(control) = self.bytes[run..self.at].iter().position(|it| *it < 0x20) {
+                return Err(StrictError::Syntax(run + control));
             }
-            text.push_str(
-                std::str::from_utf8(&self.bytes[run..self.at]).map_err(|_| StrictError::Syntax(run))?,
-            );
-            match self.bytes.get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(text);
-                }
-                Some(b'\\') => text.push(self.escape()?),
-                _ => return Err(StrictError::Syntax(self.at)),
+            // Quote and backslash are characters by themselves in UTF-8, so the piece between them is whole.
+            let piece = self.source.get(run..self.at).ok_or(StrictError::Syntax(run))?;
+            match &mut text {
+                Cow::Borrowed("") => text = Cow::Borrowed(piece),
+                text => text.to_mut().push_str(piece),
             }
+            if self.take(b'"') {
+                return Ok(text);
+            }
+            let escaped = self.escape()?;
+            text.to_mut().push(escaped);
         }
     }
 

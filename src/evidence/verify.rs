@@ -90,6 +90,8 @@ pub struct Journal<'a> {
 pub struct Verified {
     /// Digest of the file's bytes.
     pub file_sha256: Digest,
+    /// The key that signed it.
+    pub keyid: String,
     pub body: Body,
 }
 
@@ -125,17 +127,18 @@ pub fn document(
     journal: Option<&Journal<'_>>,
 ) -> (Report, Option<Verified>) {
     let mut checks = Checks::default();
-    let (body, keyid) = match checks.open(file, trust) {
-        Some((statement, keyid)) => (checks.body(&statement, &keyid, expect), Some(keyid)),
-        None => (None, None),
-    };
-    let verified = body.map(|body| Verified {
-        file_sha256: Digest::of(file),
-        body,
+    let opened = checks.open(file, trust);
+    let verified = opened.and_then(|(statement, keyid)| {
+        let body = checks.body(&statement, &keyid, expect)?;
+        Some(Verified {
+            file_sha256: Digest::of(file),
+            keyid,
+            body,
+        })
     });
     if let Some(verified) = &verified {
         let proven = checks.journal(verified, trust, journal);
-        let key = trust.keys.iter().find(|it| keyid.as_deref() == Some(it.id()));
+        let key = trust.keys.iter().find(|it| verified.keyid == it.id());
         if let Some(counts) = key.and_then(PublicKey::counts) {
             checks.key_period(counts, proven);
         }

@@ -516,7 +516,7 @@ impl Forge {
     pub async fn account_named(&self, username: &str) -> Result<Option<Account>, Error> {
         match self {
             Forge::GitLab(it) => it.account_named(username).await,
-            Forge::GitHub(_) => Err(no_proof()),
+            Forge::GitHub(it) => it.account_named(username).await,
         }
     }
 
@@ -527,7 +527,7 @@ impl Forge {
     pub async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
         match self {
             Forge::GitLab(it) => it.said_of_itself(account_id).await,
-            Forge::GitHub(_) => Err(no_proof()),
+            Forge::GitHub(it) => it.said_of_itself(account_id).await,
         }
     }
 
@@ -651,11 +651,6 @@ impl<'a> Inspected<'a> {
             today: now.get(..10).unwrap_or_default(),
         }
     }
-}
-
-/// Nobody proves an account on GitHub here: an App's installation is asked about repositories, not about people.
-fn no_proof() -> Error {
-    Error::Refused("accounts on GitHub are linked by an admin".to_owned())
 }
 
 /// Where the webhooks of an integration lead.

@@ -153,7 +153,8 @@ fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
         return Ok(None);
     };
     let now = app.now();
-    if now >= session.expires_at || !app.session_uses.note(&session.token_sha256, now) {
+    let used = |it: &Session| app.session_uses.note(&it.token_sha256, it.opened_at, now);
+    if now >= session.expires_at || !used(&session) {
         return Ok(None);
     }
     Ok(snapshot

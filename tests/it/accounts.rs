@@ -11,6 +11,7 @@ use crate::support::forge::gitlab::state::DEVELOPER;
 use crate::support::gated::Change;
 use crate::support::gated::Gated;
 use crate::support::gated::PROJECT;
+use crate::support::gated_github::GatedGitHub;
 use crate::support::person::Person;
 use crate::support::person::text;
 use crate::support::problem::assert_problem;
@@ -80,6 +81,43 @@ async fn an_account_is_linked_by_a_code_that_only_it_could_have_written() {
     };
     let id = it.pending(&change, "main").await;
     assert_problem!(it.bea.decide(&id, "approve", None).await, 403, "self-approval");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_on_github_is_linked_by_a_code_in_its_own_profile() {
+    let it = GatedGitHub::start().await;
+    let bea_account = it.github.add_user("bea", "bea@example.test");
+    let other = it.github.add_user("bea-2", "bea@example.test");
+    let says = |account: u64, text: String| {
+        it.github.change(|state| {
+            state.users.get_mut(&account).expect("known").bio = Some(text);
+        });
+    };
+    let path = "/api/v1/me/accounts/claim";
+    let wanted = |username: &str| json!({"integration": it.integration.id, "username": username});
+    for nobody in ["nobody-here", "../user", "gate[bot]", "a b"] {
+        assert_problem!(it.bea.post(path, &wanted(nobody)).await, 422, "invalid");
+    }
+    let claimed = it.bea.post(path, &wanted("@Bea")).await.expect(201);
+    assert_eq!(claimed["where"], "profile bio");
+    assert_eq!(claimed["account"]["id"], bea_account.to_string());
+    let code = text(&claimed, "code");
+    let prove = "/api/v1/me/accounts";
+    assert_problem!(it.bea.post(prove, &json!({})).await, 422, "invalid");
+    // Another account of the same person's name and address proves nothing about this one.
+    says(other, code.clone());
+    let refused = it.bea.post(prove, &json!({})).await;
+    assert_problem!(refused, 422, "invalid");
+    assert!(refused.text().contains("profile bio of @bea"), "{refused:?}");
+    says(bea_account, format!("I write gates. {code}"));
+    let linked = it.bea.post(prove, &json!({})).await.expect(201);
+    assert_eq!(
+        linked,
+        json!({"integration": it.integration.id, "account_id": bea_account.to_string(), "proof": "proven"})
+    );
+    let event = it.ada.journal("account.linked").await.pop().expect("one");
+    assert!(text(&event["data"], "proof").contains("profile bio of @bea"));
+    it.github.assert_no_violations();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! is made of comes from `audit`; nothing here reads a journal.
 
 pub mod archive;
-pub mod crc;
 pub mod manifest;
 pub mod verify;
 pub mod zip;

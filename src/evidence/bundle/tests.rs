@@ -1,7 +1,6 @@
 //! Checks of the archive's one form. Whole bundles are checked where they are made (`tests/it/bundles.rs`).
 
 use crate::domain::ids::Digest;
-use crate::evidence::bundle::crc::Crc;
 use crate::evidence::bundle::is_known;
 use crate::evidence::bundle::zip::{Directory, Writer, ZipError};
 use proptest::prelude::*;
@@ -23,19 +22,6 @@ fn read(bytes: &[u8]) -> Result<Vec<(String, Digest)>, ZipError> {
         found.push((directory.entries[index].name.to_string(), digest));
     })?;
     Ok(found)
-}
-
-#[test]
-fn the_checksum_is_the_one_zip_means() {
-    assert_eq!(Crc::of(b""), 0);
-    assert_eq!(Crc::of(b"123456789"), 0xcbf4_3926);
-    let long: Vec<u8> = (0..1000_u32).map(|it| (it * 7) as u8).collect();
-    for cut in [0, 1, 7, 8, 9, 500, 999] {
-        let mut crc = Crc::default();
-        crc.add(&long[..cut]);
-        crc.add(&long[cut..]);
-        assert_eq!(crc.value(), Crc::of(&long), "{cut}");
-    }
 }
 
 #[test]

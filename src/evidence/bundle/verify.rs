@@ -9,7 +9,7 @@ use crate::evidence::bundle::manifest::Manifest;
 use crate::evidence::bundle::zip::{Directory, ZipError};
 use crate::evidence::bundle::{CREDENTIAL_ENDINGS, NAMED_FILES_MAX, is_known, is_named_alone, names};
 use crate::evidence::credential::{Evidence, Webauthn};
-use crate::evidence::dsse::{Envelope, PAYLOAD_TYPE, PublicKey, sigstore_bundle};
+use crate::evidence::dsse::{Envelope, PAYLOAD_TYPE, PublicKey, sigstore_wrapping};
 use crate::evidence::keys::{Entry, check_introduction, parse_history};
 use crate::evidence::leaf;
 use crate::evidence::leaf::Leaf;
@@ -864,7 +864,13 @@ impl Verifier {
         };
         progress.named_blobs.insert(outcome.policy_sha256);
         let seq = leaf::parse(line).map(|it| it.seq).unwrap_or_default();
-        self.position(&file, seq, history, &told(&name), &mut progress.outcomes);
+        self.position(
+            &verified.keyid,
+            seq,
+            history,
+            &told(&name),
+            &mut progress.outcomes,
+        );
         let named: BTreeSet<&String> = outcome
             .obligations
             .iter()
@@ -954,8 +960,7 @@ impl Verifier {
             }
             verify_inclusion(&leaf_hash(leaf), seq, log.to_size, proof.hashes(), &log.to_root)
                 .map_err(|e| format!("its proof: {e}"))?;
-            let envelope = Envelope::parse(file).map_err(|e| e.to_string())?;
-            if sigstore_bundle(file, envelope.keyid()).ok().as_deref() != Some(sigstore) {
+            if sigstore_wrapping(file, &verified.keyid) != *sigstore {
                 return Err("its Sigstore wrapping does not hold the same envelope".to_owned());
             }
             Ok((verified, seq))
@@ -968,7 +973,7 @@ impl Verifier {
             }
         };
         self.position(
-            file,
+            &verified.keyid,
             seq,
             history,
             &format!("crd_{digest}"),
@@ -1001,11 +1006,8 @@ impl Verifier {
     }
 
     /// That the key which signed a file counted at that place of the journal.
-    fn position(&self, file: &[u8], seq: u64, history: &[Entry], what: &str, many: &mut Many) {
-        let Ok(envelope) = Envelope::parse(file) else {
-            return;
-        };
-        match history.iter().find(|it| it.keyid == envelope.keyid()) {
+    fn position(&self, keyid: &str, seq: u64, history: &[Entry], what: &str, many: &mut Many) {
+        match history.iter().find(|it| it.keyid == keyid) {
             Some(key) if key.from_seq <= seq && key.until_seq.is_none_or(|it| seq < it) => {}
             Some(key) => many.fail(format!(
                 "{what}: signed by key {} at entry {seq}, where it did not count (from {} {})",

@@ -4,7 +4,6 @@
 //! (PKWARE APPNOTE 6.3; ZIP64 only where a number needs it.)
 
 use crate::domain::ids::Digest;
-use crate::evidence::bundle::crc::Crc;
 use sha2::Digest as _;
 use sha2::Sha256;
 use std::io;
@@ -167,7 +166,7 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// When it can't be written.
     pub fn add(&mut self, name: &str, contents: &[u8]) -> io::Result<()> {
-        let entry = self.entry(name, contents.len() as u64, Crc::of(contents))?;
+        let entry = self.entry(name, contents.len() as u64, crc32fast::hash(contents))?;
         self.out.write_all(&local_header(&entry))?;
         self.out.write_all(contents)?;
         self.at = entry.end();
@@ -189,12 +188,12 @@ impl<W: Write + Seek> Writer<W> {
         self.out.write_all(&local_header(&unknown))?;
         let mut pieces = Pieces {
             out: &mut self.out,
-            crc: Crc::default(),
+            crc: crc32fast::Hasher::new(),
             sha256: Sha256::new(),
             size: 0,
         };
         fill(&mut pieces)?;
-        let (crc, size) = (pieces.crc.value(), pieces.size);
+        let (crc, size) = (pieces.crc.finalize(), pieces.size);
         let digest = Digest(pieces.sha256.finalize().into());
         let entry = self.entry(name, size, crc)?;
         self.patch(&entry)?;
@@ -232,7 +231,7 @@ impl<W: Write + Seek> Writer<W> {
                 entry.size
             )));
         }
-        entry.crc = Crc::of(contents);
+        entry.crc = crc32fast::hash(contents);
         let entry = entry.clone();
         self.digests[index] = Digest::of(contents);
         self.out.seek(SeekFrom::Start(entry.content()))?;
@@ -291,7 +290,7 @@ impl<W: Write + Seek> Writer<W> {
 
 struct Pieces<'w, W: Write> {
     out: &'w mut W,
-    crc: Crc,
+    crc: crc32fast::Hasher,
     sha256: Sha256,
     size: u64,
 }
@@ -299,7 +298,7 @@ struct Pieces<'w, W: Write> {
 impl<W: Write> Write for Pieces<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write_all(bytes)?;
-        self.crc.add(bytes);
+        self.crc.update(bytes);
         self.sha256.update(bytes);
         self.size += bytes.len() as u64;
         if self.size > ENTRY_BYTES_MAX {
@@ -428,15 +427,15 @@ impl Directory {
                     shown(&entry.name)
                 ));
             }
-            let (mut crc, mut sha256, mut left) = (Crc::default(), Sha256::new(), entry.size);
+            let (mut crc, mut sha256, mut left) = (crc32fast::Hasher::new(), Sha256::new(), entry.size);
             while left > 0 {
                 let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
                 reader.read_exact(&mut buffer[..take])?;
-                crc.add(&buffer[..take]);
+                crc.update(&buffer[..take]);
                 sha256.update(&buffer[..take]);
                 left -= take as u64;
             }
-            if crc.value() != entry.crc {
+            if crc.finalize() != entry.crc {
                 return form(format!("{} does not match its checksum", shown(&entry.name)));
             }
             told(index, Digest(sha256.finalize().into()));

@@ -11,6 +11,7 @@ mod inspect_environments;
 mod landing;
 mod manifest;
 mod merge;
+mod person;
 mod pull_request;
 mod queue;
 mod read;

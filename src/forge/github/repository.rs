@@ -57,9 +57,9 @@ pub(super) struct Owner {
 }
 
 #[derive(Deserialize)]
-struct Installation {
-    id: u64,
-    suspended_at: Option<String>,
+pub(super) struct Installation {
+    pub(super) id: u64,
+    pub(super) suspended_at: Option<String>,
     account: Option<Owner>,
 }
 
@@ -167,7 +167,7 @@ impl GitHub {
         }))
     }
 
-    async fn installations(&self) -> Result<Vec<Installation>, Error> {
+    pub(super) async fn installations(&self) -> Result<Vec<Installation>, Error> {
         if let Some(id) = self.app.installation {
             let number = id.to_string();
             let call = self.call(Method::Get, &["app", "installations", &number])?;
@@ -251,13 +251,7 @@ impl GitHub {
         let installations = self.installations().await?;
         let active = installations.iter().find(|it| it.suspended_at.is_none());
         let Some(installation) = active else {
-            return Err(match installations.first() {
-                Some(it) => suspended(it.account.as_ref()),
-                None => Error::Refused(
-                    "the App is installed nowhere yet: install it on a repository first (its page on GitHub → Install App)"
-                        .to_owned(),
-                ),
-            });
+            return Err(no_installation(&installations));
         };
         let login = format!("{}[bot]", app.slug);
         let call = self.call(Method::Get, &["users", &login])?;
@@ -303,6 +297,16 @@ impl GitHub {
 /// What a call for a repository that is called otherwise now is answered with.
 pub(super) fn is_elsewhere(error: &Error) -> bool {
     matches!(error.status(), Some(301 | 302 | 307 | 308 | 404))
+}
+
+/// Why the App can ask nothing as an installation.
+pub(super) fn no_installation(all: &[Installation]) -> Error {
+    match all.first() {
+        Some(it) => suspended(it.account.as_ref()),
+        None => Error::Refused(
+            "the App is installed nowhere yet: install it on a repository first (its page on GitHub → Install App)".to_owned(),
+        ),
+    }
 }
 
 /// What a call for an installation that is suspended would be answered with.

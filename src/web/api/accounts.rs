@@ -49,13 +49,13 @@ pub async fn claim_account(
     let (body, _) = read_json::<ClaimBody>(&request, payload).await?;
     bounded("username", &body.username, 255)?;
     let integration = live(&app, &body.integration)?;
-    if !integration.kind.proves_accounts() {
+    let Some(place) = integration.kind.proof_place() else {
         let reason = format!(
             "Accounts on {} can’t be proved here; an admin links them.",
             integration.kind.title()
         );
         return Err(Problem::invalid("integration", reason));
-    }
+    };
     let found = connected(&app, &integration)?.account_named(&body.username).await;
     let account = found.map_err(|error| unreadable(&error))?.ok_or_else(|| {
         Problem::invalid(
@@ -72,7 +72,7 @@ pub async fn claim_account(
     Ok(HttpResponse::Created().json(json!({
         "code": claim.code,
         "account": { "id": claim.account.id, "username": claim.account.username, "name": claim.account.name },
-        "where": "status message",
+        "where": place,
         "expires_at": claim.expires_at,
     })))
 }
@@ -91,6 +91,7 @@ pub async fn prove_account(
         .look(&person, app.now())
         .ok_or_else(Problem::ceremony_spent)?;
     let integration = live(&app, claim.integration.as_str())?;
+    let place = integration.kind.proof_place().unwrap_or("profile");
     let said = connected(&app, &integration)?
         .said_of_itself(&claim.account.id)
         .await
@@ -99,7 +100,7 @@ pub async fn prove_account(
         return Err(Problem::invalid(
             "code",
             format!(
-                "The status message of @{} on {} does not hold the code. Save it there, then check again.",
+                "The {place} of @{} on {} does not hold the code. Save it there, then check again.",
                 crate::domain::text::visible(&claim.account.username),
                 integration.kind.title()
             ),
@@ -110,7 +111,7 @@ pub async fn prove_account(
         integration: claim.integration.clone(),
         account_id: claim.account.id.clone(),
         proof: Some(format!(
-            "the status message of @{} held the code that the person was shown",
+            "the {place} of @{} held the code that the person was shown",
             claim.account.username
         )),
     };

@@ -185,7 +185,7 @@ pub(super) fn own() -> Area {
                                 ("name", Schema::text()),
                             ]),
                         ),
-                        ("where", Schema::one_of(&["status message"])),
+                        ("where", Schema::one_of(&["status message", "profile bio"])),
                         ("expires_at", Schema::time()),
                     ]),
                 )

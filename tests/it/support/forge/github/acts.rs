@@ -163,6 +163,7 @@ impl FakeGitHub {
                 login: login.to_owned(),
                 name: login.to_owned(),
                 email: email.to_owned(),
+                bio: None,
             };
             state.users.insert(id, user);
             id

@@ -2,7 +2,7 @@
 
 use crate::support::forge::github::api::{Reply, Request, Who};
 use crate::support::forge::github::shapes::{repository_json, time, user_json};
-use crate::support::forge::github::state::{APP, Installation, SLUG, State, Token};
+use crate::support::forge::github::state::{APP, Installation, SLUG, State, Token, User};
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -183,9 +183,15 @@ fn mint(state: &mut State, id: &str) -> Reply {
     )
 }
 
-pub fn user(state: &State, login: &str) -> Reply {
-    let found = state.users.values().find(|it| it.login == login);
-    found.map_or_else(Reply::not_found, |it| Reply::ok(user_json(state, it.id)))
+/// A public profile: by name, whatever its case, or by number.
+pub fn user(state: &State, which: impl Fn(&User) -> bool) -> Reply {
+    let found = state.users.values().find(|it| which(it));
+    found.map_or_else(Reply::not_found, |it| {
+        let mut profile = user_json(state, it.id);
+        profile["name"] = json!(it.name);
+        profile["bio"] = json!(it.bio);
+        Reply::ok(profile)
+    })
 }
 
 pub fn repositories(state: &State, request: &Request, installation: u64) -> Reply {

@@ -23,6 +23,8 @@ pub struct User {
     pub login: String,
     pub name: String,
     pub email: String,
+    /// What the account wrote about itself.
+    pub bio: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +191,7 @@ impl State {
             login: format!("{SLUG}[bot]"),
             name: String::new(),
             email: String::new(),
+            bio: None,
         };
         State {
             base_url: base_url.to_owned(),
