@@ -500,8 +500,12 @@ impl Credential {
     /// Reads a statement. Members that are not known are passed over inside the predicate (in-toto's rule for later
     /// versions); those that are must be there, once, and of their type.
     pub fn parse(statement: &[u8]) -> Result<Credential, StrictError> {
-        let value = strict::parse(statement, Space::Refused)?;
-        let (digests, predicate) = statement_parts(&value, APPROVAL_TYPE)?;
+        Self::read(&strict::parse(statement, Space::Refused)?)
+    }
+
+    /// As [`Credential::parse`], of a statement that was read already.
+    pub fn read(statement: &strict::Value<'_>) -> Result<Credential, StrictError> {
+        let (digests, predicate) = statement_parts(statement, APPROVAL_TYPE)?;
         let shape = |text: &str| StrictError::Shape(text.to_owned());
         let requester = predicate.object("requester")?;
         let requester_kind = requester.text("kind")?;

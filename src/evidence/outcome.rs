@@ -184,8 +184,12 @@ pub struct OutcomeStatement {
 impl OutcomeStatement {
     /// Reads a statement, as [`crate::evidence::credential::Credential::parse`] does.
     pub fn parse(statement: &[u8]) -> Result<OutcomeStatement, StrictError> {
-        let value = strict::parse(statement, Space::Refused)?;
-        let (digests, predicate) = statement_parts(&value, OUTCOME_TYPE)?;
+        Self::read(&strict::parse(statement, Space::Refused)?)
+    }
+
+    /// As [`OutcomeStatement::parse`], of a statement that was read already.
+    pub fn read(statement: &strict::Value<'_>) -> Result<OutcomeStatement, StrictError> {
+        let (digests, predicate) = statement_parts(statement, OUTCOME_TYPE)?;
         let shape = |text: &str| StrictError::Shape(text.to_owned());
         let mut obligations = Vec::new();
         for value in predicate.list("obligations")? {

@@ -92,6 +92,8 @@ pub struct Verified {
     pub file_sha256: Digest,
     /// The key that signed it.
     pub keyid: String,
+    /// The place in the journal of the event that names it, where the event was given and agrees.
+    pub seq: Option<u64>,
     pub body: Body,
 }
 
@@ -128,15 +130,16 @@ pub fn document(
 ) -> (Report, Option<Verified>) {
     let mut checks = Checks::default();
     let opened = checks.open(file, trust);
-    let verified = opened.and_then(|(statement, keyid)| {
+    let mut verified = opened.and_then(|(statement, keyid)| {
         let body = checks.body(&statement, &keyid, expect)?;
         Some(Verified {
             file_sha256: Digest::of(file),
             keyid,
+            seq: None,
             body,
         })
     });
-    if let Some(verified) = &verified {
+    if let Some(verified) = &mut verified {
         let proven = checks.journal(verified, trust, journal);
         let key = trust.keys.iter().find(|it| verified.keyid == it.id());
         if let Some(counts) = key.and_then(PublicKey::counts) {
@@ -462,10 +465,12 @@ impl Checks {
     }
 
     fn body(&mut self, statement: &[u8], keyid: &str, expect: &Expect<'_>) -> Option<Body> {
-        match predicate_type(statement).as_deref() {
-            Ok(APPROVAL_TYPE) => self.credential(statement, keyid, expect),
-            Ok(OUTCOME_TYPE) => self.outcome(statement, keyid, expect),
-            Ok(other) => {
+        let read = strict::parse(statement, Space::Refused);
+        let typed = read.and_then(|it| predicate_type(&it).map(|kind| (kind, it)));
+        match typed.as_ref().map(|(kind, it)| (kind.as_str(), it)) {
+            Ok((APPROVAL_TYPE, statement)) => self.credential(statement, keyid, expect),
+            Ok((OUTCOME_TYPE, statement)) => self.outcome(statement, keyid, expect),
+            Ok((other, _)) => {
                 let other = visible(other);
                 self.add(
                     "statement",
@@ -480,8 +485,13 @@ impl Checks {
         }
     }
 
-    fn credential(&mut self, statement: &[u8], keyid: &str, expect: &Expect<'_>) -> Option<Body> {
-        let credential = match Credential::parse(statement) {
+    fn credential(
+        &mut self,
+        statement: &strict::Value<'_>,
+        keyid: &str,
+        expect: &Expect<'_>,
+    ) -> Option<Body> {
+        let credential = match Credential::read(statement) {
             Ok(credential) => credential,
             Err(error) => {
                 self.add("statement", Err(visible(&error.to_string())));
@@ -572,8 +582,8 @@ impl Checks {
             .push("the time of the decision beyond the appliance's word".into());
     }
 
-    fn outcome(&mut self, statement: &[u8], keyid: &str, expect: &Expect<'_>) -> Option<Body> {
-        let outcome = match OutcomeStatement::parse(statement) {
+    fn outcome(&mut self, statement: &strict::Value<'_>, keyid: &str, expect: &Expect<'_>) -> Option<Body> {
+        let outcome = match OutcomeStatement::read(statement) {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.add("statement", Err(visible(&error.to_string())));
@@ -695,7 +705,7 @@ impl Checks {
     /// Answers with the position in the log, where a proof shows it.
     fn journal(
         &mut self,
-        verified: &Verified,
+        verified: &mut Verified,
         trust: &Trust<'_>,
         journal: Option<&Journal<'_>>,
     ) -> Option<u64> {
@@ -711,6 +721,7 @@ impl Checks {
             Body::Outcome { outcome, .. } => outcome_event(journal.event, verified.file_sha256, outcome),
         };
         let seq = event.as_ref().ok().copied();
+        verified.seq = seq;
         self.add(
             "event",
             event.map(|seq| format!("journal event {seq} names this file and agrees with it")),
@@ -728,7 +739,6 @@ impl Checks {
     }
 }
 
-/// The predicate type of a statement, before its predicate is read.
 /// The request that a credential or outcome says it belongs to, unchecked.
 pub fn request_of(file: &[u8]) -> Option<String> {
     let envelope = Envelope::parse(file).ok()?;
@@ -738,8 +748,8 @@ pub fn request_of(file: &[u8]) -> Option<String> {
     Some(predicate.text("request").ok()?.to_owned())
 }
 
-fn predicate_type(statement: &[u8]) -> Result<String, StrictError> {
-    let value = strict::parse(statement, Space::Refused)?;
+/// The predicate type of a statement, before its predicate is read.
+fn predicate_type(value: &strict::Value<'_>) -> Result<String, StrictError> {
     let statement = value.object("statement")?;
     if statement.text("_type")? != STATEMENT_TYPE {
         return Err(StrictError::Shape("not an in-toto Statement v1".into()));

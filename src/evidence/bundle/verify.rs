@@ -863,7 +863,7 @@ impl Verifier {
             return Ok(());
         };
         progress.named_blobs.insert(outcome.policy_sha256);
-        let seq = leaf::parse(line).map(|it| it.seq).unwrap_or_default();
+        let seq = verified.seq.unwrap_or_default();
         self.position(
             &verified.keyid,
             seq,
@@ -944,7 +944,7 @@ impl Verifier {
                 let reason = report.checks.into_iter().find(|it| !it.ok);
                 return Err(reason.map_or_else(String::new, |it| it.detail));
             };
-            let seq = leaf::parse(leaf).map_err(|e| visible(&e.to_string()))?.seq;
+            let seq = verified.seq.ok_or("its event does not agree with it")?;
             match event {
                 Some((at, sha256)) if at != seq || sha256 != Digest::of(leaf) => {
                     return Err("its event is not the one in the journal".to_owned());
