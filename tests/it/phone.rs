@@ -354,6 +354,10 @@ async fn the_phone_by_code_and_not_me_in_the_browser() {
     browser.element("[data-answer=approve]").await;
     let page = browser.text("main").await;
     assert!(page.contains("PRODUCTION"), "the band says where: {page}");
+    assert!(
+        !page.contains("asks for your passkey now"),
+        "nothing asks yet: {page}"
+    );
     assert!(page.contains("\\u{202e}ymmot"), "bidi is visible: {page}");
     shoot(&browser, "phone-request").await;
     browser.click("[data-answer=approve]").await;
