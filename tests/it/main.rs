@@ -44,6 +44,7 @@ mod notices;
 mod ocsf;
 mod one_policy;
 mod openapi;
+mod overview;
 mod packages;
 mod passphrase;
 mod phone;
