@@ -113,7 +113,8 @@ impl Past {
             project: None,
             digest: None,
             claimed: None,
-            ttl_seconds: None,
+            // Without one it would be over before it is looked at.
+            ttl_seconds: Some(6 * 86_400),
             requester: Requester::Key {
                 id: key,
                 name: "CI".into(),
