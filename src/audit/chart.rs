@@ -124,7 +124,7 @@ impl Stacked<'_> {
             .bars
             .iter()
             .map(|it| (&*it.name, it.counts.iter().map(u64::to_string).collect()));
-        table(&mut out, self.first_column, columns, rows);
+        table(&mut out, self.caption, self.first_column, columns, rows);
         out.push_str("</figure>\n");
         out
     }
@@ -139,13 +139,14 @@ fn label(out: &mut String, x: f64, y: f64, text: &str) {
 
 fn table<'a>(
     out: &mut String,
+    caption: &str,
     first: &str,
     columns: impl Iterator<Item = String>,
     rows: impl Iterator<Item = (&'a str, Vec<String>)>,
 ) {
     let _ = write!(
         out,
-        "<details><summary>Numbers</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers\"><table><thead><tr><th scope=\"col\">{first}</th>"
+        "<details><summary>Numbers</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers: {caption}\"><table><thead><tr><th scope=\"col\">{first}</th>"
     );
     for it in columns {
         let _ = write!(out, "<th scope=\"col\">{it}</th>");
@@ -255,7 +256,7 @@ impl Times<'_> {
             let cells = vec![cell(it.times.map(|it| it.0)), cell(it.times.map(|it| it.1))];
             (&*it.name, cells)
         });
-        table(&mut out, "Day", columns.into_iter(), rows);
+        table(&mut out, self.caption, "Day", columns.into_iter(), rows);
         out.push_str("</figure>\n");
         out
     }
