@@ -24,6 +24,7 @@ mod routes;
 pub mod sealed;
 mod session;
 pub mod statistics;
+mod support;
 pub mod waits;
 
 use crate::listen::{Connection, Front};

@@ -9,7 +9,7 @@ use crate::web::api::{
 use crate::web::metrics;
 use crate::web::pages;
 use crate::web::problem::{Problem, nothing_here};
-use crate::web::{assets, problem};
+use crate::web::{assets, problem, support};
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{ServiceConfig, redirect, resource, route, to};
 use actix_web::{FromRequest, Handler, Responder, ResponseError, Route, web};
@@ -504,6 +504,14 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         (
             "/dashboard/settings/notifications",
             vec![get(pages::show_notifications)],
+        ),
+        (
+            "/dashboard/settings/diagnostics",
+            vec![get(pages::show_diagnostics), post(pages::check_now)],
+        ),
+        (
+            "/dashboard/settings/diagnostics/bundle",
+            vec![get(support::get_support_bundle)],
         ),
         ("/dashboard/audit/report", vec![get(pages::show_period_report)]),
         ("/verify", vec![get(pages::show_verify)]),

@@ -26,6 +26,7 @@ mod conditions;
 mod crash;
 mod degraded;
 mod deployments;
+mod diagnostics;
 mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;

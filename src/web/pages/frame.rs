@@ -32,6 +32,7 @@ pub enum Place {
     LogSinks,
     Retention,
     Notifications,
+    Diagnostics,
     Help,
 }
 
@@ -158,6 +159,11 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
             Place::Notifications,
         ),
         ("/dashboard/settings/retention", "Retention", Place::Retention),
+        (
+            "/dashboard/settings/diagnostics",
+            "Diagnostics",
+            Place::Diagnostics,
+        ),
     ];
     if !all.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();

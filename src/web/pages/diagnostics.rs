@@ -1,0 +1,280 @@
+//! Where to look when something does not arrive: clocks, names, forges, webhooks, messages, and every host that is called. The
+//! support bundle is in `web/support.rs`.
+
+use crate::domain::ids::IntegrationId;
+use crate::domain::notice::{Chat, NoticeSettings, Sent};
+use crate::domain::people::Role;
+use crate::domain::project::Integration;
+use crate::domain::sink::{Destination, Sink};
+use crate::domain::state::Read;
+use crate::domain::time::span;
+use crate::store::Snapshot;
+use crate::web::api::integrations::connected;
+use crate::web::app::App;
+use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::moment::Moment;
+use crate::web::pages::policy_editor::only_admin;
+use crate::web::pages::reach::Reach;
+use crate::web::pages::signs::{Sign, signs};
+use crate::web::pages::standing::People;
+use crate::web::pages::{PageError, html, only_dashboard, shown};
+use crate::web::session::{Reader, SignedIn};
+use crate::web::support::{Traffic, skew};
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use askama::Template;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// Longest text of others, in characters.
+const TEXT_MAX: usize = 300;
+/// Clocks that differ by more seconds are marked: tokens and signatures begin to be refused.
+const SKEW_MAX: i64 = 30;
+/// How long a name may take to be resolved.
+const RESOLVE: Duration = Duration::from_secs(5);
+
+#[derive(Template)]
+#[template(path = "admin/diagnostics.html")]
+struct DiagnosticsPage {
+    frame: Frame,
+    admin: bool,
+    signs: Vec<Sign>,
+    forges: Vec<ForgeLine>,
+    checked: bool,
+    messages: Vec<MessageLine>,
+    hosts: Vec<HostLine>,
+    /// Entries that were looked at.
+    entries: u64,
+}
+
+/// One forge.
+struct ForgeLine {
+    name: String,
+    place: String,
+    clock: String,
+    clock_odd: bool,
+    webhook: Option<Moment>,
+    found: Vec<Found>,
+}
+
+/// What a look found just now.
+#[derive(Clone)]
+struct Found {
+    well: bool,
+    words: String,
+}
+
+/// One kind of channel and its newest delivery.
+struct MessageLine {
+    channel: &'static str,
+    last: Option<Last>,
+}
+
+struct Last {
+    at: Moment,
+    well: bool,
+    words: String,
+}
+
+/// A place that is called, and why.
+struct HostLine {
+    host: String,
+    why: String,
+}
+
+/// `GET /dashboard/settings/diagnostics`: administrators and auditors.
+pub async fn show_diagnostics(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    page(&app, &person, &BTreeMap::new(), false)
+}
+
+/// `POST /dashboard/settings/diagnostics`: admins. The same page, after a look at each forge: its name and its API.
+pub async fn check_now(app: Data<App>, who: SignedIn) -> Result<HttpResponse, PageError> {
+    only_admin(&who.0)?;
+    let mut forges: Vec<Integration> = app.snapshot()?.all()?;
+    forges.retain(|it| !it.removed);
+    let looks = forges.iter().map(|it| look(&app, it));
+    let found = futures_util::future::join_all(looks).await;
+    let found = forges.iter().map(|it| it.id.clone()).zip(found).collect();
+    page(&app, &who.0, &found, true)
+}
+
+/// Resolves a forge's name and asks it who we are.
+async fn look(app: &App, forge: &Integration) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut tell = |well: bool, words: String| found.push(Found { well, words });
+    if let Some((host, port)) = host_and_port(&forge.base_url) {
+        let began = Instant::now();
+        let plain = host.trim_matches(['[', ']']);
+        let resolved = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((plain, port))).await;
+        match resolved {
+            Ok(Ok(addresses)) => match addresses.count() {
+                0 => tell(false, "Its name has no address.".into()),
+                1 => tell(
+                    true,
+                    format!(
+                        "Its name leads to one address ({} ms).",
+                        began.elapsed().as_millis()
+                    ),
+                ),
+                count => tell(
+                    true,
+                    format!(
+                        "Its name leads to {count} addresses ({} ms).",
+                        began.elapsed().as_millis()
+                    ),
+                ),
+            },
+            Ok(Err(_)) => tell(false, "Its name can’t be resolved.".into()),
+            Err(_) => tell(false, "Its name was not resolved within 5 s.".into()),
+        }
+    }
+    let Ok(connection) = connected(app, forge) else {
+        tell(false, "Its stored token can’t be used.".into());
+        return found;
+    };
+    let began = Instant::now();
+    match connection.identify().await {
+        Ok(_) => tell(
+            true,
+            format!("Its API took our token ({} ms).", began.elapsed().as_millis()),
+        ),
+        Err(error) => tell(false, shown(&connection.explain(&error), TEXT_MAX)),
+    }
+    found
+}
+
+fn page(
+    app: &App,
+    person: &crate::domain::people::Person,
+    found: &BTreeMap<IntegrationId, Vec<Found>>,
+    checked: bool,
+) -> Result<HttpResponse, PageError> {
+    let state = app.snapshot()?;
+    let traffic = Traffic::read(&state)?;
+    let unreached = Reach::load(&state)?.unreached(&People::load(&state)?).len();
+    let mut forges: Vec<Integration> = state.all()?;
+    forges.retain(|it| !it.removed);
+    forges.sort_by_key(|it| it.created_at);
+    let forges = forges.iter().map(|it| {
+        let skew = skew(app, &it.id);
+        ForgeLine {
+            name: shown(&it.name, TEXT_MAX),
+            place: shown(&it.base_url, TEXT_MAX),
+            clock: clock_words(skew),
+            clock_odd: skew.is_some_and(|it| it.abs() > SKEW_MAX),
+            webhook: traffic.webhooks.get(&it.id).copied().map(Moment::of),
+            found: found.get(&it.id).cloned().unwrap_or_default(),
+        }
+    });
+    let forges = forges.collect();
+    let messages =
+        [("device", "Push services"), ("mail", "Mail"), ("chat", "Chats")].map(|(kind, channel)| {
+            MessageLine {
+                channel,
+                last: traffic.sent.get(kind).map(|(at, sent, reason)| {
+                    let why = reason.as_deref().map_or_else(String::new, |it| format!(": {it}"));
+                    let word = format!("{}{why}", sent.word());
+                    Last {
+                        at: Moment::of(*at),
+                        well: *sent == Sent::Delivered,
+                        words: shown(&word, TEXT_MAX),
+                    }
+                }),
+            }
+        });
+    Ok(html(&DiagnosticsPage {
+        frame: Frame::new(app, Some(person), Place::Diagnostics, "Diagnostics"),
+        admin: person.has(Role::Admin),
+        signs: signs(app, &state, person, unreached)?,
+        forges,
+        checked,
+        messages: messages.into(),
+        hosts: hosts(app, &state)?,
+        entries: traffic.looked_at,
+    }))
+}
+
+fn clock_words(skew: Option<i64>) -> String {
+    match skew {
+        None => "unknown: it has answered nothing yet".to_owned(),
+        // Its answers tell whole seconds, and were under way.
+        Some(-2..=2) => "the same as ours, within 2 s".to_owned(),
+        Some(ahead @ 3..) => format!("{} ahead of ours", span(ahead.unsigned_abs())),
+        Some(behind) => format!("{} behind ours", span(behind.unsigned_abs())),
+    }
+}
+
+fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let url = Url::parse(url).ok()?;
+    Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+}
+
+/// Every host that the settings let this server call, as `host:port`, and why. A firewall has to let these through.
+fn hosts(app: &App, state: &Snapshot) -> Result<Vec<HostLine>, PageError> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |place: String, why: String| {
+        let reasons = all.entry(shown(&place, TEXT_MAX)).or_default();
+        if !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    };
+    let of_url = |url: &str| {
+        host_and_port(url).map_or_else(|| url.to_owned(), |(host, port)| format!("{host}:{port}"))
+    };
+    for it in state.all::<Integration>()?.iter().filter(|it| !it.removed) {
+        add(of_url(&it.base_url), format!("{}’s API", it.kind.title()));
+    }
+    for it in state.all::<Sink>()?.iter().filter(|it| it.removed.is_none()) {
+        let why = format!("log sink “{}”", shown(&it.name, 80));
+        match &it.destination {
+            Destination::Syslog { host, port, .. } => add(format!("{host}:{port}"), why),
+            Destination::File { .. } => {}
+            Destination::Webhook { url, .. }
+            | Destination::SplunkHec { url, .. }
+            | Destination::Datadog { url, .. } => add(of_url(url), why),
+        }
+    }
+    let settings = NoticeSettings::load(state)?;
+    for it in &settings.push_hosts {
+        add(
+            format!("{it}:443"),
+            "web push, once a browser of somebody’s has subscribed there".into(),
+        );
+    }
+    if let Some(it) = &settings.mail {
+        add(format!("{}:{}", it.host, it.port), "mail".into());
+    }
+    if let Some(it) = &settings.apns {
+        add(of_url(&it.base_url), "Apple’s push service".into());
+    }
+    for it in state.all::<Chat>()? {
+        let place = match it.host.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => it.host.clone(),
+            _ => format!("{}:443", it.host),
+        };
+        add(place, format!("chat “{}”", shown(&it.name, 80)));
+    }
+    for it in &app.callbacks.hosts {
+        add(it.clone(), "callbacks that pipelines ask for".into());
+    }
+    let line = |(host, why): (String, Vec<String>)| HostLine {
+        host,
+        why: why.join("; "),
+    };
+    Ok(all.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_told_by_how_much_they_differ() {
+        assert_eq!(clock_words(Some(-1)), "the same as ours, within 2 s");
+        assert_eq!(clock_words(Some(120)), "2 min ahead of ours");
+        assert_eq!(clock_words(Some(-7_200)), "2 h behind ours");
+        assert!(clock_words(None).starts_with("unknown"));
+    }
+}
