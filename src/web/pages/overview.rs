@@ -156,7 +156,7 @@ fn steps(
         },
         Step {
             done: integrations.iter().any(|it| !it.removed),
-            label: "Connect GitLab or GitHub",
+            label: "Connect GitLab, GitHub or Bitbucket",
             why: "So that merge requests and pull requests wait for people.",
             href: "/dashboard/integrations",
             action: "Connect",
