@@ -19,7 +19,8 @@ const KEY_DIGITS: usize = 24;
 pub(super) const BY_HAND: &str = "on Bitbucket the gate is set up by hand: let nobody but this server's account merge and push into \
                                   the gated branches";
 /// Bitbucket's lock is who may merge.
-pub(super) const NO_LOCK: &str = "Bitbucket has no other lock than who may merge: enforce the project by merge_broker";
+pub(super) const NO_LOCK: &str =
+    "Bitbucket has no other lock than who may merge: enforce the project by merge_broker";
 /// Neither Bitbucket asks anybody before it deploys.
 pub(super) const NO_DEPLOYMENTS: &str =
     "Bitbucket holds no deployments: let the pipeline ask with signedapproval gate before it deploys";
@@ -100,7 +101,12 @@ pub(super) fn words(excerpt: &str) -> String {
     let mut found = Vec::new();
     if let Ok(value) = serde_json::from_str::<serde_json::Value>(excerpt) {
         let error = &value["error"];
-        for text in [&error["message"], &error["detail"], error, &value["error_description"]] {
+        for text in [
+            &error["message"],
+            &error["detail"],
+            error,
+            &value["error_description"],
+        ] {
             found.extend(text.as_str().map(str::to_owned));
         }
         for error in value["errors"].as_array().into_iter().flatten() {

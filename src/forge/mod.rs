@@ -17,9 +17,7 @@ mod registry;
 mod trial;
 
 pub use deployment::{DeploymentHead, StartOutcome};
-pub use hook::{
-    Hint, HookEvent, HookRefusal, HookSecret, Pushed, SigningKey, parse_hook, verify_hook,
-};
+pub use hook::{Hint, HookEvent, HookRefusal, HookSecret, Pushed, SigningKey, parse_hook, verify_hook};
 pub use provision::{HookScope, PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
@@ -193,7 +191,9 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.provision_plan(wanted).await,
             Forge::GitHub(_) => Err(Error::Refused(github::BY_HAND.to_owned())),
-            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(Error::Refused(bitbucket::BY_HAND.to_owned())),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => {
+                Err(Error::Refused(bitbucket::BY_HAND.to_owned()))
+            }
         }
     }
 
@@ -514,7 +514,9 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
             Forge::GitHub(it) => it.pipeline_account(forge_project_id, head).await,
-            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(Error::Refused(bitbucket::NO_DEPLOYMENTS.to_owned())),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => {
+                Err(Error::Refused(bitbucket::NO_DEPLOYMENTS.to_owned()))
+            }
         }
     }
 
@@ -696,6 +698,7 @@ pub fn hook_url(public_url: &str, integration: &Integration) -> String {
 /// Who a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// Without an id where the forge does not tell whose the token is.
     pub account: Account,
     /// What the token may do, in the forge's words; empty if the forge does not tell.
     pub scopes: Vec<String>,

@@ -30,6 +30,7 @@ mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;
 mod fake_gitlab_settings;
+mod flow_bitbucket_cloud;
 mod flow_github;
 mod flow_gitlab;
 mod flow_pipeline;

@@ -36,8 +36,7 @@ struct Restriction {
     kind: String,
     #[serde(default)]
     branch_match_kind: String,
-    #[serde(default)]
-    pattern: String,
+    pattern: Option<String>,
     #[serde(default)]
     branch_type: Option<String>,
     #[serde(default)]
@@ -301,7 +300,10 @@ impl Restriction {
     /// believed to hold and does not would be worse than one that is not seen.
     fn is_about(&self, branch: &str, model: &Model) -> bool {
         match self.branch_match_kind.as_str() {
-            "glob" => glob(self.pattern.as_bytes(), branch.as_bytes()),
+            "glob" => {
+                let pattern = self.pattern.as_deref().unwrap_or_default();
+                glob(pattern.as_bytes(), branch.as_bytes())
+            }
             "branching_model" => {
                 let role = |it: &Option<Role>| {
                     let name = it.as_ref().and_then(|it| it.branch.as_ref());

@@ -159,7 +159,9 @@ impl IntegrationBody {
                 return Err(Problem::bad_field("email", "left out with an OAuth consumer"));
             }
             (None, None, _) => return Err(Problem::bad_field("client_id", "the OAuth consumer's key")),
-            (None, _, None) => return Err(Problem::bad_field("client_secret", "the OAuth consumer's secret")),
+            (None, _, None) => {
+                return Err(Problem::bad_field("client_secret", "the OAuth consumer's secret"));
+            }
         };
         Ok(credentials.to_secret())
     }
@@ -270,7 +272,7 @@ pub async fn add_integration(
         id: IntegrationId::from_random(random_id()),
         connection,
         name: body.name,
-        account: Some(identity.account.clone()),
+        account: Some(identity.account.clone()).filter(|it| !it.id.is_empty()),
         credentials,
         webhook_secret: webhook_secret.clone(),
     };
