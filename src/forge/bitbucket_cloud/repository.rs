@@ -3,7 +3,7 @@
 use crate::domain::facts::Account;
 use crate::forge::bitbucket_cloud::{BitbucketCloud, User, is_uuid};
 use crate::forge::git::page_url;
-use crate::forge::{ForgeProject, Identity, Tier};
+use crate::forge::{ChangeHead, ForgeProject, Identity, Tier};
 use crate::outbound::{Error, Method, Reply};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -13,12 +13,17 @@ use std::time::{Duration, Instant};
 /// How long it is believed who the token is.
 const ME_KEPT: Duration = Duration::from_secs(300);
 
+/// How long a list of what is open is good enough for looking at its statuses.
+const OPEN_KEPT: Duration = Duration::from_secs(60);
+
 /// What is kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     me: Mutex<Option<(Instant, Identity)>>,
     /// Of pull requests, by repository and number: the full head they had when they were read.
     heads: Mutex<HashMap<(String, u64), Head>>,
+    /// Of repositories: the heads of what was open at the last look.
+    open: Mutex<HashMap<String, (Instant, Vec<String>)>>,
     /// Of repositories: from which of its open pull requests on the statuses are looked at next.
     turns: Mutex<HashMap<String, usize>>,
 }
@@ -50,9 +55,20 @@ impl Kept {
         lock(&self.heads).insert((repository.to_owned(), number), head);
     }
 
-    /// Forgets the heads of what is not open any more.
-    pub(super) fn only_open(&self, repository: &str, open: &[u64]) {
-        lock(&self.heads).retain(|(of, number), _| of != repository || open.contains(number));
+    /// Keeps what is open, and forgets the heads of what is not any more.
+    pub(super) fn keep_open(&self, repository: &str, open: &[ChangeHead]) {
+        let is_open = |number: u64| open.iter().any(|it| it.number == number);
+        lock(&self.heads).retain(|(of, number), _| of != repository || is_open(*number));
+        let heads = open.iter().map(|it| it.head.clone()).filter(|it| !it.is_empty());
+        let kept = (Instant::now(), heads.collect());
+        lock(&self.open).insert(repository.to_owned(), kept);
+    }
+
+    /// The heads of what was open within the last minute, where somebody looked.
+    pub(super) fn open_lately(&self, repository: &str) -> Option<Vec<String>> {
+        let open = lock(&self.open);
+        let (at, heads) = open.get(repository)?;
+        (at.elapsed() < OPEN_KEPT).then(|| heads.clone())
     }
 
     /// The next `most` of so many, in turn.
@@ -189,8 +205,10 @@ mod tests {
         assert_eq!(kept.head("r", 1, "0123456789ab", "later"), None);
         assert_eq!(kept.head("r", 1, "0123456789ac", "now"), None);
         assert_eq!(kept.head("r", 2, "0123456789ab", "now"), None);
-        kept.only_open("r", &[2]);
+        assert_eq!(kept.open_lately("r"), None);
+        kept.keep_open("r", &[]);
         assert_eq!(kept.head("r", 1, "0123456789ab", "now"), None);
+        assert_eq!(kept.open_lately("r"), Some(vec![]));
     }
 
     #[test]

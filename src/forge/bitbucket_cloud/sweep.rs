@@ -72,8 +72,7 @@ impl BitbucketCloud {
             .filter(|it| seen.insert(it.number))
             .map(|it| self.shown(forge_project_id, it))
             .collect();
-        let open: Vec<u64> = heads.iter().map(|it| it.number).collect();
-        self.kept.only_open(forge_project_id, &open);
+        self.kept.keep_open(forge_project_id, &heads);
         Ok(heads)
     }
 
@@ -129,13 +128,13 @@ impl BitbucketCloud {
     /// See [`crate::forge::Forge::restless_commits`]. Bitbucket tells nobody which statuses changed, so the heads of open pull
     /// requests are looked at in turn.
     pub(crate) async fn restless_commits(&self, forge_project_id: &str) -> Result<BTreeSet<String>, Error> {
-        let open: Vec<String> = self
-            .open_changes(forge_project_id)
-            .await?
-            .into_iter()
-            .map(|it| it.head)
-            .filter(|it| !it.is_empty())
-            .collect();
+        let open = match self.kept.open_lately(forge_project_id) {
+            Some(open) => open,
+            None => {
+                self.open_changes(forge_project_id).await?;
+                self.kept.open_lately(forge_project_id).unwrap_or_default()
+            }
+        };
         let turn = self.kept.turn(forge_project_id, open.len(), STATUSES_MAX);
         Ok(turn.into_iter().map(|it| open[it].clone()).collect())
     }
