@@ -151,7 +151,7 @@ impl BitbucketCloud {
         };
         let holds = commit.hash == sha || commit.parents.iter().skip(1).any(|it| it.hash == sha);
         if !holds && commit.parents.len() > 1 {
-            tracing::error!(
+            tracing::warn!(
                 number = change.number,
                 "Bitbucket merged another head than the approved one"
             );
