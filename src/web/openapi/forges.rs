@@ -14,7 +14,8 @@ fn project_body() -> Schema {
     Schema::body(&[
         (
             "project_id?",
-            Schema::any().about("The project's number on the forge; on Bitbucket Cloud the repository's UUID"),
+            Schema::any()
+                .about("The project's number on the forge; on Bitbucket Cloud the repository's UUID"),
         ),
         (
             "owner?",
