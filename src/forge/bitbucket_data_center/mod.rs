@@ -1,4 +1,4 @@
-//! Bitbucket Data Center by its REST API. No connection to one can be made yet, so there is no value of this type.
+//! Bitbucket Data Center by its REST API. No connection to one can be made yet, and every call is refused.
 
 pub mod webhook;
 
@@ -15,9 +15,16 @@ use crate::outbound::{Error, Outcome, Secret};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+const ABSENT: &str = "this version does not connect to Bitbucket Data Center";
+
 /// A connected Bitbucket Data Center.
 #[derive(Clone, Debug)]
-pub enum BitbucketDataCenter {}
+pub struct BitbucketDataCenter(());
+
+/// What every call comes to.
+fn refused<T>() -> Result<T, Error> {
+    Err(Error::Refused(ABSENT.to_owned()))
+}
 
 impl BitbucketDataCenter {
     /// Prepares a connection; calls nothing yet.
@@ -25,85 +32,87 @@ impl BitbucketDataCenter {
     /// # Errors
     /// `Refused`, always.
     pub fn new(_: &Connection, _: Secret, _: &[String]) -> Result<Self, Error> {
-        Err(Error::Refused(
-            "this version does not connect to Bitbucket Data Center".to_owned(),
-        ))
+        refused()
     }
 
     pub(super) fn in_background(&self) -> Self {
-        match *self {}
+        self.clone()
     }
 
     pub(super) fn heir_of(self, _: &Self) -> Self {
-        match self {}
+        self
     }
 
     pub(super) fn silent_for(&self) -> Option<Duration> {
-        match *self {}
+        None
     }
 
     pub(crate) async fn identify(&self) -> Result<Identity, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn project(&self, _: &str) -> Result<ForgeProject, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn change(&self, _: &ProjectId, _: &str, _: u64) -> Result<ChangeFacts, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn inspect(&self, _: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn branch_head(&self, _: &str, _: &str) -> Result<String, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn branches(&self, _: &str, _: &[String]) -> Result<BTreeMap<String, String>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn landing(&self, _: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn pusher(&self, _: &str, _: &str, _: &str) -> Option<Account> {
-        match *self {}
+        None
     }
 
     pub(crate) async fn restless_commits(&self, _: &str) -> Result<BTreeSet<String>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn open_changes(&self, _: &str) -> Result<Vec<ChangeHead>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn changed_since(&self, _: Option<&str>, _: i64, _: u32) -> Result<Swept, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn set_status(&self, _: &StatusWrite, _: &Still<'_>) -> Outcome<()> {
-        match *self {}
+        Outcome::Rejected {
+            reason: ABSENT.to_owned(),
+        }
     }
 
     pub(crate) async fn read_status(&self, _: &str, _: &str, _: &str) -> Result<Option<StatusRead>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn queued_groups(&self, _: &str, _: &str) -> Result<Vec<QueuedGroup>, Error> {
-        match *self {}
+        refused()
     }
 
     pub(crate) async fn merge(&self, _: &str, _: u64, _: &str, _: &str) -> MergeOutcome {
-        match *self {}
+        MergeOutcome::Denied {
+            reason: ABSENT.to_owned(),
+        }
     }
 
     pub(crate) async fn commit(&self, _: &str, _: &str) -> Result<Option<CommitFacts>, Error> {
-        match *self {}
+        refused()
     }
 }
 
