@@ -505,8 +505,14 @@ mod tests {
             all(&[("anyone_pushes", No), ("anyone_merges", No)])
         );
         assert_eq!(codes(&[shut.clone(), us.clone()], ours), vec![]);
-        assert_eq!(codes(&[us.clone()], ours), all(&[("anyone_pushes", No)]));
-        assert_eq!(codes(&[shut.clone()], ours), all(&[("anyone_merges", No)]));
+        assert_eq!(
+            codes(std::slice::from_ref(&us), ours),
+            all(&[("anyone_pushes", No)])
+        );
+        assert_eq!(
+            codes(std::slice::from_ref(&shut), ours),
+            all(&[("anyone_merges", No)])
+        );
         let builds = rule("require_passing_builds_to_merge", &[], &[]);
         assert_eq!(
             codes(&[shut.clone(), builds.clone()], ours),
