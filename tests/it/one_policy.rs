@@ -1,9 +1,10 @@
 //! One policy over all forges: the same scenario on each of them, step by step, with one table of how it went.
 
-use crate::support::appliance::{Api, http_client};
+use crate::support::appliance::{Api, Options, http_client};
 use crate::support::forge::gitlab::state::MAINTAINER;
 use crate::support::gated::{Change, Gated, Hook, PROJECT, SOON};
 use crate::support::gated_bitbucket_cloud::GatedBitbucketCloud;
+use crate::support::gated_bitbucket_data_center::GatedBitbucketDataCenter;
 use crate::support::gated_github::{GatedGitHub, REPOSITORY};
 use crate::support::person::{Person, items, text};
 use crate::support::problem::assert_problem;
@@ -18,6 +19,7 @@ enum World {
     GitLab(Box<Gated>),
     GitHub(Box<GatedGitHub>),
     BitbucketCloud(Box<GatedBitbucketCloud>),
+    BitbucketDataCenter(Box<GatedBitbucketDataCenter>),
 }
 
 impl World {
@@ -26,6 +28,7 @@ impl World {
             World::GitLab(_) => "GitLab",
             World::GitHub(_) => "GitHub",
             World::BitbucketCloud(_) => "Bitbucket Cloud",
+            World::BitbucketDataCenter(_) => "Bitbucket Data Center",
         }
     }
 
@@ -35,6 +38,7 @@ impl World {
             World::GitLab(it) => (&it.ada, &it.bea, &it.carl),
             World::GitHub(it) => (&it.ada, &it.bea, &it.carl),
             World::BitbucketCloud(it) => (&it.ada, &it.bea, &it.carl),
+            World::BitbucketDataCenter(it) => (&it.ada, &it.bea, &it.carl),
         }
     }
 
@@ -43,6 +47,7 @@ impl World {
             World::GitLab(it) => &it.auditor,
             World::GitHub(it) => &it.auditor,
             World::BitbucketCloud(it) => &it.auditor,
+            World::BitbucketDataCenter(it) => &it.auditor,
         }
     }
 
@@ -52,6 +57,7 @@ impl World {
             World::GitLab(it) => (&it.integration.id, &it.project),
             World::GitHub(it) => (&it.integration.id, &it.project),
             World::BitbucketCloud(it) => (&it.integration.id, &it.project),
+            World::BitbucketDataCenter(it) => (&it.integration.id, &it.project),
         };
         format!("/api/v1/integrations/{integration}/projects/{project}")
     }
@@ -61,6 +67,7 @@ impl World {
             World::GitLab(it) => it.open(branch, "main"),
             World::GitHub(it) => it.open(branch, "main"),
             World::BitbucketCloud(it) => it.open(branch, "main"),
+            World::BitbucketDataCenter(it) => it.open(branch, "main"),
         }
     }
 
@@ -69,6 +76,7 @@ impl World {
             World::GitLab(it) => it.push(change, file),
             World::GitHub(it) => it.push(change, file),
             World::BitbucketCloud(it) => it.push(change, file),
+            World::BitbucketDataCenter(it) => it.push(change, file),
         }
     }
 
@@ -82,6 +90,10 @@ impl World {
                 it.bitbucket
                     .retarget(&it.repository, change.iid, target, &it.carl_account);
             }
+            World::BitbucketDataCenter(it) => {
+                it.bitbucket
+                    .retarget(REPOSITORY, change.iid, target, it.carl_account);
+            }
         }
     }
 
@@ -91,6 +103,7 @@ impl World {
             World::GitLab(it) => it.pending(change, target).await,
             World::GitHub(it) => it.pending(change, target).await,
             World::BitbucketCloud(it) => it.pending(change, target).await,
+            World::BitbucketDataCenter(it) => it.pending(change, target).await,
         }
     }
 
@@ -101,6 +114,7 @@ impl World {
             World::GitLab(it) => it.gitlab.status(PROJECT, sha, &name)?,
             World::GitHub(it) => it.github.status(REPOSITORY, sha, &name)?,
             World::BitbucketCloud(it) => it.bitbucket.status(&it.repository, sha, &name)?,
+            World::BitbucketDataCenter(it) => it.bitbucket.status(REPOSITORY, sha, &name)?,
         };
         let same = match word.as_str() {
             "failure" | "FAILED" => "failed",
@@ -133,6 +147,7 @@ impl World {
             World::GitLab(it) => it.gitlab.merge_request(PROJECT, change.iid).state == "merged",
             World::GitHub(it) => it.github.pull(REPOSITORY, change.iid).merged.is_some(),
             World::BitbucketCloud(it) => it.bitbucket.pull(&it.repository, change.iid).state == "MERGED",
+            World::BitbucketDataCenter(it) => it.bitbucket.pull(REPOSITORY, change.iid).state == "MERGED",
         }
     }
 
@@ -153,6 +168,11 @@ impl World {
                     .filter(|it| it.state == "MERGED")
                     .map(|it| json!(it.head))
                     .collect()
+            }),
+            World::BitbucketDataCenter(it) => it.bitbucket.read(|state| {
+                let pulls = state.repository(REPOSITORY).pulls.values();
+                let merged = pulls.filter(|it| it.state == "MERGED");
+                merged.map(|it| json!(it.head)).collect()
             }),
         }
     }
@@ -179,6 +199,7 @@ impl World {
                 assert_eq!(posted.send().await.expect("it answers").status(), 201);
             }
             World::BitbucketCloud(it) => it.forge_status(&change.head).await,
+            World::BitbucketDataCenter(it) => it.forge_status(&change.head, "main").await,
         }
     }
 
@@ -199,6 +220,11 @@ impl World {
                 let mia = it.bitbucket.add_user("mia", "mia@example.test");
                 it.bitbucket
                     .merge_past_the_rules(&it.repository, change.iid, "merge_commit", &mia);
+            }
+            World::BitbucketDataCenter(it) => {
+                let mia = it.bitbucket.add_user("mia", "mia@example.test");
+                it.bitbucket
+                    .merge_past_the_rules(REPOSITORY, change.iid, "no-ff", mia);
             }
         }
     }
@@ -223,6 +249,7 @@ impl World {
             World::GitLab(it) => it.gitlab.assert_no_violations(),
             World::GitHub(it) => it.github.assert_no_violations(),
             World::BitbucketCloud(it) => it.bitbucket.assert_no_violations(),
+            World::BitbucketDataCenter(it) => it.bitbucket.assert_no_violations(),
         }
     }
 }
@@ -319,6 +346,14 @@ async fn the_same_scenario_holds_on_every_forge() {
         World::GitLab(Box::new(Gated::start_with(Hook::Token, json!({})).await)),
         World::GitHub(Box::new(GatedGitHub::start().await)),
         World::BitbucketCloud(Box::new(GatedBitbucketCloud::start().await)),
+        World::BitbucketDataCenter(Box::new(
+            // It tells of no build that somebody else writes: that is found by looking.
+            GatedBitbucketDataCenter::start_in(
+                Options::default().env("SIGNEDAPPROVAL_FORGE__LOOK_EVERY", "2s"),
+                json!({}),
+            )
+            .await,
+        )),
     ];
     let done = futures_util::future::join_all(worlds.iter().map(scenario)).await;
     let names: Vec<&str> = worlds.iter().map(World::name).collect();

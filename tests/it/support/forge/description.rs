@@ -78,8 +78,9 @@ impl Document {
                         let values = values.filter_map(|it| it.as_str().map(str::to_owned));
                         operation.query.insert(key, values.collect());
                     }
-                    let schema = &it["requestBody"]["content"]["application/json"]["schema"];
-                    if schema.is_object() {
+                    let content = &it["requestBody"]["content"];
+                    let kinds = ["application/json", "*/*"].map(|it| &content[it]["schema"]);
+                    if let Some(schema) = kinds.into_iter().find(|it| it.is_object()) {
                         let location = format!(
                             "https://openapi.example/{name}/{}",
                             operation.name.replace(['{', '}', ' '], "-")
@@ -113,10 +114,11 @@ impl Document {
         for (name, by_method) in &self.operations {
             let wrong = |what: String| Err(format!("{name}: {method} /{path}?{query}: {what}"));
             let candidates = by_method.get(method).into_iter().flatten();
-            // A literal segment is nearer than a parameter.
+            // A literal segment is nearer than a parameter, and one with something behind it nearer than a plain one.
+            let open = |it: &String| usize::from(it.starts_with('{')) + usize::from(it.ends_with('}'));
             let found = candidates
                 .filter(|it| self.fits(&it.template, &segments))
-                .min_by_key(|it| it.template.iter().filter(|it| it.starts_with('{')).count());
+                .min_by_key(|it| it.template.iter().map(open).sum::<usize>());
             let Some(operation) = found else {
                 return wrong("there is no such operation".to_owned());
             };
@@ -172,7 +174,11 @@ impl Document {
             && template
                 .iter()
                 .zip(segments)
-                .all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
+                .all(|(wanted, given)| match wanted.rsplit_once('}') {
+                    // `{id}`, or `{id}.diff`
+                    Some((_, rest)) => given.len() > rest.len() && given.ends_with(rest),
+                    None => wanted == given,
+                })
     }
 }
 

@@ -9,7 +9,7 @@ mod graph;
 mod hooks;
 mod pulls;
 mod rules;
-mod shapes;
+pub mod shapes;
 pub mod state;
 mod validator;
 

@@ -2,7 +2,10 @@
 
 #[allow(dead_code, reason = "each flow uses its part of the fake")]
 pub mod bitbucket_cloud;
+#[allow(dead_code, reason = "each flow uses its part of the fake")]
+pub mod bitbucket_data_center;
 pub mod description;
+pub mod front;
 #[allow(dead_code, reason = "each flow uses its part of the fake")]
 pub mod github;
 #[expect(dead_code, reason = "each flow uses its part of the fake")]
