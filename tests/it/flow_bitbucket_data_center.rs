@@ -107,10 +107,9 @@ async fn drafts_forks_declining_and_renaming_are_followed() {
     it.bea.approve(&second).await;
     it.expect_status(&change.head, "main", "success");
 
-    // A fork's commits get their status in the repository they are to be merged into.
+    // A fork's commits get their status in the repository they are to be merged into, also from one that is not ours to see.
     let fork = REPOSITORY + 1;
     it.bitbucket.fork(REPOSITORY, fork, it.carl_account);
-    it.bitbucket.let_in(fork, it.bot, Access::Read);
     it.bitbucket.branch(fork, "forked", "main");
     let commit = GatedBitbucketDataCenter::commit_of_carl("forked.rs");
     let head = it.bitbucket.commit(fork, "forked", it.carl_account, &commit);

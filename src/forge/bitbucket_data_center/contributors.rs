@@ -187,9 +187,11 @@ pub(super) fn pushers(moves: Vec<RefActivity>, branch: &str, whole: bool) -> (Ve
             return (once(found), unread);
         }
     }
-    if !whole {
-        unread.get_or_insert_with(|| "there are more pushes than can be read".to_owned());
-    }
+    // Bitbucket forgets after a while, and a mirrored branch was never pushed here.
+    unread.get_or_insert_with(|| match whole {
+        true => "who made the branch is no longer told".to_owned(),
+        false => "there are more pushes than can be read".to_owned(),
+    });
     (once(found), unread)
 }
 
@@ -288,6 +290,8 @@ mod tests {
         let (found, unread) = pushers(all()[..1].to_vec(), branch, false);
         assert_eq!(ids(found), [3]);
         assert!(unread.is_some(), "older pushes were not read");
+        let (_, unread) = pushers(all()[..1].to_vec(), branch, true);
+        assert!(unread.is_some(), "who made the branch was forgotten");
         assert!(
             pushers(vec![moved("UPDATE", branch, None)], branch, true)
                 .1

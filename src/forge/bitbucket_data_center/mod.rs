@@ -324,6 +324,11 @@ pub(crate) fn explained(error: &Error) -> String {
     with_words(&format!("{sentence} ({code})"), excerpt)
 }
 
+/// The token is not taken at all, which is nothing about what was asked.
+fn is_signed_out(error: &Error) -> bool {
+    matches!(error, Error::Status { code: 401, excerpt, .. } if !is_permission(excerpt))
+}
+
 /// Bitbucket answers 401 both to a token that it does not know and to one that may not do something.
 fn is_permission(excerpt: &str) -> bool {
     excerpt.contains("AuthorisationException") || excerpt.contains("not permitted")

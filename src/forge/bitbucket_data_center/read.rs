@@ -12,7 +12,7 @@ use crate::forge::bitbucket_data_center::files::{Changed, file_list};
 use crate::forge::bitbucket_data_center::patch::{self, Patch};
 use crate::forge::bitbucket_data_center::pull_request::PullRequest;
 use crate::forge::bitbucket_data_center::repository::{Place, once};
-use crate::forge::bitbucket_data_center::{BitbucketDataCenter, Page, User};
+use crate::forge::bitbucket_data_center::{BitbucketDataCenter, Page, User, is_signed_out};
 use crate::forge::git::{commit_id, is_commit_id, own_commit_id};
 use crate::forge::pages::{BadPage, Limits, Listed, is_limit, pause};
 use crate::outbound::{Error, Method};
@@ -190,18 +190,10 @@ impl BitbucketDataCenter {
         let head = commit_id(change.head())?;
         let text = change.number.to_string();
         let base = self.merge_base(place, change).await?;
-        let from_repo = change.from_ref.repository.id.to_string();
-        let mut query = vec![("from", head), ("to", base.as_deref().unwrap_or_default())];
-        if change.is_from_fork() {
-            query.push(("fromRepo", from_repo.as_str()));
-        }
         let commits_path = ["pull-requests", text.as_str(), "commits"];
         let files = async {
             match &base {
-                Some(_) => {
-                    let path = ["compare", "changes"];
-                    self.pages::<Changed>(place, &path, &query, FILE_LIMITS).await
-                }
+                Some(base) => self.changed_files(place, change, head, base).await,
                 None => Ok(Listed {
                     items: Vec::new(),
                     whole: false,
@@ -218,7 +210,7 @@ impl BitbucketDataCenter {
             .into_iter()
             .flatten()
         {
-            if is_limit(&bad.error) || bad.error.status() == Some(401) {
+            if is_limit(&bad.error) || is_signed_out(&bad.error) {
                 return Err(bad.error.clone());
             }
         }
@@ -229,6 +221,26 @@ impl BitbucketDataCenter {
             patch: patch?,
             pushed: pushed?,
         })
+    }
+
+    /// What the head has and the base has not. Bitbucket keeps a fork's commits beside the target's while the pull request is
+    /// open; where it does not any more, they are asked of the fork.
+    async fn changed_files(
+        &self,
+        place: &Place,
+        change: &PullRequest,
+        head: &str,
+        base: &str,
+    ) -> Result<Listed<Changed>, BadPage> {
+        let fork = change.from_ref.repository.id.to_string();
+        let query = [("from", head), ("to", base), ("fromRepo", fork.as_str())];
+        let path = ["compare", "changes"];
+        match self.pages(place, &path, &query[..2], FILE_LIMITS).await {
+            Err(bad) if bad.error.status() == Some(404) && change.is_from_fork() => {
+                self.pages(place, &path, &query, FILE_LIMITS).await
+            }
+            answer => answer,
+        }
     }
 
     /// The newest commit that head and target branch have in common; `None` if there is none.
