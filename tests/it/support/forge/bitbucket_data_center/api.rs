@@ -200,12 +200,9 @@ fn answer(state: &mut State, request: &Request<'_>) -> Reply {
             "The access token is invalid or has expired.",
         );
     }
-    match (request.method, segments.as_slice()) {
-        ("GET", ["api", "latest", "application-properties"]) => {
-            let (version, build) = (&state.version, "9004001");
-            return Reply::ok(json!({"version": version, "buildNumber": build, "displayName": "Bitbucket"}));
-        }
-        _ => {}
+    if request.method == "GET" && segments == ["api", "latest", "application-properties"] {
+        let (version, build) = (&state.version, "9004001");
+        return Reply::ok(json!({"version": version, "buildNumber": build, "displayName": "Bitbucket"}));
     }
     let Some(who) = who else {
         return Reply::refused(
