@@ -6,6 +6,7 @@ pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 mod co_authors;
 mod deployment;
+mod diff;
 mod git;
 pub mod github;
 pub mod gitlab;

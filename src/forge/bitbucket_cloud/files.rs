@@ -2,7 +2,7 @@
 //! difference itself.
 
 use crate::domain::facts::{FileChange, FileList, FileMode, FileStatus, RepoPath};
-use crate::forge::bitbucket_cloud::diff::Modes;
+use crate::forge::diff::Modes;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -123,7 +123,7 @@ fn file(it: &Changed, modes: Option<&Modes>) -> Option<FileChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forge::bitbucket_cloud::diff;
+    use crate::forge::diff;
     use serde_json::json;
 
     fn changed(status: &str, old: Option<&str>, new: Option<&str>) -> Changed {

@@ -6,9 +6,9 @@ use crate::domain::facts::Account;
 use crate::forge::LandingAsked;
 use crate::forge::bitbucket_cloud::BitbucketCloud;
 use crate::forge::bitbucket_cloud::commits::Commit;
-use crate::forge::bitbucket_cloud::diff::FilePatch;
 use crate::forge::bitbucket_cloud::pull_request::PullRequest;
 use crate::forge::bitbucket_cloud::read::COMMIT_LIMITS;
+use crate::forge::diff::FilePatch;
 use crate::forge::git::{commit_id, full_ref};
 use crate::forge::pages::Limits;
 use crate::outbound::{Error, Method};
@@ -366,7 +366,7 @@ fn same_lines(proposed: &[FilePatch], landed: &[FilePatch]) -> Result<Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forge::bitbucket_cloud::diff;
+    use crate::forge::diff;
     use serde_json::json;
 
     fn patch(name: &str, line: &str) -> FilePatch {

@@ -3,7 +3,6 @@
 
 mod auth;
 mod commits;
-mod diff;
 mod files;
 mod inspect;
 mod landing;

@@ -4,10 +4,10 @@
 use crate::domain::facts::{ChangeFacts, ChangeState, FileList, Merged};
 use crate::domain::ids::ProjectId;
 use crate::forge::bitbucket_cloud::commits::{Activity, Commit, commits_doubt, contributors, pushers};
-use crate::forge::bitbucket_cloud::diff::{self, FilePatch, Modes};
 use crate::forge::bitbucket_cloud::files::{Changed, file_list};
 use crate::forge::bitbucket_cloud::pull_request::PullRequest;
 use crate::forge::bitbucket_cloud::{BitbucketCloud, User};
+use crate::forge::diff::{self, FilePatch, Modes};
 use crate::forge::git::{commit_id, short_ref};
 use crate::forge::pages::{BadPage, Limits, Listed, is_limit, pause};
 use crate::outbound::{Error, Method};

@@ -1,9 +1,9 @@
 //! The changed files of a pull request: entries of Bitbucket's comparison as facts, and whether that list is whole.
 
 use crate::domain::facts::{FileChange, FileList, FileMode, FileStatus, RepoPath};
-use crate::forge::bitbucket_data_center::patch::Patch;
+use crate::forge::diff::{FilePatch, Modes};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// One entry of `changes`.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +19,33 @@ pub(super) struct Changed {
     node_type: String,
     executable: Option<bool>,
     src_executable: Option<bool>,
+}
+
+/// What the raw difference tells beside Bitbucket's list.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    modes: Modes,
+    /// Lines added and removed, by the path it has now, or had; `None` for what is not text, or stands there twice.
+    lines: HashMap<Vec<u8>, Option<(u32, u32)>>,
+}
+
+impl Told {
+    pub(super) fn of(patches: &[FilePatch]) -> Self {
+        let mut lines: HashMap<Vec<u8>, Option<(u32, u32)>> = HashMap::new();
+        for it in patches {
+            let counted = Some(it.counted).filter(|_| !it.binary);
+            if let Some(path) = it.new.as_ref().or(it.old.as_ref()) {
+                lines
+                    .entry(path.clone())
+                    .and_modify(|it| *it = None)
+                    .or_insert(counted);
+            }
+        }
+        Told {
+            modes: Modes::of(patches),
+            lines,
+        }
+    }
 }
 
 /// A path. The documentation names only its parts; every version also writes it whole.
@@ -97,21 +124,24 @@ fn doubt(listed: &[Changed], whole: bool) -> Option<String> {
 }
 
 /// The list as facts.
-pub(super) fn file_list(listed: &[Changed], whole: bool, patch: &Patch) -> FileList {
+pub(super) fn file_list(listed: &[Changed], whole: bool, told: &Told) -> FileList {
     FileList {
         incomplete: doubt(listed, whole),
-        files: listed.iter().map(|it| file(it, patch)).collect(),
+        files: listed.iter().map(|it| file(it, told)).collect(),
     }
 }
 
-fn file(it: &Changed, patch: &Patch) -> FileChange {
+fn file(it: &Changed, told: &Told) -> FileChange {
     // What is not known here leaves the list incomplete; both paths are judged.
     let status = it.status().unwrap_or(FileStatus::Modified);
     let (_, old, new) = it.sides();
-    let told = patch.of(&old, &new);
-    let (mut old_mode, mut new_mode) = told.map_or((FileMode::UNKNOWN, FileMode::UNKNOWN), |it| {
-        (it.old_mode, it.new_mode)
-    });
+    let mode = |side: &HashMap<Vec<u8>, u32>, path: &str| {
+        let known = side.get(path.as_bytes()).copied();
+        known.map_or(FileMode::UNKNOWN, FileMode::Known)
+    };
+    let mut old_mode = mode(&told.modes.old, &old);
+    let mut new_mode = mode(&told.modes.new, &new);
+    let lines = told.lines.get(new.as_bytes()).copied().flatten();
     match status {
         FileStatus::Added => old_mode = FileMode::ABSENT,
         FileStatus::Deleted => new_mode = FileMode::ABSENT,
@@ -156,14 +186,14 @@ fn file(it: &Changed, patch: &Patch) -> FileChange {
         new_path: (status != FileStatus::Deleted).then(|| RepoPath::from(new.as_str())),
         old_mode,
         new_mode,
-        lines: told.and_then(|it| it.lines),
+        lines,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forge::bitbucket_data_center::patch::read;
+    use crate::forge::diff::read;
     use serde_json::{Value, json};
 
     fn changed(fields: Value) -> Changed {
@@ -195,7 +225,7 @@ mod tests {
 
     #[test]
     fn entries_become_facts() {
-        let none = Patch::default();
+        let none = Told::default();
         let unknown = file(&changed(json!({})), &none);
         assert_eq!(
             (unknown.old_mode, unknown.new_mode),
@@ -218,12 +248,13 @@ mod tests {
 
     #[test]
     fn modes_come_from_the_diff_and_only_where_both_agree() {
-        let patch = read(b"diff --git a/a b/a\nindex 1..2 100644\n");
+        let of = |text: &[u8]| Told::of(&read(text).expect("a difference"));
+        let patch = of(b"diff --git a/a b/a\nindex 1..2 100644\n");
         let plain = file(&changed(json!({})), &patch);
         assert_eq!(plain.new_mode, FileMode::Known(0o100_644));
         let odd = file(&changed(json!({"executable": true})), &patch);
         assert_eq!(odd.new_mode, FileMode::UNKNOWN);
-        let link = read(b"diff --git a/a b/a\nold mode 100644\nnew mode 120000\nindex 1..2\n");
+        let link = of(b"diff --git a/a b/a\nold mode 100644\nnew mode 120000\nindex 1..2\n");
         let link = file(&changed(json!({})), &link);
         assert_eq!(
             (link.status, link.new_mode),

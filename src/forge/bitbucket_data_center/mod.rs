@@ -7,7 +7,6 @@ mod inspect;
 mod landing;
 mod matcher;
 mod merge;
-mod patch;
 mod pull_request;
 mod queue;
 mod read;

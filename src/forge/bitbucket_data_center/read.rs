@@ -8,11 +8,11 @@ use crate::domain::text::shortened;
 use crate::forge::bitbucket_data_center::contributors::{
     Activity, Commit, Parent, RefActivity, commits_doubt, contributors, pushers, pushers_since_opening,
 };
-use crate::forge::bitbucket_data_center::files::{Changed, file_list};
-use crate::forge::bitbucket_data_center::patch::{self, Patch};
+use crate::forge::bitbucket_data_center::files::{Changed, Told, file_list};
 use crate::forge::bitbucket_data_center::pull_request::PullRequest;
 use crate::forge::bitbucket_data_center::repository::{Place, once};
 use crate::forge::bitbucket_data_center::{BitbucketDataCenter, Page, User, is_signed_out};
+use crate::forge::diff;
 use crate::forge::git::{commit_id, is_commit_id, own_commit_id};
 use crate::forge::pages::{BadPage, Limits, Listed, is_limit, pause};
 use crate::outbound::{Error, Method};
@@ -49,7 +49,7 @@ struct Parts {
     base: Option<String>,
     files: Result<Listed<Changed>, BadPage>,
     commits: Result<Listed<Commit>, BadPage>,
-    patch: Patch,
+    told: Told,
     pushed: (Vec<User>, Option<String>),
 }
 
@@ -161,7 +161,7 @@ impl BitbucketDataCenter {
                 continue;
             }
             let mut files = match &parts.files {
-                Ok(listed) => file_list(&listed.items, listed.whole, &parts.patch),
+                Ok(listed) => file_list(&listed.items, listed.whole, &parts.told),
                 Err(bad) => FileList {
                     files: Vec::new(),
                     incomplete: Some(bad.told("the file list", "Bitbucket")),
@@ -200,10 +200,10 @@ impl BitbucketDataCenter {
                 }),
             }
         };
-        let (files, commits, patch, pushed) = tokio::join!(
+        let (files, commits, told, pushed) = tokio::join!(
             files,
             self.pages::<Commit>(place, &commits_path, &[], COMMIT_LIMITS),
-            self.patch(place, &text),
+            self.told(place, &text),
             self.pushers(place, change),
         );
         for bad in [files.as_ref().err(), commits.as_ref().err()]
@@ -218,7 +218,7 @@ impl BitbucketDataCenter {
             base,
             files,
             commits,
-            patch: patch?,
+            told: told?,
             pushed: pushed?,
         })
     }
@@ -270,14 +270,14 @@ impl BitbucketDataCenter {
     }
 
     /// Modes and numbers of lines. Where the diff can't be read they are unknown, and such a file is never skipped.
-    async fn patch(&self, place: &Place, number: &str) -> Result<Patch, Error> {
+    async fn told(&self, place: &Place, number: &str) -> Result<Told, Error> {
         let name = format!("{number}.diff");
         let call = self.in_repository(Method::Get, "api", place, &["pull-requests", &name])?;
         let call = call.query([("contextLines", "0")]).cap(DIFF_BYTES);
         match self.fetch(call).await {
-            Ok(reply) => Ok(patch::read(&reply.body)),
+            Ok(reply) => Ok(Told::of(&diff::read(&reply.body).unwrap_or_default())),
             Err(error) if is_limit(&error) => Err(error),
-            Err(_) => Ok(Patch::default()),
+            Err(_) => Ok(Told::default()),
         }
     }
 

@@ -1,9 +1,13 @@
 //! Reads a difference as git writes it (git-diff(1), "Generating patch text with -p"): modes, and the lines of each file.
-//! Bitbucket's list of changed files tells neither.
+//! Neither Bitbucket's list of changed files tells them.
 
 use crate::domain::ids::Digest;
 use crate::outbound::Error;
 use std::collections::HashMap;
+
+/// What stands before paths: git's own, and what Data Center configures.
+const OLD: [&[u8]; 2] = [b"a/", b"src://"];
+const NEW: [&[u8]; 2] = [b"b/", b"dst://"];
 
 /// What a difference says of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub(super) struct FilePatch {
     pub(super) new_mode: Option<u32>,
     /// Its content is not shown.
     pub(super) binary: bool,
+    /// Lines added and removed.
+    pub(super) counted: (u32, u32),
     /// Over its lines, without their numbers: those move with what else came in.
     pub(super) lines: Option<Digest>,
 }
@@ -117,6 +123,12 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<FilePatch>, Error> {
                     .checked_sub(new)
                     .ok_or_else(|| odd("more lines than told"))?,
             );
+            let counted = &mut it.patch.counted;
+            match (old, new) {
+                (0, 1) => counted.0 = counted.0.saturating_add(1),
+                (1, 0) => counted.1 = counted.1.saturating_add(1),
+                _ => {}
+            }
             it.lines.extend_from_slice(line);
             it.lines.push(b'\n');
             continue;
@@ -173,12 +185,12 @@ fn header(it: &mut Reading, line: &[u8]) -> Result<(), Error> {
             (patch.old_mode, patch.new_mode) = (Some(bits), Some(bits));
         }
     } else if let Some(path) = after("--- ") {
-        if let Some(path) = side(path, b"a/")? {
+        if let Some(path) = side(path, &OLD)? {
             patch.old = Some(path);
             it.named.0 = true;
         }
     } else if let Some(path) = after("+++ ") {
-        if let Some(path) = side(path, b"b/")? {
+        if let Some(path) = side(path, &NEW)? {
             patch.new = Some(path);
             it.named.1 = true;
         }
@@ -219,15 +231,13 @@ fn mode(bits: &[u8]) -> Result<u32, Error> {
 }
 
 /// The path of a `---` or `+++` line; `None` for a file that does not exist there.
-fn side(text: &[u8], prefix: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+fn side(text: &[u8], prefixes: &[&[u8]]) -> Result<Option<Vec<u8>>, Error> {
     // Git puts a tab behind a path with blanks.
     let path = unquoted(text.strip_suffix(b"\t").unwrap_or(text))?;
     if path == b"/dev/null" {
         return Ok(None);
     }
-    let path = path
-        .strip_prefix(prefix)
-        .ok_or_else(|| odd("a path without its side"))?;
+    let path = without(&path, prefixes).ok_or_else(|| odd("a path without its side"))?;
     Ok(Some(path.to_vec()))
 }
 
@@ -239,8 +249,13 @@ fn same_twice(header: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (old, new) = (unquoted(old).ok()?, unquoted(new).ok()?);
-    let old = old.strip_prefix(b"a/")?;
-    (Some(old) == new.strip_prefix(b"b/")).then(|| old.to_vec())
+    let old = without(&old, &OLD)?;
+    (Some(old) == without(&new, &NEW)).then(|| old.to_vec())
+}
+
+/// The path behind the prefix that names its side.
+fn without<'a>(path: &'a [u8], prefixes: &[&[u8]]) -> Option<&'a [u8]> {
+    prefixes.iter().find_map(|it| path.strip_prefix(*it))
 }
 
 /// A path without git's quotes (git-config(1), `core.quotePath`).
@@ -359,6 +374,20 @@ mod tests {
         ] {
             assert!(read(odd.as_bytes()).is_err(), "{odd}");
         }
+    }
+
+    #[test]
+    fn lines_are_counted_and_data_centers_prefixes_known() {
+        let it = one(
+            "diff --git src://a b dst://a b\nindex 1..2 100644\n--- src://a b\n+++ dst://a b\n@@ -1,2 +1,3 @@\n x\n--- y\n++++ z\n+w\n",
+        );
+        assert_eq!(sides(&it), (Some("a b"), Some("a b")));
+        assert_eq!(it.counted, (2, 1));
+        let moded = one("diff --git src://x dst://x\nold mode 100644\nnew mode 120000\n");
+        assert_eq!(
+            (sides(&moded), moded.new_mode),
+            ((Some("x"), Some("x")), Some(0o120_000))
+        );
     }
 
     proptest! {
