@@ -847,3 +847,17 @@ pub enum MergeOutcome {
     /// The forge did not answer usefully. It may have merged all the same.
     Retry { after: Option<Duration>, reason: String },
 }
+
+impl MergeOutcome {
+    /// After an error that says nothing about the change itself.
+    pub(crate) fn after(error: Error) -> Self {
+        match error.into_outcome::<()>() {
+            Outcome::Retry { after, reason } => MergeOutcome::Retry { after, reason },
+            Outcome::Rejected { reason } => MergeOutcome::Denied { reason },
+            Outcome::Delivered(()) => MergeOutcome::Retry {
+                after: None,
+                reason: "unclear answer".to_owned(),
+            },
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::forge::bitbucket_data_center::pull_request::PullRequest;
 use crate::forge::bitbucket_data_center::repository::Place;
 use crate::forge::bitbucket_data_center::{BitbucketDataCenter, is_permission};
 use crate::forge::git::own_commit_id;
-use crate::outbound::{Error, Method, Outcome};
+use crate::outbound::{Error, Method};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -180,7 +180,7 @@ fn refused(error: Error) -> MergeOutcome {
         retry_after: None,
     } = &error
     else {
-        return retried(error);
+        return MergeOutcome::after(error);
     };
     let denied = |sentence: &str| MergeOutcome::Denied {
         reason: with_words(sentence, excerpt),
@@ -207,7 +207,7 @@ fn refused(error: Error) -> MergeOutcome {
         400 | 409 => MergeOutcome::NotReady {
             reason: with_words("Bitbucket does not merge it now", &vetoes(excerpt)),
         },
-        _ => retried(error),
+        _ => MergeOutcome::after(error),
     }
 }
 
@@ -223,17 +223,6 @@ fn vetoes(excerpt: &str) -> String {
     match named.is_empty() {
         true => excerpt.to_owned(),
         false => named.join("; "),
-    }
-}
-
-fn retried(error: Error) -> MergeOutcome {
-    match error.into_outcome::<()>() {
-        Outcome::Retry { after, reason } => MergeOutcome::Retry { after, reason },
-        Outcome::Rejected { reason } => MergeOutcome::Denied { reason },
-        Outcome::Delivered(()) => MergeOutcome::Retry {
-            after: None,
-            reason: "unclear answer".to_owned(),
-        },
     }
 }
 
