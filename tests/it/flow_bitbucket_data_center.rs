@@ -845,6 +845,9 @@ async fn the_page_shows_and_connects_a_data_center_in_a_real_browser() {
     browser.fill("#dc-name", "Second Bitbucket").await;
     browser.fill("#dc-base", &it.bitbucket.base_url()).await;
     browser.fill("#dc-token", "BBDC-nobodys").await;
+    browser
+        .fill("#data-center input[name=reason]", "To show it")
+        .await;
     browser.click("#data-center form button").await;
     browser.wait_for_text("revoked or has expired").await;
     shoot(&browser, "integrations-bitbucket-dc-refused").await;
