@@ -342,7 +342,8 @@ fn rfc3339(milliseconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::forge::bitbucket_data_center::{Page, Went, explained};
+    use crate::outbound::Error;
     use serde_json::json;
 
     fn page(values: &[u8], last: Option<bool>, next: Option<u64>) -> Page<u8> {
