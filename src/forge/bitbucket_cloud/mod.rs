@@ -379,7 +379,7 @@ pub(crate) fn explained(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::forge::bitbucket_cloud::{is_uuid, page_of, roots};
 
     #[test]
     fn repositories_are_named_by_uuids_in_braces() {
