@@ -4,6 +4,7 @@
 //! limit that is used up) holds every call until then. *Nearly used up*: below a twentieth of the rate limit, background
 //! reading is spread over the time that is left, so that statuses and merges still get through.
 
+use crate::domain::time::Time;
 use crate::outbound::{Call, Client, Error, Reply, unix_seconds};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,8 @@ struct State {
     low: Option<Low>,
     /// Since when no call was answered by the forge itself.
     silent: Option<Instant>,
+    /// What time the newest answer said it is, in unix seconds, and when it came.
+    dated: Option<(i64, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +239,9 @@ impl Held {
             Err(_) => self.hold.heard(true),
         }
         let reply = sent?;
+        if let Some(date) = reply.header("date").and_then(unix_seconds) {
+            self.hold.lock().dated = Some((date, Instant::now()));
+        }
         self.hold.learn(&reply);
         Ok(reply)
     }
@@ -257,6 +263,12 @@ impl Held {
     /// For how long no call was answered; `None` while they are.
     pub(super) fn silent_for(&self) -> Option<Duration> {
         self.hold.lock().silent.map(|it| it.elapsed())
+    }
+
+    /// What time it is by the forge, to the second, as the newest answer's `Date` (RFC 9110, 6.6.1) tells; `None` before one.
+    pub(super) fn time_there(&self) -> Option<Time> {
+        let (date, came) = self.hold.lock().dated?;
+        Some(Time(date.saturating_mul(1000)).plus_seconds(came.elapsed().as_secs()))
     }
 }
 

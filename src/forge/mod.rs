@@ -121,6 +121,14 @@ impl Forge {
         each!(self, it => it.silent_for())
     }
 
+    /// What time it is by the forge, to the second, as its newest answer told; `None` before the first.
+    pub fn time_there(&self) -> Option<Time> {
+        match self {
+            Forge::GitLab(it) => it.time_there(),
+            Forge::GitHub(it) => it.time_there(),
+        }
+    }
+
     /// Who the token is, what it may do and what it talks to.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ mod notices;
 mod ocsf;
 mod one_policy;
 mod openapi;
+mod overview;
 mod packages;
 mod pages;
 mod passphrase;

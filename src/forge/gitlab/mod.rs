@@ -101,6 +101,11 @@ impl GitLab {
         self.client.silent_for()
     }
 
+    /// See [`crate::forge::Forge::time_there`].
+    pub(super) fn time_there(&self) -> Option<crate::domain::time::Time> {
+        self.client.time_there()
+    }
+
     /// Who the token is; for the looks in the background, which are about hundreds of projects, as it was told within
     /// the last minutes.
     async fn me(&self) -> Result<Identity, Error> {

@@ -42,9 +42,11 @@ mod retention;
 mod sealed;
 pub mod server;
 mod setting_up;
+mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod waiting;
 
 pub use accounts::show_accounts;
 pub use api_keys::show_api_keys;
