@@ -45,6 +45,7 @@ mod ocsf;
 mod one_policy;
 mod openapi;
 mod packages;
+mod page_times;
 mod passphrase;
 mod phone;
 mod pipeline_gate;
