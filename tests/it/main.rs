@@ -49,6 +49,7 @@ mod openapi;
 mod overview;
 mod packages;
 mod pages;
+mod page_times;
 mod passphrase;
 mod phone;
 mod pipeline_gate;
