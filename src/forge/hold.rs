@@ -148,9 +148,35 @@ fn held(left: Duration, why: &str) -> Error {
     }
 }
 
+/// Bitbucket Cloud's limits roll over an hour.
+const ROLLING: Duration = Duration::from_secs(3600);
+
+/// Bitbucket Cloud says no more than whether less than a fifth is left (`X-RateLimit-NearLimit`, "API request limits"). Then
+/// it counts as nearly used up, or it would be before anybody is told.
+fn near_limit(reply: &Reply) -> Option<Limit> {
+    let near = match reply
+        .header("x-ratelimit-nearlimit")?
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    let limit: u64 = reply.header("x-ratelimit-limit")?.trim().parse().ok()?;
+    Some(Limit {
+        limit,
+        remaining: if near { limit / LOW_PART } else { limit },
+        reset: ROLLING,
+    })
+}
+
 /// `RateLimit-Limit`, `-Remaining` and `-Reset` (unix seconds, against the answer's own `Date`), which GitHub writes with an
 /// `X-` in front.
 fn limit(reply: &Reply) -> Option<Limit> {
+    if let Some(near) = near_limit(reply) {
+        return Some(near);
+    }
     let number = |name: &str| {
         let plain = reply.header(name);
         let text = plain.or_else(|| reply.header(&format!("x-{name}")))?;

@@ -5,7 +5,6 @@
     reason = "a test that can't go on should stop where it stands"
 )]
 
-mod accessibility;
 mod accounts;
 mod admin_cli;
 mod audit_figures;
@@ -31,10 +30,13 @@ mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;
 mod fake_gitlab_settings;
+mod flow_bitbucket_cloud;
+mod flow_bitbucket_data_center;
 mod flow_github;
 mod flow_gitlab;
 mod flow_pipeline;
 mod gate;
+mod github_edges;
 mod governance;
 mod hsm;
 mod keys;
@@ -47,6 +49,8 @@ mod one_policy;
 mod openapi;
 mod overview;
 mod packages;
+mod page_times;
+mod pages;
 mod passphrase;
 mod phone;
 mod pipeline_gate;

@@ -62,7 +62,7 @@ pub use github::{make_github_app, show_github_made};
 pub use groups::show_groups;
 pub use help::{show_help, show_problem};
 pub use history::show_history;
-pub use integrations::{show_github, show_gitlab, show_integrations};
+pub use integrations::{show_bitbucket, show_github, show_gitlab, show_integrations};
 pub use notifications::show_notifications;
 pub use offline::show_offline;
 pub use overview::show_overview;

@@ -269,7 +269,7 @@ fn steps(state: &Snapshot, person: &Person, people: &People) -> Result<Vec<Step>
         },
         Step {
             done: integrations.iter().any(|it| !it.removed),
-            label: "Connect GitLab or GitHub",
+            label: "Connect GitLab, GitHub or Bitbucket",
             why: "So that merge requests and pull requests wait for people.",
             href: "/dashboard/integrations",
             action: "Connect",
