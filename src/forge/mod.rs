@@ -123,10 +123,7 @@ impl Forge {
 
     /// What time it is by the forge, to the second, as its newest answer told; `None` before the first.
     pub fn time_there(&self) -> Option<Time> {
-        match self {
-            Forge::GitLab(it) => it.time_there(),
-            Forge::GitHub(it) => it.time_there(),
-        }
+        each!(self, it => it.time_there())
     }
 
     /// Who the token is, what it may do and what it talks to.

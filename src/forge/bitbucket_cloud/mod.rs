@@ -84,6 +84,11 @@ impl BitbucketCloud {
         self.client.silent_for()
     }
 
+    /// See [`crate::forge::Forge::time_there`].
+    pub(super) fn time_there(&self) -> Option<crate::domain::time::Time> {
+        self.client.time_there()
+    }
+
     pub(super) fn heir_of(mut self, before: &BitbucketCloud) -> Self {
         self.client.under(&before.client);
         self

@@ -77,6 +77,11 @@ impl BitbucketDataCenter {
         self.client.silent_for()
     }
 
+    /// See [`crate::forge::Forge::time_there`].
+    pub(super) fn time_there(&self) -> Option<crate::domain::time::Time> {
+        self.client.time_there()
+    }
+
     pub(super) fn heir_of(mut self, before: &BitbucketDataCenter) -> Self {
         self.client.under(&before.client);
         self
