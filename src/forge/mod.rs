@@ -71,6 +71,21 @@ macro_rules! each {
     };
 }
 
+/// Where a forge is called that people know by `base_url`: its API may be at another host.
+///
+/// # Errors
+/// `Refused` if the address can't be used.
+pub fn called_at(kind: ForgeKind, base_url: &str, allow_http: &[String]) -> Result<Vec<Url>, Error> {
+    let both = |(one, other)| vec![one, other];
+    match kind {
+        ForgeKind::Github => github::roots(base_url, allow_http).map(both),
+        ForgeKind::BitbucketCloud => bitbucket_cloud::roots(base_url, allow_http).map(both),
+        ForgeKind::Gitlab | ForgeKind::BitbucketDataCenter => {
+            Ok(vec![crate::outbound::parse_base(base_url, allow_http)?])
+        }
+    }
+}
+
 /// Prepares a connection; calls nothing yet. Plain http is let through only to the hosts of `allow_http`.
 ///
 /// # Errors

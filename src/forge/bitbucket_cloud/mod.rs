@@ -294,7 +294,7 @@ fn page_of(next: &str) -> Option<String> {
 }
 
 /// The roots of REST and of OAuth's token for the address that was given. A test installation serves both below one.
-fn roots(base_url: &str, allow_http: &[String]) -> Result<(Url, Url), Error> {
+pub(super) fn roots(base_url: &str, allow_http: &[String]) -> Result<(Url, Url), Error> {
     let base = outbound::parse_base(base_url, allow_http)?;
     let public = base.host_str().is_some_and(|it| PUBLIC.contains(&it));
     let (api, web) = match public {

@@ -329,7 +329,7 @@ fn dressed(call: Call) -> Call {
 
 /// The roots of REST and GraphQL for the address people use: `api.github.com` for github.com, `api.NAME.ghe.com` for
 /// Enterprise Cloud with data residency, paths below the installation for GitHub Enterprise Server.
-fn roots(base_url: &str, allow_http: &[String]) -> Result<(Url, Url), Error> {
+pub(super) fn roots(base_url: &str, allow_http: &[String]) -> Result<(Url, Url), Error> {
     let base = outbound::parse_base(base_url, allow_http)?;
     let host = base.host_str().unwrap_or_default();
     let in_the_cloud = match host {

@@ -8,6 +8,7 @@ use crate::domain::project::Integration;
 use crate::domain::sink::{Destination, Sink};
 use crate::domain::state::Read;
 use crate::domain::time::span;
+use crate::forge::called_at;
 use crate::store::Snapshot;
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
@@ -104,7 +105,8 @@ pub async fn check_now(app: Data<App>, who: SignedIn) -> Result<HttpResponse, Pa
 async fn look(app: &App, forge: &Integration) -> Vec<Found> {
     let mut found = Vec::new();
     let mut tell = |well: bool, words: String| found.push(Found { well, words });
-    if let Some((host, port)) = host_and_port(&forge.base_url) {
+    let called = called_at(forge.kind, &forge.base_url, &app.allow_http).unwrap_or_default();
+    if let Some((host, port)) = called.first().and_then(|it| host_and_port(it.as_str())) {
         let began = Instant::now();
         let plain = host.trim_matches(['[', ']']);
         let resolved = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((plain, port))).await;
@@ -224,7 +226,10 @@ fn hosts(app: &App, state: &Snapshot) -> Result<Vec<HostLine>, PageError> {
         host_and_port(url).map_or_else(|| url.to_owned(), |(host, port)| format!("{host}:{port}"))
     };
     for it in state.all::<Integration>()?.iter().filter(|it| !it.removed) {
-        add(of_url(&it.base_url), format!("{}’s API", it.kind.title()));
+        let called = called_at(it.kind, &it.base_url, &app.allow_http).unwrap_or_default();
+        for url in called {
+            add(of_url(url.as_str()), it.kind.title().to_owned());
+        }
     }
     for it in state.all::<Sink>()?.iter().filter(|it| it.removed.is_none()) {
         let why = format!("log sink “{}”", shown(&it.name, 80));

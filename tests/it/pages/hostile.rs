@@ -471,6 +471,12 @@ impl Hostile {
                 format!("/dashboard/settings/retention?project={project}&pipelines=&request=&before=#preview"),
             )
             .called("retention, with a preview"),
+            Visit::of("POST /dashboard/settings/diagnostics", "/dashboard/settings/diagnostics")
+                .called("diagnostics, after a look at each forge")
+                .then(
+                    "document.querySelector(\"form[action='/dashboard/settings/diagnostics'] button\").click()",
+                    "document.body.innerText.includes('Check again')",
+                ),
             Visit::of("GET /verify", "/verify").called("a file that proves nothing").then(
                 &format!(
                     "const list = new DataTransfer(); list.items.add(new File([{0}], {0} + '.dsse.json')); \
