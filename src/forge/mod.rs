@@ -39,6 +39,7 @@ use crate::outbound::Outcome;
 use crate::outbound::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use url::Url;
 
 /// Where a forge is.
 #[derive(Clone, Debug, PartialEq, Eq)]
