@@ -3,6 +3,9 @@
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector, root = document) => root.querySelector(selector);
 
+// What a link brought along, before anything else puts its own word there.
+const token = location.hash.slice(1);
+
 async function call(method, path, body, reason) {
   const headers = reason ? { "X-Reason": `UTF-8''${encodeURIComponent(reason)}` } : {};
   const init = body ? { headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) } : { headers };
@@ -12,8 +15,11 @@ async function call(method, path, body, reason) {
   const json = await answer.json().catch(() => ({}));
   if (answer.ok) return json;
   const why = (json.errors ?? []).map((it) => it.reason);
-  throw new Error([json.detail || json.title || `The server answered ${answer.status}.`, ...why].join(" "));
+  const text = [json.detail || json.title || `The server answered ${answer.status}.`, ...why].join(" ");
+  throw wrong(json.field, text.replace(/^`[^`]*`: /, json.field ? "" : "$&"));
 }
+
+const wrong = (field, message) => Object.assign(new Error(message), { field });
 
 // The JSON forms of WebAuthn, by hand where the browser lacks them.
 
@@ -74,17 +80,43 @@ async function check(options, expected) {
 
 // Forms.
 
+// What is wrong with a field stands beside it, and the focus goes there; all else stands at the end of the form.
+function tell(form, { message, field }) {
+  const { elements } = form;
+  const named = field && (elements[field === "X-Reason" ? "reason" : field] ?? elements[field.split(".")[0]]);
+  const input = named instanceof RadioNodeList ? named[0] : named;
+  const end = one("[data-error]", form);
+  if (!input?.checkVisibility()) {
+    end.textContent = message;
+    return end.scrollIntoView({ block: "nearest" });
+  }
+  const note = Object.assign(end.cloneNode(), { id: "wrong", textContent: message });
+  const many = /checkbox|radio/.test(input.type) && input.closest("fieldset");
+  if (many) many.append(note);
+  else (input.closest("label") ?? input).after(note);
+  input.setAttribute("aria-invalid", "true");
+  input.setAttribute("aria-describedby", `wrong ${input.getAttribute("aria-describedby") ?? ""}`);
+  input.focus();
+}
+
+function forget(form) {
+  one("[data-error]:not(#wrong)", form).textContent = "";
+  one("#wrong")?.remove();
+  for (const it of all("[aria-invalid]")) {
+    it.removeAttribute("aria-invalid");
+    it.setAttribute("aria-describedby", it.getAttribute("aria-describedby").replace(/^wrong /, ""));
+  }
+}
+
 async function busy(form, work) {
-  const error = one("[data-error]", form);
   const lock = (on) => all("button", form).forEach((it) => (it.disabled = on));
-  error.textContent = "";
+  forget(form);
   lock(true);
   form.ariaBusy = "true";
   try {
     await work();
   } catch (problem) {
-    error.textContent = problem.message;
-    error.scrollIntoView({ block: "nearest" });
+    tell(form, problem);
   }
   lock(false);
   form.ariaBusy = "false";
@@ -111,7 +143,7 @@ function values(form) {
       number: () => Number(value),
       list: () => value.split(/[\n,]/).map((it) => it.trim()).filter(Boolean),
       exact: () => value,
-      hash: () => location.hash.slice(1),
+      hash: () => token,
       day: () => `${value}T23:59:59Z`,
     }[dataset.as] ?? (() => value.trim());
     if (!name || !value.trim()) continue;
@@ -145,11 +177,10 @@ onSubmit("[data-form]", async (form) => {
 });
 
 for (const form of all("[data-enrol]")) {
-  form.hidden = location.hash.length < 2;
+  form.hidden = !token;
   one("[data-no-token]").hidden = !form.hidden;
 }
 onSubmit("[data-enrol]", async (form) => {
-  const token = location.hash.slice(1);
   const { label, ...who } = values(form);
   const { publicKey } = await call("POST", "/api/v1/enrolment/options", { token, ...who });
   await call("POST", "/api/v1/enrolment", { token, label, credential: await passkey("create", publicKey) });
@@ -183,17 +214,15 @@ for (const button of all("[data-answer]")) {
       const { to, then, expect } = form.dataset;
       const body = { ...(decision && { decision }), ...values(form) };
       if ((decision === "reject" || body.break_glass) && !body.comment) {
-        form.elements.comment.focus();
-        throw new Error("Say why: this needs a comment.");
+        throw wrong("comment", "Say why: this needs a comment.");
       }
       const codes = one("[name=match_code]", form);
       if (codes && decision === "approve" && !body.match_code) {
-        codes.focus();
-        throw new Error("Pick the code that the requester sees.");
+        throw wrong("match_code", "Pick the code that the requester sees.");
       }
       if (decision === "reject") delete body.match_code;
       if ("code" in button.dataset) {
-        if (!body.totp) throw new Error("Type the six digits that your app shows.");
+        if (!body.totp) throw wrong("totp", "Type the six digits that your app shows.");
         await call("POST", to, body);
         form.dataset.done = "";
         return go(then);
@@ -208,7 +237,13 @@ for (const button of all("[data-answer]")) {
     });
 }
 
-document.addEventListener("click", async ({ target }) => {
+document.addEventListener("click", async (event) => {
+  const { target } = event;
+  if (target.closest(".skip")) {
+    // The address keeps its token.
+    event.preventDefault();
+    one("#main").focus();
+  }
   if (target.closest("[data-print]")) window.print();
   const button = target.closest("[data-copy]");
   if (!button) return;

@@ -300,7 +300,7 @@ pub(super) fn told_erased(erased: &[Remains], out: &mut dyn Write) -> Result<(),
         "<h2>Documents that were erased</h2><p>After their time of retention, two administrators had the documents of \
          these requests erased. What is told here is what the journal’s entries say; nobody’s signature can be checked \
          for them any more. The entries of the erasures are in the folder erasures/, with their proofs.</p>\
-         <div class=\"scroll\"><table><thead><tr><th>Request</th><th>Outcome</th><th>Decisions</th><th>Erased</th></tr></thead><tbody>\n"
+         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Erased documents\"><table><thead><tr><th>Request</th><th>Outcome</th><th>Decisions</th><th>Erased</th></tr></thead><tbody>\n"
             .as_bytes(),
     )?;
     for it in erased.iter().take(TOLD_MAX) {
@@ -488,7 +488,7 @@ pub(super) fn told_access(
         return Ok(());
     }
     out.write_all(
-        b"<div class=\"scroll\"><table><thead><tr><th>Entry</th><th>Time</th><th>What</th><th>About</th><th>By</th><th>Reason</th></tr></thead><tbody>\n",
+        b"<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Changes\"><table><thead><tr><th>Entry</th><th>Time</th><th>What</th><th>About</th><th>By</th><th>Reason</th></tr></thead><tbody>\n",
     )?;
     for it in access {
         writeln!(
@@ -515,7 +515,7 @@ pub(super) fn told_holdings(holdings: &[Holding], out: &mut dyn Write) -> Result
         return Ok(());
     }
     out.write_all(
-        b"<h2>Who held which credential at the end</h2><div class=\"scroll\"><table><thead><tr><th>Person</th><th>Passkey</th><th>Kind</th><th>Since</th></tr></thead><tbody>\n",
+        b"<h2>Who held which credential at the end</h2><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Credentials\"><table><thead><tr><th>Person</th><th>Passkey</th><th>Kind</th><th>Since</th></tr></thead><tbody>\n",
     )?;
     for it in holdings {
         let kind = match (it.platform, it.synced) {

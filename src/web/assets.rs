@@ -4,8 +4,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::LazyLock;
 
 /// Every file a page may ask for.
 #[derive(RustEmbed)]
@@ -86,24 +91,65 @@ fn answer(request: &HttpRequest, name: &str) -> HttpResponse {
         );
     };
     let version = version(&file);
-    let tag = format!("\"{version}\"");
+    let small = packed().get(name).filter(|_| takes_gzip(request));
+    // Two forms of a file are two representations: each has a tag of its own (RFC 9110, 8.8.3).
+    let tag = format!("\"{version}{}\"", if small.is_some() { "-gzip" } else { "" });
     let named = request.query_string().strip_prefix("v=") == Some(version.as_str());
     let caching = if named { FOR_EVER } else { ASK_AGAIN };
+    let mut response = if holds(request, &tag) {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    response
+        .insert_header((header::ETAG, tag.clone()))
+        .insert_header((header::CACHE_CONTROL, caching))
+        .insert_header((header::VARY, "accept-encoding"));
     if holds(request, &tag) {
-        return HttpResponse::NotModified()
-            .insert_header((header::ETAG, tag))
-            .insert_header((header::CACHE_CONTROL, caching))
-            .finish();
+        return response.finish();
     }
-    let body = match file.data {
+    response.insert_header((header::CONTENT_TYPE, content_type(name)));
+    if let Some(small) = small {
+        return response
+            .insert_header((header::CONTENT_ENCODING, "gzip"))
+            .body(small.clone());
+    }
+    response.body(match file.data {
         Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
         Cow::Owned(bytes) => web::Bytes::from(bytes),
-    };
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, content_type(name)))
-        .insert_header((header::ETAG, tag))
-        .insert_header((header::CACHE_CONTROL, caching))
-        .body(body)
+    })
+}
+
+/// The files that are smaller as gzip, packed once. They are the same for everybody and hold no secret, so that their size
+/// tells nothing; pages, which do, are never packed (the attack called BREACH).
+fn packed() -> &'static BTreeMap<String, web::Bytes> {
+    static PACKED: LazyLock<BTreeMap<String, web::Bytes>> = LazyLock::new(|| {
+        let texts = Files::iter().filter(|name| !name.ends_with(".png"));
+        texts
+            .filter_map(|name| {
+                let file = Files::get(&name)?;
+                let mut out = GzEncoder::new(Vec::new(), Compression::best());
+                out.write_all(&file.data).ok()?;
+                let small = out.finish().ok().filter(|it| it.len() < file.data.len())?;
+                Some((name.into_owned(), web::Bytes::from(small)))
+            })
+            .collect()
+    });
+    &PACKED
+}
+
+/// RFC 9110, 12.5.3: named, and not with the weight 0.
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let lines = request.headers().get_all(header::ACCEPT_ENCODING);
+    lines
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','))
+        .any(|it| {
+            let mut parts = it.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("gzip"));
+            let weight = parts.find_map(|it| it.strip_prefix("q="));
+            named && weight.is_none_or(|it| it.parse::<f32>().is_ok_and(|it| it > 0.0))
+        })
 }
 
 fn version(file: &rust_embed::EmbeddedFile) -> String {
@@ -168,6 +214,32 @@ mod tests {
                 .get(header::CACHE_CONTROL)
                 .expect("set"),
             ASK_AGAIN
+        );
+    }
+
+    #[test]
+    fn a_browser_that_takes_gzip_gets_it_and_no_other_does() {
+        let ask = |accepts: &'static str| {
+            let request = TestRequest::default().insert_header((header::ACCEPT_ENCODING, accepts));
+            answer(&request.to_http_request(), "app.css")
+        };
+        let tag = |it: &HttpResponse| it.headers().get(header::ETAG).cloned();
+        let plain = ask("br, gzip;q=0");
+        assert!(plain.headers().get(header::CONTENT_ENCODING).is_none());
+        for accepts in ["gzip", "br, GZIP;q=0.5", "deflate, gzip, br"] {
+            let small = ask(accepts);
+            let encoding = small.headers().get(header::CONTENT_ENCODING);
+            assert_eq!(encoding.expect("set"), "gzip", "{accepts}");
+            assert_eq!(small.headers().get(header::VARY).expect("set"), "accept-encoding");
+            assert_ne!(tag(&small), tag(&plain), "two forms, two tags");
+        }
+        let mut back = Vec::new();
+        let mut reader = flate2::read::GzDecoder::new(&packed()["app.css"][..]);
+        std::io::Read::read_to_end(&mut reader, &mut back).expect("gzip");
+        assert_eq!(back[..], Files::get("app.css").expect("a file").data[..]);
+        assert!(
+            !packed().contains_key("icon-192.png"),
+            "a picture is packed as it is"
         );
     }
 

@@ -155,6 +155,18 @@ impl Problem {
         }
     }
 
+    /// The member it is about; empty where it is about none.
+    pub fn field(&self) -> &str {
+        self.0.field.as_deref().unwrap_or_default()
+    }
+
+    /// As [`Self::told`], for the place beside the field, which needs not be named there.
+    pub fn told_of_field(&self) -> String {
+        let named = format!("`{}`: ", self.field());
+        let sentence = self.told();
+        sentence.strip_prefix(&named).unwrap_or(&sentence).to_owned()
+    }
+
     fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         Problem(Box::new(Occurrence {
             kind,

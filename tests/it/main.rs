@@ -5,7 +5,6 @@
     reason = "a test that can't go on should stop where it stands"
 )]
 
-mod accessibility;
 mod accounts;
 mod admin_cli;
 mod audit_figures;
@@ -45,6 +44,7 @@ mod ocsf;
 mod one_policy;
 mod openapi;
 mod packages;
+mod pages;
 mod passphrase;
 mod phone;
 mod pipeline_gate;

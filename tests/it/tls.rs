@@ -30,7 +30,7 @@ fn files(it: &Issued) -> Vec<(String, Vec<u8>)> {
 }
 
 /// An appliance with a certificate of `authority`, for real use.
-fn options(authority: &Authority, more: &str) -> Options {
+pub fn options(authority: &Authority, more: &str) -> Options {
     Options {
         public_url: "https://localhost:{port}".to_owned(),
         trusted_pem: Some(authority.pem.clone()),

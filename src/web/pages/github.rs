@@ -19,10 +19,11 @@ const FORM_BYTES_MAX: usize = 64 * 1024;
 #[template(path = "admin/github_app.html")]
 struct AppPage {
     frame: Frame,
-    merge: bool,
-    administer: bool,
+    /// What was typed, to be kept where it is refused.
+    wanted: AppWanted,
     form: Option<AppForm>,
-    error: Option<String>,
+    /// The field that is refused, or none, and why; both empty where nothing is.
+    wrong: (String, String),
 }
 
 #[derive(Template)]
@@ -42,22 +43,35 @@ pub async fn make_github_app(
 ) -> Result<HttpResponse, PageError> {
     only_admin(&who.0)?;
     let wanted = read_form(&read_bytes(&request, payload, FORM_BYTES_MAX).await?);
-    let (form, error) = match begin_app(&app, who.0.id.as_str(), &wanted) {
-        Ok(form) => (Some(form), None),
-        Err(problem) => (None, Some(problem.told())),
+    let (form, wrong) = match begin_app(&app, who.0.id.as_str(), &wanted) {
+        Ok(form) => (Some(form), nothing_wrong()),
+        Err(problem) => (None, (problem.field().to_owned(), problem.told_of_field())),
     };
     let target = form.as_ref().and_then(|it| FormsTo::of(&it.action));
     let mut response = html(&AppPage {
         frame: Frame::new(&app, Some(&who.0), Place::Integrations, "Install GitHub App"),
-        merge: wanted.merge,
-        administer: wanted.administer,
+        wanted,
         form,
-        error,
+        wrong,
     });
     if let Some(target) = target {
         response.extensions_mut().insert(target);
     }
     Ok(response)
+}
+
+/// What the form for a new App begins with.
+pub(crate) fn new_app() -> AppWanted {
+    AppWanted {
+        name: "SignedApproval".to_owned(),
+        base_url: "https://github.com".to_owned(),
+        ..AppWanted::default()
+    }
+}
+
+/// Of a form that nobody has sent yet: no field, and no reason.
+pub(crate) fn nothing_wrong() -> (String, String) {
+    (String::new(), String::new())
 }
 
 fn read_form(body: &[u8]) -> AppWanted {
