@@ -1,7 +1,9 @@
 //! What an auditor takes away: a period of the journal chosen, summed up and written as one signed bundle. It reads what
 //! was committed and never decides, appends or signs; whoever calls it brings the signature.
 
+pub mod chart;
 mod csv;
+mod daily;
 mod erasable;
 mod export;
 mod gates;
@@ -14,12 +16,13 @@ mod story;
 mod summary;
 
 pub use csv::cell;
+pub use daily::{AROUND, Daily, DayLine, Figures};
 pub use erasable::{Erasable, erasable};
 pub use export::{Export, Made, export};
 pub use overview::overview;
 pub use select::{Filter, Order, Range, range};
 pub use story::Story;
-pub use summary::Summary;
+pub use summary::{ENDINGS, SPANS, Summary};
 
 use crate::domain::state::Fault;
 use crate::store;

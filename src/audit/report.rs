@@ -2,11 +2,12 @@
 //! checks every signature in the browser and that each card says what was signed.
 
 use crate::audit::Error;
+use crate::audit::chart::{Bar, Stacked};
 use crate::audit::gates::GateTold;
 use crate::audit::remains::Remains;
 use crate::audit::select::{Order, Range};
 use crate::audit::story::{Act, Story, sentence};
-use crate::audit::summary::{AccessChange, Exceptional, Holding, PARTS, SPANS, Summary, TOLD_MAX};
+use crate::audit::summary::{AccessChange, ENDINGS, Exceptional, Holding, SPANS, Summary, TOLD_MAX};
 use crate::domain::gate::Strength;
 use crate::domain::text::{shortened, visible};
 use crate::domain::time::{Time, span};
@@ -616,70 +617,28 @@ fn date(day: i64) -> String {
 }
 
 fn timeline(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
-    let bars = bundled(summary);
+    let bars: Vec<Bar> = bundled(summary)
+        .into_iter()
+        .map(|(day, counts)| Bar {
+            name: date(day),
+            label: date(day),
+            counts: counts.to_vec(),
+        })
+        .collect();
     if bars.is_empty() {
         return Ok(());
     }
-    let most = bars
-        .iter()
-        .map(|(_, parts)| parts.iter().sum::<u64>())
-        .max()
-        .unwrap_or(1)
-        .max(1);
-    let (width, height) = (720.0, 150.0);
-    let slot = width / bars.len() as f64;
-    let bar_width = (slot * 0.72).min(40.0);
-    write!(
-        out,
-        "<figure class=\"broad\"><figcaption>Requests that ended, by week</figcaption>\
-         <svg class=\"bar-svg\" viewBox=\"0 0 760 190\" role=\"img\" aria-label=\"Bars of the requests that ended in each week; the numbers are in the table below\">\
-         <line class=\"axis\" x1=\"32\" y1=\"160\" x2=\"752\" y2=\"160\"/><text x=\"28\" y=\"18\" text-anchor=\"end\">{most}</text><text x=\"28\" y=\"164\" text-anchor=\"end\">0</text>",
-    )?;
-    let label_every = bars.len().div_ceil(8);
-    for (at, (day, parts)) in bars.iter().enumerate() {
-        let x = 32.0 + slot * at as f64 + (slot - bar_width) / 2.0;
-        let mut y = 160.0;
-        for (part, count) in PARTS.iter().zip(parts) {
-            let tall = height * *count as f64 / most as f64;
-            y -= tall;
-            if *count > 0 {
-                write!(
-                    out,
-                    "<rect class=\"{part}-bar\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{bar_width:.1}\" height=\"{tall:.1}\"><title>{}: {count} {part}</title></rect>",
-                    date(*day)
-                )?;
-            }
-        }
-        if at.is_multiple_of(label_every) {
-            write!(
-                out,
-                "<text x=\"{:.1}\" y=\"178\" text-anchor=\"middle\">{}</text>",
-                x + bar_width / 2.0,
-                date(*day)
-            )?;
-        }
-    }
-    out.write_all(b"</svg><ul class=\"legend\">")?;
-    for (part, word) in PARTS.iter().zip([
-        "approved",
-        "rejected",
-        "expired, cancelled or superseded",
-        "skipped by a rule",
-    ]) {
-        write!(
-            out,
-            "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"{part}-bar\" width=\"10\" height=\"10\"/></svg>{word}</li>"
-        )?;
-    }
-    out.write_all(b"</ul><details><summary>Numbers</summary><table><thead><tr><th>From</th><th>Approved</th><th>Rejected</th><th>Other</th><th>Skipped</th></tr></thead><tbody>")?;
-    for (day, [approved, rejected, other, skipped]) in &bars {
-        write!(
-            out,
-            "<tr><td>{}</td><td>{approved}</td><td>{rejected}</td><td>{other}</td><td>{skipped}</td></tr>",
-            date(*day)
-        )?;
-    }
-    out.write_all(b"</tbody></table></details></figure>\n")?;
+    let chart = Stacked {
+        caption: "Requests that ended, by week",
+        about: "Bars of the requests that ended in each week; the numbers are in the table below",
+        first_column: "From",
+        parts: &ENDINGS,
+        bars: &bars,
+        room: (720.0, 150.0),
+        broad: true,
+        labels: 8,
+    };
+    out.write_all(chart.draw().as_bytes())?;
     Ok(())
 }
 

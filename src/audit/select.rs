@@ -108,7 +108,7 @@ pub fn range(from: Time, to: Time, state: &Snapshot) -> Result<Range, Error> {
 }
 
 /// Position of the first entry at that time or after it. Times never run back.
-fn first_at(time: Time, state: &Snapshot) -> Result<u64, Error> {
+pub(super) fn first_at(time: Time, state: &Snapshot) -> Result<u64, Error> {
     #[derive(Deserialize)]
     struct Timed {
         time: Time,

@@ -1,5 +1,6 @@
 //! A period in numbers: what was asked, what became of it, by which methods, how long it took, what was out of the ordinary.
 
+use crate::audit::chart::Part;
 use crate::audit::remains::Remains;
 use crate::audit::select::{Selection, outline};
 use crate::audit::story::Story;
@@ -23,8 +24,29 @@ pub const SPANS: [(u64, &str); 6] = [
     (259_200, "under 3 days"),
     (u64::MAX, "longer"),
 ];
-/// What a bar of the timeline is made of.
-pub const PARTS: [&str; 4] = ["approved", "rejected", "other", "skipped"];
+/// How requests end, as bars tell it.
+pub const ENDINGS: [Part; 4] = [
+    Part {
+        class: "approved-bar",
+        column: "Approved",
+        word: "approved",
+    },
+    Part {
+        class: "rejected-bar",
+        column: "Rejected",
+        word: "rejected",
+    },
+    Part {
+        class: "other-bar",
+        column: "Other",
+        word: "expired, cancelled or superseded",
+    },
+    Part {
+        class: "skipped-bar",
+        column: "Skipped",
+        word: "skipped by a rule",
+    },
+];
 /// Exceptions, gates and changes of access told one by one.
 pub(super) const TOLD_MAX: usize = 1_000;
 
@@ -39,7 +61,7 @@ pub struct Summary {
     /// Requests by time to decide, as `SPANS`.
     pub spans: [u64; 6],
     seconds: Vec<u32>,
-    /// First day of the week (in days since 1970) → requests that ended, as `PARTS`.
+    /// First day of the week (in days since 1970) → requests that ended, as `ENDINGS`.
     pub weeks: BTreeMap<i64, [u64; 4]>,
     pub approvers: HashMap<String, u64>,
     pub break_glass: u64,
@@ -50,11 +72,31 @@ pub struct Summary {
     pub erased: u64,
 }
 
+/// Which of `ENDINGS` a request's outcome is.
+pub(super) fn ending(word: &str) -> usize {
+    match word {
+        "approved" => 0,
+        "rejected" => 1,
+        "skipped" => 3,
+        _ => 2,
+    }
+}
+
 /// Monday of the week an instant lies in, in days since 1970.
 pub fn week_of(time: Time) -> i64 {
     let day = time.0.div_euclid(DAY_MS);
     // 1 January 1970 was a Thursday.
     day - (day + 3).rem_euclid(7)
+}
+
+/// Median and 90th percentile, in the same unit.
+pub(super) fn middle_and_bound(times: &mut [u32]) -> Option<(u64, u64)> {
+    let last = times.len().checked_sub(1)?;
+    let mut at = |share: usize| {
+        let (_, it, _) = times.select_nth_unstable((times.len() * share / 100).min(last));
+        u64::from(*it)
+    };
+    Some((at(50), at(90)))
 }
 
 impl Summary {
@@ -107,21 +149,12 @@ impl Summary {
             self.spans[span] += 1;
             self.seconds.push(u32::try_from(seconds).unwrap_or(u32::MAX));
         }
-        let part = match word {
-            "approved" => 0,
-            "rejected" => 1,
-            "skipped" => 3,
-            _ => 2,
-        };
-        self.weeks.entry(week_of(at)).or_default()[part] += 1;
+        self.weeks.entry(week_of(at)).or_default()[ending(word)] += 1;
     }
 
     /// Median and 90th percentile of the time to decide, in seconds.
     pub fn times_to_decide(&self) -> Option<(u64, u64)> {
-        let mut sorted = self.seconds.clone();
-        sorted.sort_unstable();
-        let at = |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len().saturating_sub(1)));
-        Some((u64::from(*at(50)?), u64::from(*at(90)?)))
+        middle_and_bound(&mut self.seconds.clone())
     }
 
     /// How many ended so.

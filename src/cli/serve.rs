@@ -42,6 +42,7 @@ use crate::web::idle::SessionUses;
 use crate::web::limits::{Limits, Rates};
 use crate::web::metrics::Metrics;
 use crate::web::recent::Recent;
+use crate::web::statistics::{Statistics, run_statistics};
 use crate::web::waits::Waits;
 use actix_web::web::Data;
 use futures_util::future::select_all;
@@ -444,6 +445,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         public_url: public_url.clone(),
         evaluation,
         metrics: Metrics::new(settings.metrics_token.clone(), clock.now()),
+        statistics: Statistics::default(),
         settings: RwLock::new(door::lines(&settings)),
         front: front.clone(),
         allow_http,
@@ -548,6 +550,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     ];
     actix_web::rt::spawn(door::keep(app.clone(), log, flags, settings.clone()));
     actix_web::rt::spawn(supervise::watchdog(engine.clone(), watched));
+    actix_web::rt::spawn(run_statistics(app.clone()));
     let mut handles = vec![server.handle()];
     for other in others {
         handles.push(other.handle());

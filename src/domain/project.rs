@@ -7,12 +7,17 @@ use crate::domain::state::{Fault, Read, Record, Table};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 
-/// The forges there are adapters for.
+/// The forges there are adapters for. The words are those of [`ForgeKind::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum ForgeKind {
+    #[serde(rename = "gitlab")]
     Gitlab,
+    #[serde(rename = "github")]
     Github,
+    #[serde(rename = "bitbucket")]
+    BitbucketCloud,
+    #[serde(rename = "bitbucket_dc")]
+    BitbucketDataCenter,
 }
 
 impl ForgeKind {
@@ -26,6 +31,7 @@ impl ForgeKind {
         match self {
             ForgeKind::Gitlab => Some("status message"),
             ForgeKind::Github => Some("profile bio"),
+            ForgeKind::BitbucketCloud | ForgeKind::BitbucketDataCenter => None,
         }
     }
 
@@ -34,6 +40,8 @@ impl ForgeKind {
         match self {
             ForgeKind::Gitlab => "gitlab",
             ForgeKind::Github => "github",
+            ForgeKind::BitbucketCloud => "bitbucket",
+            ForgeKind::BitbucketDataCenter => "bitbucket_dc",
         }
     }
 
@@ -42,6 +50,8 @@ impl ForgeKind {
         match self {
             ForgeKind::Gitlab => "GitLab",
             ForgeKind::Github => "GitHub",
+            ForgeKind::BitbucketCloud => "Bitbucket Cloud",
+            ForgeKind::BitbucketDataCenter => "Bitbucket Data Center",
         }
     }
 
@@ -49,7 +59,7 @@ impl ForgeKind {
     pub fn change_text(self, number: u64) -> String {
         match self {
             ForgeKind::Gitlab => format!("!{number}"),
-            ForgeKind::Github => format!("#{number}"),
+            _ => format!("#{number}"),
         }
     }
 
@@ -57,24 +67,31 @@ impl ForgeKind {
     pub fn change_word(self) -> &'static str {
         match self {
             ForgeKind::Gitlab => "merge request",
-            ForgeKind::Github => "pull request",
+            _ => "pull request",
         }
     }
 
     /// The forge has one list of the changes of all repositories.
     pub fn lists_everywhere(self) -> bool {
-        match self {
-            ForgeKind::Gitlab => true,
-            ForgeKind::Github => false,
-        }
+        self == ForgeKind::Gitlab
     }
 
     /// The forge lands commits of its own making, which need a status too.
     pub fn has_merge_queues(self) -> bool {
         match self {
-            ForgeKind::Gitlab => false,
-            ForgeKind::Github => true,
+            ForgeKind::Gitlab | ForgeKind::BitbucketCloud => false,
+            ForgeKind::Github | ForgeKind::BitbucketDataCenter => true,
         }
+    }
+
+    /// The forge can hold a deployment until somebody answers.
+    pub fn holds_deployments(self) -> bool {
+        matches!(self, ForgeKind::Gitlab | ForgeKind::Github)
+    }
+
+    /// The forge tells who wrote a status. Where it does not, one that nobody here wrote shows by what it says.
+    pub fn tells_status_authors(self) -> bool {
+        matches!(self, ForgeKind::Gitlab | ForgeKind::Github)
     }
 
     /// Reads the word of [`ForgeKind::name`].
@@ -83,7 +100,12 @@ impl ForgeKind {
     }
 
     /// All of them.
-    pub const ALL: [ForgeKind; 2] = [ForgeKind::Gitlab, ForgeKind::Github];
+    pub const ALL: [ForgeKind; 4] = [
+        ForgeKind::Gitlab,
+        ForgeKind::Github,
+        ForgeKind::BitbucketCloud,
+        ForgeKind::BitbucketDataCenter,
+    ];
 
     /// The ways there are to make this forge hold a change, strongest first.
     pub fn enforcements(self) -> &'static [Enforcement] {
@@ -91,6 +113,10 @@ impl ForgeKind {
             ForgeKind::Gitlab => &Enforcement::ALL,
             // The required status, pinned to the App, is the lock itself.
             ForgeKind::Github => &[Enforcement::CommitStatus],
+            // Whoever may read can write a status, so the lock is that nobody else merges.
+            ForgeKind::BitbucketCloud | ForgeKind::BitbucketDataCenter => {
+                &[Enforcement::MergeBroker, Enforcement::CommitStatus]
+            }
         }
     }
 }

@@ -238,7 +238,13 @@ async fn read_back(
     else {
         return Ok(Looked::Right);
     };
-    let ours = own_account(connected).await?;
+    let tells_authors = connected.integration.kind.tells_status_authors();
+    // Where the forge tells nobody's account, ours is not needed either.
+    let ours = match tells_authors {
+        true => Some(own_account(connected).await?),
+        false => None,
+    };
+    let is_ours = |by: &Account| ours.as_ref().is_none_or(|it| it.id == by.id);
     let source = change.as_ref().map_or("", |it| it.source.as_str());
     let read = async |source: &str| {
         let name = key.name();
@@ -251,9 +257,8 @@ async fn read_back(
     let mut shown = read(source).await?;
     // The first that is not ours and as it was confirmed is what is to be mended.
     let is_right = |it: &Option<StatusRead>| {
-        it.as_ref().is_some_and(|it| {
-            it.state == Some(confirmed.state) && it.author.as_ref().is_none_or(|by| by.id == ours.id)
-        })
+        it.as_ref()
+            .is_some_and(|it| it.state == Some(confirmed.state) && it.author.as_ref().is_none_or(is_ours))
     };
     for other in &others {
         if !is_right(&shown) {
@@ -266,7 +271,10 @@ async fn read_back(
     }
     let (mut forged, mut lost, mut not_in_force) = (None, None, confirmed.not_in_force.clone());
     match &shown {
-        Some(it) if it.author.as_ref().is_some_and(|by| by.id != ours.id) => {
+        Some(it)
+            if it.author.as_ref().is_some_and(|by| !is_ours(by))
+                || (!tells_authors && is_made_up(at, key, &confirmed, it)?) =>
+        {
             let by = it.author.as_ref().map(|by| by.id.clone()).unwrap_or_default();
             if !seen.is_new(key, &it.id) {
                 // Reported, and not replaced yet.
@@ -278,7 +286,7 @@ async fn read_back(
                 });
             } else {
                 // Again and again by the same account: set back each time, and not told each time.
-                lost = Some("The same account set it once more.".to_owned());
+                lost = Some("It was set once more as it was before.".to_owned());
             }
         }
         Some(it) if it.state == Some(confirmed.state) => {
@@ -324,6 +332,21 @@ async fn read_back(
         at.engine.submit(Actor::System, command).await?;
     }
     Ok(if odd { Looked::Odd } else { Looked::Right })
+}
+
+/// Where the forge does not tell who wrote a status: a green that was neither confirmed nor is to be written is not ours.
+fn is_made_up(
+    at: &Surroundings,
+    key: &StatusKey,
+    confirmed: &ConfirmedStatus,
+    shown: &StatusRead,
+) -> Result<bool, Trouble> {
+    let green = |it: GateState| it == GateState::Success;
+    if !shown.state.is_some_and(green) || green(confirmed.state) {
+        return Ok(false);
+    }
+    let wanted = wanted_status(key, false, &at.store.read()?)?;
+    Ok(!wanted.is_some_and(|it| green(it.state)))
 }
 
 /// What was confirmed last of a status.

@@ -4,6 +4,7 @@
 //! limit that is used up) holds every call until then. *Nearly used up*: below a twentieth of the rate limit, background
 //! reading is spread over the time that is left, so that statuses and merges still get through.
 
+use crate::domain::time::Time;
 use crate::outbound::{Call, Client, Error, Reply, unix_seconds};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,8 @@ struct State {
     low: Option<Low>,
     /// Since when no call was answered by the forge itself.
     silent: Option<Instant>,
+    /// What time the newest answer said it is, in unix seconds, and when it came.
+    dated: Option<(i64, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +148,35 @@ fn held(left: Duration, why: &str) -> Error {
     }
 }
 
+/// Bitbucket Cloud's limits roll over an hour.
+const ROLLING: Duration = Duration::from_secs(3600);
+
+/// Bitbucket Cloud says no more than whether less than a fifth is left (`X-RateLimit-NearLimit`, "API request limits"). Then
+/// it counts as nearly used up, or it would be before anybody is told.
+fn near_limit(reply: &Reply) -> Option<Limit> {
+    let near = match reply
+        .header("x-ratelimit-nearlimit")?
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    let limit: u64 = reply.header("x-ratelimit-limit")?.trim().parse().ok()?;
+    Some(Limit {
+        limit,
+        remaining: if near { limit / LOW_PART } else { limit },
+        reset: ROLLING,
+    })
+}
+
 /// `RateLimit-Limit`, `-Remaining` and `-Reset` (unix seconds, against the answer's own `Date`), which GitHub writes with an
 /// `X-` in front.
 fn limit(reply: &Reply) -> Option<Limit> {
+    if let Some(near) = near_limit(reply) {
+        return Some(near);
+    }
     let number = |name: &str| {
         let plain = reply.header(name);
         let text = plain.or_else(|| reply.header(&format!("x-{name}")))?;
@@ -210,6 +239,9 @@ impl Held {
             Err(_) => self.hold.heard(true),
         }
         let reply = sent?;
+        if let Some(date) = reply.header("date").and_then(unix_seconds) {
+            self.hold.lock().dated = Some((date, Instant::now()));
+        }
         self.hold.learn(&reply);
         Ok(reply)
     }
@@ -231,6 +263,12 @@ impl Held {
     /// For how long no call was answered; `None` while they are.
     pub(super) fn silent_for(&self) -> Option<Duration> {
         self.hold.lock().silent.map(|it| it.elapsed())
+    }
+
+    /// What time it is by the forge, to the second, as the newest answer's `Date` (RFC 9110, 6.6.1) tells; `None` before one.
+    pub(super) fn time_there(&self) -> Option<Time> {
+        let (date, came) = self.hold.lock().dated?;
+        Some(Time(date.saturating_mul(1000)).plus_seconds(came.elapsed().as_secs()))
     }
 }
 

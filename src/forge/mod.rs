@@ -1,16 +1,24 @@
 //! The forges: what a webhook hints at, what a change really is, and the calls that make a forge show and do what was
 //! decided. Adapters read and tell; they never decide, and never believe a webhook's content.
 
+mod bitbucket;
+pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
 mod co_authors;
 mod deployment;
+mod diff;
+mod git;
 pub mod github;
 pub mod gitlab;
 mod hold;
+mod hook;
+mod pages;
 mod provision;
 mod registry;
 mod trial;
 
 pub use deployment::{DeploymentHead, StartOutcome};
+pub use hook::{Hint, HookEvent, HookRefusal, HookSecret, Pushed, SigningKey, parse_hook, verify_hook};
 pub use provision::{HookScope, PlannedStep, ProvisionPlan, Restored, Wanted};
 pub use registry::{Forges, Unseal, hook_secret_name, token_name};
 pub use trial::{TrialWanted, Tried};
@@ -29,11 +37,8 @@ use crate::domain::time::Time;
 use crate::outbound::Error;
 use crate::outbound::Outcome;
 use crate::outbound::Secret;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Where a forge is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,20 @@ pub struct Connection {
 pub enum Forge {
     GitLab(gitlab::GitLab),
     GitHub(github::GitHub),
+    BitbucketCloud(bitbucket_cloud::BitbucketCloud),
+    BitbucketDataCenter(bitbucket_data_center::BitbucketDataCenter),
+}
+
+/// The same call to whichever forge it is.
+macro_rules! each {
+    ($forge:expr, $it:ident => $call:expr) => {
+        match $forge {
+            Forge::GitLab($it) => $call,
+            Forge::GitHub($it) => $call,
+            Forge::BitbucketCloud($it) => $call,
+            Forge::BitbucketDataCenter($it) => $call,
+        }
+    };
 }
 
 /// Prepares a connection; calls nothing yet. Plain http is let through only to the hosts of `allow_http`.
@@ -60,6 +79,13 @@ pub fn connect(connection: &Connection, token: Secret, allow_http: &[String]) ->
     match connection.kind {
         ForgeKind::Gitlab => gitlab::GitLab::new(connection, token, allow_http).map(Forge::GitLab),
         ForgeKind::Github => github::GitHub::new(connection, &token, allow_http).map(Forge::GitHub),
+        ForgeKind::BitbucketCloud => {
+            bitbucket_cloud::BitbucketCloud::new(connection, &token, allow_http).map(Forge::BitbucketCloud)
+        }
+        ForgeKind::BitbucketDataCenter => {
+            bitbucket_data_center::BitbucketDataCenter::new(connection, token, allow_http)
+                .map(Forge::BitbucketDataCenter)
+        }
     }
 }
 
@@ -70,6 +96,8 @@ impl Forge {
         match self {
             Forge::GitLab(it) => Forge::GitLab(it.in_background()),
             Forge::GitHub(it) => Forge::GitHub(it.in_background()),
+            Forge::BitbucketCloud(it) => Forge::BitbucketCloud(it.in_background()),
+            Forge::BitbucketDataCenter(it) => Forge::BitbucketDataCenter(it.in_background()),
         }
     }
 
@@ -78,15 +106,26 @@ impl Forge {
         match (self, before) {
             (Forge::GitLab(it), Forge::GitLab(before)) => Forge::GitLab(it.heir_of(before)),
             (Forge::GitHub(it), Forge::GitHub(before)) => Forge::GitHub(it.heir_of(before)),
+            (Forge::BitbucketCloud(it), Forge::BitbucketCloud(before)) => {
+                Forge::BitbucketCloud(it.heir_of(before))
+            }
+            (Forge::BitbucketDataCenter(it), Forge::BitbucketDataCenter(before)) => {
+                Forge::BitbucketDataCenter(it.heir_of(before))
+            }
             (it, _) => it,
         }
     }
 
     /// For how long the forge has answered no call at all; `None` while it answers.
     pub fn silent_for(&self) -> Option<Duration> {
+        each!(self, it => it.silent_for())
+    }
+
+    /// What time it is by the forge, to the second, as its newest answer told; `None` before the first.
+    pub fn time_there(&self) -> Option<Time> {
         match self {
-            Forge::GitLab(it) => it.silent_for(),
-            Forge::GitHub(it) => it.silent_for(),
+            Forge::GitLab(it) => it.time_there(),
+            Forge::GitHub(it) => it.time_there(),
         }
     }
 
@@ -98,6 +137,8 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.identify().await,
             Forge::GitHub(it) => it.me().await,
+            Forge::BitbucketCloud(it) => it.identify().await,
+            Forge::BitbucketDataCenter(it) => it.identify().await,
         }
     }
 
@@ -106,6 +147,8 @@ impl Forge {
         match self {
             Forge::GitLab(_) => gitlab::explained(error),
             Forge::GitHub(_) => github::explained(error),
+            Forge::BitbucketCloud(_) => bitbucket_cloud::explained(error),
+            Forge::BitbucketDataCenter(_) => bitbucket_data_center::explained(error),
         }
     }
 
@@ -114,17 +157,14 @@ impl Forge {
     /// # Errors
     /// Any [`Error`]; `Status` 404 if there is none or the token may not see it.
     pub async fn project(&self, forge_project_id: &str) -> Result<ForgeProject, Error> {
-        match self {
-            Forge::GitLab(it) => it.project(forge_project_id).await,
-            Forge::GitHub(it) => it.project(forge_project_id).await,
-        }
+        each!(self, it => it.project(forge_project_id).await)
     }
 
     /// What the forge's licence allows, as far as the answers about one repository tell.
     pub async fn tier(&self, forge_project_id: &str) -> Tier {
         match self {
             Forge::GitLab(it) => it.tier(forge_project_id).await,
-            Forge::GitHub(_) => Tier::Unknown,
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Tier::Unknown,
         }
     }
 
@@ -139,10 +179,7 @@ impl Forge {
         forge_project_id: &str,
         number: u64,
     ) -> Result<ChangeFacts, Error> {
-        match self {
-            Forge::GitLab(it) => it.change(project, forge_project_id, number).await,
-            Forge::GitHub(it) => it.change(project, forge_project_id, number).await,
-        }
+        each!(self, it => it.change(project, forge_project_id, number).await)
     }
 
     /// What the forge's settings enforce for a repository: everything that keeps its gate from being hard, and what else
@@ -152,10 +189,7 @@ impl Forge {
     /// # Errors
     /// Any [`Error`] if the repository itself can't be read.
     pub async fn inspect(&self, project: &Inspected<'_>) -> Result<Vec<Finding>, Error> {
-        match self {
-            Forge::GitLab(it) => it.inspect(project).await,
-            Forge::GitHub(it) => it.inspect(project).await,
-        }
+        each!(self, it => it.inspect(project).await)
     }
 
     /// What setting a gate up would change. Changes nothing.
@@ -166,6 +200,9 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.provision_plan(wanted).await,
             Forge::GitHub(_) => Err(Error::Refused(github::BY_HAND.to_owned())),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => {
+                Err(Error::Refused(bitbucket::BY_HAND.to_owned()))
+            }
         }
     }
 
@@ -183,6 +220,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.alter(forge_project_id, change, secret).await,
             Forge::GitHub(_) => Err(github::BY_HAND.to_owned()),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(bitbucket::BY_HAND.to_owned()),
         }
     }
 
@@ -200,6 +238,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.restore(forge_project_id, change, certain, secret).await,
             Forge::GitHub(_) => Err(github::BY_HAND.to_owned()),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(bitbucket::BY_HAND.to_owned()),
         }
     }
 
@@ -209,6 +248,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.try_gate(wanted, other).await,
             Forge::GitHub(_) => github::not_tried(),
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => bitbucket::not_tried(),
         }
     }
 
@@ -220,7 +260,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.clear_trial(forge_project_id, branch).await,
             // No trial is ever made there.
-            Forge::GitHub(_) => Ok(()),
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(()),
         }
     }
 
@@ -229,10 +269,7 @@ impl Forge {
     /// # Errors
     /// Any [`Error`]; `Status` 404 if there is no such branch.
     pub async fn branch_head(&self, forge_project_id: &str, branch: &str) -> Result<String, Error> {
-        match self {
-            Forge::GitLab(it) => it.branch_head(forge_project_id, branch).await,
-            Forge::GitHub(it) => it.branch_head(forge_project_id, branch).await,
-        }
+        each!(self, it => it.branch_head(forge_project_id, branch).await)
     }
 
     /// Where the branches stand that any of the patterns names, by full ref. A branch that is not listed does not exist.
@@ -244,10 +281,7 @@ impl Forge {
         forge_project_id: &str,
         patterns: &[String],
     ) -> Result<BTreeMap<String, String>, Error> {
-        match self {
-            Forge::GitLab(it) => it.branches(forge_project_id, patterns).await,
-            Forge::GitHub(it) => it.branches(forge_project_id, patterns).await,
-        }
+        each!(self, it => it.branches(forge_project_id, patterns).await)
     }
 
     /// What came into a branch between two commits, and whether nothing was taken away on the way.
@@ -255,18 +289,12 @@ impl Forge {
     /// # Errors
     /// Any [`Error`] that may pass. What is missing for good is said in the landing.
     pub async fn landing(&self, asked: &LandingAsked<'_>) -> Result<(bool, Landing), Error> {
-        match self {
-            Forge::GitLab(it) => it.landing(asked).await,
-            Forge::GitHub(it) => it.landing(asked).await,
-        }
+        each!(self, it => it.landing(asked).await)
     }
 
     /// Who pushed a branch to where it stands now, where the forge tells.
     pub async fn pusher(&self, forge_project_id: &str, branch: &str, commit: &str) -> Option<Account> {
-        match self {
-            Forge::GitLab(it) => it.pusher(forge_project_id, branch, commit).await,
-            Forge::GitHub(it) => it.pusher(forge_project_id, branch, commit).await,
-        }
+        each!(self, it => it.pusher(forge_project_id, branch, commit).await)
     }
 
     /// Commits on which anything about their pipelines changed since a time (RFC 3339), statuses among it.
@@ -281,6 +309,8 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.restless_commits(forge_project_id, since).await,
             Forge::GitHub(it) => it.restless_commits(forge_project_id).await,
+            Forge::BitbucketCloud(it) => it.restless_commits(forge_project_id).await,
+            Forge::BitbucketDataCenter(it) => it.restless_commits(forge_project_id).await,
         }
     }
 
@@ -297,7 +327,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.not_in_force(forge_project_id, number, status).await,
             // The newest status of a name is the one that counts.
-            Forge::GitHub(_) => Ok(None),
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(None),
         }
     }
 
@@ -307,6 +337,9 @@ impl Forge {
             Forge::GitLab(it) => it.set_lock(write).await,
             Forge::GitHub(_) => Outcome::Rejected {
                 reason: github::NO_LOCK.to_owned(),
+            },
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Outcome::Rejected {
+                reason: bitbucket::NO_LOCK.to_owned(),
             },
         }
     }
@@ -318,7 +351,7 @@ impl Forge {
     pub async fn lock_is_open(&self, write: &LockWrite) -> Result<bool, Error> {
         match self {
             Forge::GitLab(it) => it.lock_is_open(write).await,
-            Forge::GitHub(_) => Ok(false),
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(false),
         }
     }
 
@@ -327,10 +360,7 @@ impl Forge {
     /// # Errors
     /// Any [`Error`] if one page cannot be read: never a part of the list.
     pub async fn open_changes(&self, forge_project_id: &str) -> Result<Vec<ChangeHead>, Error> {
-        match self {
-            Forge::GitLab(it) => it.open_changes(forge_project_id).await,
-            Forge::GitHub(it) => it.open_changes(forge_project_id).await,
-        }
+        each!(self, it => it.open_changes(forge_project_id).await)
     }
 
     /// All open changes of all repositories that the token sees, if that takes no more than so many calls.
@@ -340,8 +370,8 @@ impl Forge {
     pub async fn open_everywhere(&self, calls_max: u32) -> Result<Swept, Error> {
         match self {
             Forge::GitLab(it) => it.open_everywhere(calls_max).await,
-            // GitHub lists open pull requests of one repository only.
-            Forge::GitHub(_) => Ok(Swept::TooLong),
+            // The others list the open pull requests of one repository only.
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(Swept::TooLong),
         }
     }
 
@@ -356,10 +386,7 @@ impl Forge {
         since: i64,
         calls_max: u32,
     ) -> Result<Swept, Error> {
-        match self {
-            Forge::GitLab(it) => it.changed_since(forge_project_id, since, calls_max).await,
-            Forge::GitHub(it) => it.changed_since(forge_project_id, since, calls_max).await,
-        }
+        each!(self, it => it.changed_since(forge_project_id, since, calls_max).await)
     }
 
     /// The changes of a repository about which a webhook to `hook_url` got lost, as far as the forge remembers.
@@ -370,6 +397,8 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.missed_hooks(forge_project_id, hook_url).await,
             Forge::GitHub(it) => it.missed_hooks(forge_project_id).await,
+            // Cloud tells nobody of its deliveries, Data Center only of the newest one: the lists of changes find the same.
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(Vec::new()),
         }
     }
 
@@ -378,10 +407,7 @@ impl Forge {
     /// `still`: whether that is still what it should say. Asked right before the call that says it: what comes before may
     /// have taken its time.
     pub async fn set_status(&self, write: &StatusWrite, still: &Still<'_>) -> Outcome<()> {
-        match self {
-            Forge::GitLab(it) => it.set_status(write, still).await,
-            Forge::GitHub(it) => it.set_status(write, still).await,
-        }
+        each!(self, it => it.set_status(write, still).await)
     }
 
     /// The newest status of that name on a commit and branch, whoever wrote it.
@@ -398,6 +424,8 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.read_status(forge_project_id, sha, ref_name, name).await,
             Forge::GitHub(it) => it.read_status(forge_project_id, sha, name).await,
+            Forge::BitbucketCloud(it) => it.read_status(forge_project_id, sha, name).await,
+            Forge::BitbucketDataCenter(it) => it.read_status(forge_project_id, sha, name).await,
         }
     }
 
@@ -414,15 +442,15 @@ impl Forge {
             // A train's own commits need no status of ours: what may enter it is gated.
             Forge::GitLab(_) => Ok(Vec::new()),
             Forge::GitHub(it) => it.queued_groups(forge_project_id, branch).await,
+            // Its merge queue asks for pipelines of its own and for nobody's status.
+            Forge::BitbucketCloud(_) => Ok(Vec::new()),
+            Forge::BitbucketDataCenter(it) => it.queued_groups(forge_project_id, branch).await,
         }
     }
 
     /// Merges a change if its head is still `sha` and it still goes into `target`, a full ref.
     pub async fn merge(&self, forge_project_id: &str, number: u64, sha: &str, target: &str) -> MergeOutcome {
-        match self {
-            Forge::GitLab(it) => it.merge(forge_project_id, number, sha, target).await,
-            Forge::GitHub(it) => it.merge(forge_project_id, number, sha, target).await,
-        }
+        each!(self, it => it.merge(forge_project_id, number, sha, target).await)
     }
 
     /// Jobs that deploy and have not been started, the newest first: of one environment or of all; those that the forge
@@ -446,6 +474,8 @@ impl Forge {
                 it.waiting_deployments(forge_project_id, environment, only_created)
                     .await
             }
+            // Neither Bitbucket has a deployment that it holds for somebody's answer.
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(Vec::new()),
         }
     }
 
@@ -461,6 +491,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.changed_deployments(forge_project_id, since).await,
             Forge::GitHub(it) => it.changed_deployments(forge_project_id, since).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(Vec::new()),
         }
     }
 
@@ -476,6 +507,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.deployment(forge_project_id, deployment).await,
             Forge::GitHub(it) => it.deployment(forge_project_id, deployment).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(None),
         }
     }
 
@@ -491,6 +523,9 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.pipeline_account(forge_project_id, head).await,
             Forge::GitHub(it) => it.pipeline_account(forge_project_id, head).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => {
+                Err(Error::Refused(bitbucket::NO_DEPLOYMENTS.to_owned()))
+            }
         }
     }
 
@@ -505,7 +540,7 @@ impl Forge {
     ) -> Result<Option<String>, Error> {
         match self {
             Forge::GitLab(it) => it.environment_tier(forge_project_id, environment_id).await,
-            Forge::GitHub(_) => Ok(None),
+            Forge::GitHub(_) | Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Ok(None),
         }
     }
 
@@ -517,6 +552,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.account_named(username).await,
             Forge::GitHub(it) => it.account_named(username).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(no_proof()),
         }
     }
 
@@ -528,6 +564,7 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.said_of_itself(account_id).await,
             Forge::GitHub(it) => it.said_of_itself(account_id).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(no_proof()),
         }
     }
 
@@ -536,10 +573,7 @@ impl Forge {
     /// # Errors
     /// Any [`Error`].
     pub async fn commit(&self, forge_project_id: &str, sha: &str) -> Result<Option<CommitFacts>, Error> {
-        match self {
-            Forge::GitLab(it) => it.commit(forge_project_id, sha).await,
-            Forge::GitHub(it) => it.commit(forge_project_id, sha).await,
-        }
+        each!(self, it => it.commit(forge_project_id, sha).await)
     }
 
     /// Approves or rejects a deployment that the forge holds. Repeating it is harmless.
@@ -559,6 +593,9 @@ impl Forge {
                 it.answer_deployment(forge_project_id, deployment, approve, comment)
                     .await
             }
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Outcome::Rejected {
+                reason: bitbucket::NO_DEPLOYMENTS.to_owned(),
+            },
         }
     }
 
@@ -567,6 +604,9 @@ impl Forge {
         match self {
             Forge::GitLab(it) => it.start_job(forge_project_id, job).await,
             Forge::GitHub(it) => it.start_job(forge_project_id, job).await,
+            Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => StartOutcome::Denied {
+                reason: bitbucket::NO_DEPLOYMENTS.to_owned(),
+            },
         }
     }
 }
@@ -653,6 +693,11 @@ impl<'a> Inspected<'a> {
     }
 }
 
+/// Nobody proves an account there: what we call with is asked about repositories, not about people.
+fn no_proof() -> Error {
+    Error::Refused("accounts on this forge are linked by an admin".to_owned())
+}
+
 /// Where the webhooks of an integration lead.
 pub fn hook_url(public_url: &str, integration: &Integration) -> String {
     let (base, kind) = (public_url.trim_end_matches('/'), integration.kind.name());
@@ -662,6 +707,7 @@ pub fn hook_url(public_url: &str, integration: &Integration) -> String {
 /// Who a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// Without an id where the forge does not tell whose the token is.
     pub account: Account,
     /// What the token may do, in the forge's words; empty if the forge does not tell.
     pub scopes: Vec<String>,
@@ -810,161 +856,16 @@ pub enum MergeOutcome {
     Retry { after: Option<Duration>, reason: String },
 }
 
-/// What proves that a webhook comes from the connected forge: one text that serves as plain token and as signing key.
-#[derive(Clone, Debug)]
-pub struct HookSecret {
-    /// The whole text.
-    pub token: Secret,
-    /// The signing key in it, for text of the form `whsec_<base64>`.
-    pub signing: Option<SigningKey>,
-}
-
-/// A webhook signing key. Never prints itself.
-#[derive(Clone)]
-pub struct SigningKey(Zeroizing<Vec<u8>>);
-
-impl SigningKey {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-impl HookSecret {
-    /// Shorter secrets than this many characters are refused.
-    const SHORTEST: usize = 16;
-
-    /// Makes the text of a new secret from 32 bytes of randomness: `whsec_<base64>` (Standard Webhooks), which GitLab takes
-    /// as signing token and as plain token.
-    pub fn text_from_random(bytes: &[u8; 32]) -> Secret {
-        let encoded = Zeroizing::new(STANDARD.encode(bytes));
-        Secret::new(format!("whsec_{}", encoded.as_str()))
-    }
-
-    /// Reads a secret; `None` if it is too short to prove anything. There is no such thing as a webhook without a secret.
-    pub fn read(text: Secret) -> Option<Self> {
-        if text.expose().len() < Self::SHORTEST {
-            return None;
+impl MergeOutcome {
+    /// After an error that says nothing about the change itself.
+    pub(crate) fn after(error: Error) -> Self {
+        match error.into_outcome::<()>() {
+            Outcome::Retry { after, reason } => MergeOutcome::Retry { after, reason },
+            Outcome::Rejected { reason } => MergeOutcome::Denied { reason },
+            Outcome::Delivered(()) => MergeOutcome::Retry {
+                after: None,
+                reason: "unclear answer".to_owned(),
+            },
         }
-        let key = text
-            .expose()
-            .strip_prefix("whsec_")
-            .and_then(|it| STANDARD.decode(it).ok());
-        let signing = key
-            .filter(|it| it.len() >= 24)
-            .map(|it| SigningKey(Zeroizing::new(it)));
-        Some(HookSecret { token: text, signing })
-    }
-}
-
-/// What a webhook is about. A hint only: the forge's API is asked before anything is believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
-    /// Names this delivery; the same again on a repetition.
-    pub delivery: String,
-    pub event: HookEvent,
-    /// The forge's stable number of the repository, as text; empty if the event is about none.
-    pub forge_project_id: String,
-    /// The change it is about.
-    pub change: Option<u64>,
-    /// What was pushed, for a push to a branch or tag.
-    pub pushed: Option<Pushed>,
-}
-
-/// Kinds of webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HookEvent {
-    /// Something about a change.
-    Change,
-    /// A push to a branch.
-    Push,
-    /// A push to a tag.
-    TagPush,
-    Pipeline,
-    Job,
-    Deployment,
-    /// A merge queue made, or gave up, a commit to land.
-    MergeGroup,
-    /// A comment.
-    Note,
-    /// Anything else: nothing to do. The text is the forge's word, at most 64 characters.
-    Other(String),
-}
-
-impl HookEvent {
-    /// The word for it in the journal.
-    pub fn word(&self) -> &str {
-        match self {
-            HookEvent::Change => "change",
-            HookEvent::Push => "push",
-            HookEvent::TagPush => "tag_push",
-            HookEvent::Pipeline => "pipeline",
-            HookEvent::Job => "job",
-            HookEvent::Deployment => "deployment",
-            HookEvent::MergeGroup => "merge_group",
-            HookEvent::Note => "note",
-            HookEvent::Other(word) => word,
-        }
-    }
-}
-
-/// A push as a webhook tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushed {
-    /// Full ref.
-    pub ref_name: String,
-    /// Commit ids; all zeros where the ref did not or does not exist.
-    pub before: String,
-    pub after: String,
-    /// The account that pushed.
-    pub user_id: String,
-}
-
-/// Why a webhook is not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HookRefusal {
-    /// It does not prove where it comes from.
-    #[error("the webhook does not verify: {0}")]
-    Unverified(&'static str),
-    /// It is authentic and makes no sense.
-    #[error("the webhook cannot be read: {0}")]
-    Unreadable(String),
-}
-
-/// Checks that a webhook comes from the connected forge. `header` is asked with lower-case names; `body` is the raw body;
-/// `now` is unix seconds.
-///
-/// # Errors
-/// `Unverified`.
-pub fn verify_hook(
-    kind: ForgeKind,
-    secret: &HookSecret,
-    header: &dyn Fn(&str) -> Option<String>,
-    body: &[u8],
-    now: i64,
-) -> Result<(), HookRefusal> {
-    match kind {
-        ForgeKind::Gitlab => gitlab::webhook::verify(secret, header, body, now),
-        ForgeKind::Github => github::webhook::verify(secret, header, body),
-    }
-}
-
-/// Reads what a verified webhook is about.
-///
-/// # Errors
-/// `Unreadable`.
-pub fn parse_hook(
-    kind: ForgeKind,
-    header: &dyn Fn(&str) -> Option<String>,
-    body: &[u8],
-) -> Result<Hint, HookRefusal> {
-    match kind {
-        ForgeKind::Gitlab => gitlab::webhook::parse(header, body),
-        ForgeKind::Github => github::webhook::parse(header, body),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::domain::ids::{Digest, IntegrationId};
 use crate::domain::project::Integration;
+use crate::domain::time::Time;
 use crate::forge::{Connection, Forge, HookSecret, connect};
 use crate::outbound::{Error, Secret};
 use std::collections::HashMap;
@@ -82,6 +83,15 @@ impl Forges {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         made.get(integration).and_then(|(_, forge)| forge.silent_for())
+    }
+
+    /// What time it is by an integration's forge, to the second; `None` before its first answer.
+    pub fn time_there(&self, integration: &IntegrationId) -> Option<Time> {
+        let made = self
+            .made
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        made.get(integration).and_then(|(_, forge)| forge.time_there())
     }
 
     /// The webhook secret of an integration.

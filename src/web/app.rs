@@ -24,6 +24,7 @@ use crate::web::limits::Limits;
 use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
+use crate::web::statistics::Statistics;
 use crate::web::waits::Waits;
 use actix_web::web::Bytes;
 use std::path::PathBuf;
@@ -107,6 +108,8 @@ pub struct App {
     pub evaluation: bool,
     /// What is counted.
     pub metrics: Metrics,
+    /// The last days in numbers.
+    pub statistics: Statistics,
     /// Every setting with its value and where it comes from; secrets are not in it.
     pub settings: RwLock<Vec<SettingLine>>,
     /// How connections come in.

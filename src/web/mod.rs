@@ -23,6 +23,7 @@ pub mod recovery;
 mod routes;
 pub mod sealed;
 mod session;
+pub mod statistics;
 pub mod waits;
 
 use crate::listen::{Connection, Front};

@@ -484,6 +484,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/dashboard/integrations/gitlab", vec![get(pages::show_gitlab)]),
         ("/dashboard/integrations/github", vec![get(pages::show_github)]),
         (
+            "/dashboard/integrations/bitbucket",
+            vec![get(pages::show_bitbucket)],
+        ),
+        (
             "/dashboard/integrations/github/app",
             vec![post(pages::make_github_app)],
         ),

@@ -4,7 +4,7 @@ use crate::browser::{can_run, shoot};
 use crate::support::appliance::{Options, http_client};
 use crate::support::browser::Browser;
 use crate::support::forge::github::state::{APP, BOT};
-use crate::support::forge::github::{Document, hooks_sign};
+use crate::support::forge::github::{hooks_sign, installed};
 use crate::support::gated::{Change, SOON};
 use crate::support::gated_github::{GatedGitHub, REPOSITORY};
 use crate::support::person::{items, text};
@@ -508,7 +508,7 @@ async fn every_recorded_payload_of_github_is_taken_or_refused_cleanly() {
 /// Held against GitHub's own OpenAPI documents: see what was called. The fakes' other tests fail at the first violation.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_held_against_githubs_own_description() {
-    let Some(document) = Document::installed() else {
+    let Some(document) = installed() else {
         return;
     };
     let it = GatedGitHub::start_with(json!({"auto_merge": true})).await;

@@ -1,8 +1,10 @@
 //! One policy over all forges: the same scenario on each of them, step by step, with one table of how it went.
 
-use crate::support::appliance::{Api, http_client};
+use crate::support::appliance::{Api, Options, http_client};
 use crate::support::forge::gitlab::state::MAINTAINER;
 use crate::support::gated::{Change, Gated, Hook, PROJECT, SOON};
+use crate::support::gated_bitbucket_cloud::GatedBitbucketCloud;
+use crate::support::gated_bitbucket_data_center::GatedBitbucketDataCenter;
 use crate::support::gated_github::{GatedGitHub, REPOSITORY};
 use crate::support::person::{Person, items, text};
 use crate::support::problem::assert_problem;
@@ -16,6 +18,8 @@ const FOUND_MAX: Duration = Duration::from_secs(60);
 enum World {
     GitLab(Box<Gated>),
     GitHub(Box<GatedGitHub>),
+    BitbucketCloud(Box<GatedBitbucketCloud>),
+    BitbucketDataCenter(Box<GatedBitbucketDataCenter>),
 }
 
 impl World {
@@ -23,6 +27,8 @@ impl World {
         match self {
             World::GitLab(_) => "GitLab",
             World::GitHub(_) => "GitHub",
+            World::BitbucketCloud(_) => "Bitbucket Cloud",
+            World::BitbucketDataCenter(_) => "Bitbucket Data Center",
         }
     }
 
@@ -31,6 +37,8 @@ impl World {
         match self {
             World::GitLab(it) => (&it.ada, &it.bea, &it.carl),
             World::GitHub(it) => (&it.ada, &it.bea, &it.carl),
+            World::BitbucketCloud(it) => (&it.ada, &it.bea, &it.carl),
+            World::BitbucketDataCenter(it) => (&it.ada, &it.bea, &it.carl),
         }
     }
 
@@ -38,6 +46,8 @@ impl World {
         match self {
             World::GitLab(it) => &it.auditor,
             World::GitHub(it) => &it.auditor,
+            World::BitbucketCloud(it) => &it.auditor,
+            World::BitbucketDataCenter(it) => &it.auditor,
         }
     }
 
@@ -46,6 +56,8 @@ impl World {
         let (integration, project) = match self {
             World::GitLab(it) => (&it.integration.id, &it.project),
             World::GitHub(it) => (&it.integration.id, &it.project),
+            World::BitbucketCloud(it) => (&it.integration.id, &it.project),
+            World::BitbucketDataCenter(it) => (&it.integration.id, &it.project),
         };
         format!("/api/v1/integrations/{integration}/projects/{project}")
     }
@@ -54,6 +66,8 @@ impl World {
         match self {
             World::GitLab(it) => it.open(branch, "main"),
             World::GitHub(it) => it.open(branch, "main"),
+            World::BitbucketCloud(it) => it.open(branch, "main"),
+            World::BitbucketDataCenter(it) => it.open(branch, "main"),
         }
     }
 
@@ -61,6 +75,8 @@ impl World {
         match self {
             World::GitLab(it) => it.push(change, file),
             World::GitHub(it) => it.push(change, file),
+            World::BitbucketCloud(it) => it.push(change, file),
+            World::BitbucketDataCenter(it) => it.push(change, file),
         }
     }
 
@@ -70,6 +86,14 @@ impl World {
             World::GitHub(it) => it
                 .github
                 .retarget(REPOSITORY, change.iid, target, it.carl_account),
+            World::BitbucketCloud(it) => {
+                it.bitbucket
+                    .retarget(&it.repository, change.iid, target, &it.carl_account);
+            }
+            World::BitbucketDataCenter(it) => {
+                it.bitbucket
+                    .retarget(REPOSITORY, change.iid, target, it.carl_account);
+            }
         }
     }
 
@@ -78,6 +102,8 @@ impl World {
         match self {
             World::GitLab(it) => it.pending(change, target).await,
             World::GitHub(it) => it.pending(change, target).await,
+            World::BitbucketCloud(it) => it.pending(change, target).await,
+            World::BitbucketDataCenter(it) => it.pending(change, target).await,
         }
     }
 
@@ -87,12 +113,16 @@ impl World {
         let word = match self {
             World::GitLab(it) => it.gitlab.status(PROJECT, sha, &name)?,
             World::GitHub(it) => it.github.status(REPOSITORY, sha, &name)?,
+            World::BitbucketCloud(it) => it.bitbucket.status(&it.repository, sha, &name)?,
+            World::BitbucketDataCenter(it) => it.bitbucket.status(REPOSITORY, sha, &name)?,
         };
-        Some(if word == "failure" {
-            "failed".to_owned()
-        } else {
-            word
-        })
+        let same = match word.as_str() {
+            "failure" | "FAILED" => "failed",
+            "INPROGRESS" => "pending",
+            "SUCCESSFUL" => "success",
+            other => other,
+        };
+        Some(same.to_owned())
     }
 
     async fn shows(&self, change: &Change, target: &str, wanted: &str) {
@@ -116,10 +146,12 @@ impl World {
         match self {
             World::GitLab(it) => it.gitlab.merge_request(PROJECT, change.iid).state == "merged",
             World::GitHub(it) => it.github.pull(REPOSITORY, change.iid).merged.is_some(),
+            World::BitbucketCloud(it) => it.bitbucket.pull(&it.repository, change.iid).state == "MERGED",
+            World::BitbucketDataCenter(it) => it.bitbucket.pull(REPOSITORY, change.iid).state == "MERGED",
         }
     }
 
-    /// The heads that merges were asked for with.
+    /// The heads that merges were asked for with; where a forge takes none, those that were merged.
     fn merges_asked(&self) -> Vec<Value> {
         match self {
             World::GitLab(it) => {
@@ -130,6 +162,18 @@ impl World {
                 let calls = it.github.calls_to("PUT", "/merge");
                 calls.into_iter().map(|it| it.body["sha"].clone()).collect()
             }
+            World::BitbucketCloud(it) => it.bitbucket.read(|state| {
+                let pulls = state.repository(&it.repository).pulls.values();
+                pulls
+                    .filter(|it| it.state == "MERGED")
+                    .map(|it| json!(it.head))
+                    .collect()
+            }),
+            World::BitbucketDataCenter(it) => it.bitbucket.read(|state| {
+                let pulls = state.repository(REPOSITORY).pulls.values();
+                let merged = pulls.filter(|it| it.state == "MERGED");
+                merged.map(|it| json!(it.head)).collect()
+            }),
         }
     }
 
@@ -154,6 +198,8 @@ impl World {
                 let posted = call.json(&json!({"state": "success", "context": name}));
                 assert_eq!(posted.send().await.expect("it answers").status(), 201);
             }
+            World::BitbucketCloud(it) => it.forge_status(&change.head).await,
+            World::BitbucketDataCenter(it) => it.forge_status(&change.head, "main").await,
         }
     }
 
@@ -169,6 +215,16 @@ impl World {
                 let mia = it.github.add_user("mia", "mia@example.test");
                 it.github
                     .merge_past_the_rules(REPOSITORY, change.iid, "merge", mia);
+            }
+            World::BitbucketCloud(it) => {
+                let mia = it.bitbucket.add_user("mia", "mia@example.test");
+                it.bitbucket
+                    .merge_past_the_rules(&it.repository, change.iid, "merge_commit", &mia);
+            }
+            World::BitbucketDataCenter(it) => {
+                let mia = it.bitbucket.add_user("mia", "mia@example.test");
+                it.bitbucket
+                    .merge_past_the_rules(REPOSITORY, change.iid, "no-ff", mia);
             }
         }
     }
@@ -192,6 +248,8 @@ impl World {
         match self {
             World::GitLab(it) => it.gitlab.assert_no_violations(),
             World::GitHub(it) => it.github.assert_no_violations(),
+            World::BitbucketCloud(it) => it.bitbucket.assert_no_violations(),
+            World::BitbucketDataCenter(it) => it.bitbucket.assert_no_violations(),
         }
     }
 }
@@ -244,7 +302,8 @@ async fn scenario(world: &World) -> Vec<&'static str> {
     world.pending(&forged, "main").await;
     world.forge_status(&forged).await;
     let told = world.exception("status_forged").await;
-    assert_eq!(told["shown"], "success", "{told}");
+    let green = told["shown"].as_str().unwrap_or_default().to_ascii_lowercase();
+    assert!(green.starts_with("success"), "{told}");
     world.shows(&forged, "main", "pending").await;
     done.push("forged status set back");
 
@@ -286,17 +345,26 @@ async fn the_same_scenario_holds_on_every_forge() {
     let worlds = [
         World::GitLab(Box::new(Gated::start_with(Hook::Token, json!({})).await)),
         World::GitHub(Box::new(GatedGitHub::start().await)),
+        World::BitbucketCloud(Box::new(GatedBitbucketCloud::start().await)),
+        World::BitbucketDataCenter(Box::new(
+            // It tells of no build that somebody else writes: that is found by looking.
+            GatedBitbucketDataCenter::start_in(
+                Options::default().env("SIGNEDAPPROVAL_FORGE__LOOK_EVERY", "2s"),
+                json!({}),
+            )
+            .await,
+        )),
     ];
-    let (gitlab, github) = tokio::join!(scenario(&worlds[0]), scenario(&worlds[1]));
-    assert_eq!(gitlab, github);
-    println!(
-        "| step | {} | {} |\n|---|---|---|",
-        worlds[0].name(),
-        worlds[1].name()
-    );
-    for step in &gitlab {
-        println!("| {step} | yes | yes |");
+    let done = futures_util::future::join_all(worlds.iter().map(scenario)).await;
+    let names: Vec<&str> = worlds.iter().map(World::name).collect();
+    println!("| step | {} |", names.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len()));
+    for step in &done[0] {
+        let yes = |it: &Vec<&str>| if it.contains(step) { "yes" } else { "no" };
+        let row: Vec<&str> = done.iter().map(yes).collect();
+        println!("| {step} | {} |", row.join(" | "));
     }
+    assert!(done.iter().all(|it| *it == done[0]), "{done:#?}");
     for world in &worlds {
         // The text of the last request's id shows that each forge had requests of its own.
         let all = items(

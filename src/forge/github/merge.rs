@@ -5,7 +5,7 @@ use crate::forge::MergeOutcome;
 use crate::forge::github::pull_request::PullRequest;
 use crate::forge::github::repository::{Place, Repository};
 use crate::forge::github::{GitHub, full_ref, own_commit_id, with_words};
-use crate::outbound::{Error, Method, Outcome};
+use crate::outbound::{Error, Method};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -160,7 +160,7 @@ fn not_merged(error: Error, now: Option<&PullRequest>, sha: &str, ours: Option<&
                 retry_after: Some(_), ..
             },
             _,
-        ) => retried(error),
+        ) => MergeOutcome::after(error),
         (_, Some(409)) => MergeOutcome::HeadMoved,
         (_, Some(403)) => denied(
             "GitHub does not let the App merge: it needs the permissions Contents and Pull requests (read and write), \
@@ -171,18 +171,7 @@ fn not_merged(error: Error, now: Option<&PullRequest>, sha: &str, ours: Option<&
         (_, Some(405 | 422)) => MergeOutcome::NotReady {
             reason: with_words("GitHub does not merge it now", excerpt),
         },
-        _ => retried(error),
-    }
-}
-
-fn retried(error: Error) -> MergeOutcome {
-    match error.into_outcome::<()>() {
-        Outcome::Retry { after, reason } => MergeOutcome::Retry { after, reason },
-        Outcome::Rejected { reason } => MergeOutcome::Denied { reason },
-        Outcome::Delivered(()) => MergeOutcome::Retry {
-            after: None,
-            reason: "unclear answer".to_owned(),
-        },
+        _ => MergeOutcome::after(error),
     }
 }
 

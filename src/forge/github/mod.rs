@@ -26,9 +26,11 @@ pub use manifest::{Converted, Wishes, convert, manifest};
 use crate::domain::facts::Account;
 use crate::domain::provision::Attempt;
 use crate::domain::text::{shortened, visible};
+use crate::forge::git::{commit_id, full_ref, is_commit_id, own_commit_id, page_url, short_ref};
 use crate::forge::github::app::{App, Minted};
 use crate::forge::github::repository::{Kept, Place, is_elsewhere};
 use crate::forge::hold::Held;
+use crate::forge::pages::{BadPage, Limits, Listed, is_limit, pause};
 use crate::forge::{Connection, Tried};
 use crate::outbound::{self, Call, Client, Error, Method, Reply, Secret};
 use serde::Deserialize;
@@ -116,6 +118,11 @@ impl GitHub {
 
     pub(super) fn silent_for(&self) -> Option<Duration> {
         self.client.silent_for()
+    }
+
+    /// See [`crate::forge::Forge::time_there`].
+    pub(super) fn time_there(&self) -> Option<crate::domain::time::Time> {
+        self.client.time_there()
     }
 
     pub(super) fn heir_of(mut self, before: &GitHub) -> Self {
@@ -343,50 +350,11 @@ fn roots(base_url: &str, allow_http: &[String]) -> Result<(Url, Url), Error> {
     }
 }
 
-/// How much of a list is read.
-#[derive(Clone, Copy)]
-struct Limits {
-    pages: u32,
-    /// Bytes of one page.
-    bytes: u64,
-}
-
-/// A list, and whether it was read to its end.
-struct Listed<T> {
-    items: Vec<T>,
-    whole: bool,
-}
-
-/// The page at which reading a list ended.
-#[derive(Debug)]
-struct BadPage {
-    page: u32,
-    error: Error,
-}
-
 /// Whether a list goes on. Only that is ever taken from `Link`, never an address.
 fn has_next(reply: &Reply) -> bool {
     reply
         .header("link")
         .is_some_and(|it| it.split(',').any(|it| it.contains("rel=\"next\"")))
-}
-
-/// The answer says how long to keep away.
-fn is_limit(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Status { code: 429, .. }
-            | Error::Status {
-                retry_after: Some(_),
-                ..
-            }
-    )
-}
-
-/// A short wait before attempt `attempt + 1`.
-async fn pause(attempt: u32) {
-    let most = Duration::from_millis(400) * attempt;
-    tokio::time::sleep(most / 2 + outbound::jitter(most / 2)).await;
 }
 
 /// A failed read in words that an admin can act on.
@@ -422,46 +390,6 @@ pub(crate) fn explained(error: &Error) -> String {
         _ => "GitHub does not answer as expected",
     };
     with_words(&format!("{sentence} ({code})"), excerpt)
-}
-
-/// A full commit id: 40 (SHA-1) or 64 (SHA-256) lowercase hex digits.
-fn is_commit_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// The same as an error about an answer.
-fn commit_id(text: &str) -> Result<&str, Error> {
-    if is_commit_id(text) {
-        Ok(text)
-    } else {
-        Err(Error::NotJson("a commit id is not a full one".to_owned()))
-    }
-}
-
-/// The same as an error about a call.
-fn own_commit_id(text: &str) -> Result<&str, Error> {
-    commit_id(text).map_err(|_| Error::Refused("not a full commit id".to_owned()))
-}
-
-/// A branch's full ref.
-fn full_ref(branch: &str) -> String {
-    format!("refs/heads/{branch}")
-}
-
-/// A ref's short name.
-fn short_ref(reference: &str) -> &str {
-    reference.strip_prefix("refs/heads/").unwrap_or(reference)
-}
-
-/// A page's address, if it is one that a link may lead to.
-fn page_url(text: &str) -> String {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "https" | "http") => text.to_owned(),
-        _ => String::new(),
-    }
 }
 
 /// An account as GitHub's entities show it.

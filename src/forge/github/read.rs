@@ -10,7 +10,7 @@ use crate::forge::github::files::{Changed, Modes, Tree, file_list};
 use crate::forge::github::pull_request::PullRequest;
 use crate::forge::github::repository::Place;
 use crate::forge::github::{
-    BadPage, GitHub, Limits, Listed, PER_PAGE, User, commit_id, full_ref, has_next, is_commit_id, is_limit,
+    GitHub, Limits, Listed, PER_PAGE, User, commit_id, full_ref, has_next, is_commit_id, is_limit,
     own_commit_id, page_url, pause, short_ref,
 };
 use crate::outbound::{Error, Method};
@@ -178,7 +178,7 @@ impl GitHub {
                 Ok(listed) => file_list(&after, &listed.items, listed.whole, &old, &new),
                 Err(bad) => FileList {
                     files: Vec::new(),
-                    incomplete: Some(unread("the file list", &bad)),
+                    incomplete: Some(bad.told("the file list", "GitHub")),
                 },
             };
             if !stood_still {
@@ -285,15 +285,6 @@ impl GitHub {
             items,
             whole: !has_next(&reply),
         })
-    }
-}
-
-/// Why a list is not whole: the same text for the same fault, since it becomes part of what is known about the change.
-fn unread(what: &str, bad: &BadPage) -> String {
-    let page = bad.page;
-    match bad.error.status() {
-        Some(code) => format!("page {page} of {what} could not be read: GitHub answered {code}"),
-        None => format!("page {page} of {what} could not be read: {}", bad.error),
     }
 }
 

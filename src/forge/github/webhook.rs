@@ -1,16 +1,13 @@
 //! GitHub's webhooks: whether one is genuine, and what it is about. Nothing in a body is ever believed beyond that.
 
-use crate::domain::ids::Digest;
 use crate::domain::text::{shortened, visible};
 use crate::forge::github::is_commit_id;
+use crate::forge::hook::delivery;
 use crate::forge::{Hint, HookEvent, HookRefusal, HookSecret, Pushed};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-
-/// Characters of a delivery id that is kept as it is.
-const LONGEST_DELIVERY: usize = 128;
 
 /// Checks `X-Hub-Signature-256`. It signs the body alone, so it proves where a body comes from and not when; what it is about
 /// is read from GitHub anyway.
@@ -123,21 +120,12 @@ pub fn parse(header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> Result<Hin
         return Err(unreadable("it names no repository"));
     }
     Ok(Hint {
-        delivery: delivery(header, body),
+        delivery: delivery(header("x-github-delivery"), body),
         event,
         forge_project_id: repository.map(|it| it.to_string()).unwrap_or_default(),
         change,
         pushed,
     })
-}
-
-/// What names this delivery: `X-GitHub-Delivery`, the same when it is delivered again, or a digest of the body.
-fn delivery(header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> String {
-    match header("x-github-delivery").filter(|it| !it.is_empty()) {
-        Some(id) if id.len() <= LONGEST_DELIVERY && id.bytes().all(|b| b.is_ascii_graphic()) => id,
-        Some(id) => format!("sha256:{}", Digest::of(id.as_bytes())),
-        None => format!("sha256:{}", Digest::of(body)),
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use crate::forge::gitlab::project_number;
 use crate::forge::gitlab::with_words;
 use crate::outbound::Error;
 use crate::outbound::Method;
-use crate::outbound::Outcome;
 use crate::outbound::Reply;
 use serde_json::json;
 use std::time::Duration;
@@ -118,14 +117,7 @@ fn not_merged(error: Error, now: Option<&MergeRequest>, sha: &str) -> MergeOutco
                 reason: with_words("GitLab does not merge it now", excerpt),
             },
         },
-        _ => match error.into_outcome::<()>() {
-            Outcome::Retry { after, reason } => MergeOutcome::Retry { after, reason },
-            Outcome::Rejected { reason } => MergeOutcome::Denied { reason },
-            Outcome::Delivered(()) => MergeOutcome::Retry {
-                after: None,
-                reason: "unclear answer".to_owned(),
-            },
-        },
+        _ => MergeOutcome::after(error),
     }
 }
 

@@ -30,7 +30,9 @@ use crate::domain::text::shortened;
 use crate::domain::text::visible;
 use crate::forge::Connection;
 use crate::forge::Identity;
+use crate::forge::git::{commit_id, full_ref, is_commit_id, page_url, short_ref};
 use crate::forge::hold::Held;
+use crate::forge::pages::{BadPage, Limits, Listed, is_limit, pause};
 use crate::outbound;
 use crate::outbound::Call;
 use crate::outbound::Client;
@@ -97,6 +99,11 @@ impl GitLab {
 
     pub(super) fn silent_for(&self) -> Option<Duration> {
         self.client.silent_for()
+    }
+
+    /// See [`crate::forge::Forge::time_there`].
+    pub(super) fn time_there(&self) -> Option<crate::domain::time::Time> {
+        self.client.time_there()
     }
 
     /// Who the token is; for the looks in the background, which are about hundreds of projects, as it was told within
@@ -212,45 +219,6 @@ pub(crate) fn explained(error: &Error) -> String {
     with_words(&format!("{sentence} ({code})"), excerpt)
 }
 
-/// How much of a list is read.
-#[derive(Clone, Copy)]
-struct Limits {
-    pages: u32,
-    /// Bytes of one page.
-    bytes: u64,
-}
-
-/// A list, and whether it was read to its end.
-struct Listed<T> {
-    items: Vec<T>,
-    whole: bool,
-}
-
-/// The page at which reading a list ended.
-#[derive(Debug)]
-struct BadPage {
-    page: u32,
-    error: Error,
-}
-
-/// The answer says how long to keep away.
-fn is_limit(error: &Error) -> bool {
-    matches!(error, Error::Status { code: 429, .. })
-        || matches!(
-            error,
-            Error::Status {
-                retry_after: Some(_),
-                ..
-            }
-        )
-}
-
-/// A short wait before attempt `attempt + 1`.
-async fn pause(attempt: u32) {
-    let most = Duration::from_millis(400) * attempt;
-    tokio::time::sleep(most / 2 + outbound::jitter(most / 2)).await;
-}
-
 /// The page after `page`, by `X-Next-Page`, else by `Link`, else by whether this one was full. Only a number is ever taken
 /// from these headers, never an address.
 fn next_page(
@@ -287,41 +255,6 @@ fn project_number(id: &str) -> Result<&str, Error> {
         Err(Error::Refused(
             "a GitLab project is named by its number".to_owned(),
         ))
-    }
-}
-
-/// A full commit id: 40 (SHA-1) or 64 (SHA-256) lowercase hex digits.
-fn is_commit_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// The same as an error about an answer.
-fn commit_id(text: &str) -> Result<&str, Error> {
-    if is_commit_id(text) {
-        Ok(text)
-    } else {
-        Err(Error::NotJson("a commit id is not a full one".to_owned()))
-    }
-}
-
-/// A branch's full ref. A short name never means a tag here.
-fn full_ref(branch: &str) -> String {
-    format!("refs/heads/{branch}")
-}
-
-/// A ref's short name.
-fn short_ref(reference: &str) -> &str {
-    reference.strip_prefix("refs/heads/").unwrap_or(reference)
-}
-
-/// A page's address, if it is one that a link may lead to.
-fn page_url(text: &str) -> String {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "https" | "http") => text.to_owned(),
-        _ => String::new(),
     }
 }
 

@@ -213,7 +213,7 @@ impl GitLab {
                 Ok(listed) => file_list(&after, listed.items, listed.whole),
                 Err(bad) => FileList {
                     files: Vec::new(),
-                    incomplete: Some(unread("the file list", &bad)),
+                    incomplete: Some(bad.told("the file list", "GitLab")),
                 },
             };
             if !stood_still {
@@ -241,17 +241,8 @@ impl GitLab {
         {
             Ok(listed) => Ok(pushers(listed.items, &change.source_branch, listed.whole)),
             Err(bad) if is_limit(&bad.error) => Err(bad.error),
-            Err(bad) => Ok((Vec::new(), Some(unread("the list of pushes", &bad)))),
+            Err(bad) => Ok((Vec::new(), Some(bad.told("the list of pushes", "GitLab")))),
         }
-    }
-}
-
-/// Why a list is not whole: the same text for the same fault, since it becomes part of what is known about the change.
-fn unread(what: &str, bad: &BadPage) -> String {
-    let page = bad.page;
-    match bad.error.status() {
-        Some(code) => format!("page {page} of {what} could not be read: GitLab answered {code}"),
-        None => format!("page {page} of {what} could not be read: {}", bad.error),
     }
 }
 
@@ -284,7 +275,7 @@ fn facts(
             let doubt = commits_doubt(&listed.items, &head, listed.whole, files.files.is_empty());
             (listed.items, Vec::from_iter(doubt))
         }
-        Err(bad) => (Vec::new(), vec![unread("the list of commits", &bad)]),
+        Err(bad) => (Vec::new(), vec![bad.told("the list of commits", "GitLab")]),
     };
     reasons.extend(pushers_unread);
     let merged = change.is_merged().then(|| Merged {

@@ -10,6 +10,7 @@ use crate::domain::policy::{Approver, BindBase, Method, Unattributed};
 use crate::domain::project::{Enforcement, ForgeKind, Integration, Project, ProjectSettings};
 use crate::domain::retention::RETENTION_DAYS;
 use crate::domain::state::Read;
+use crate::forge::bitbucket_cloud;
 use crate::forge::github::Credentials;
 use crate::forge::{Connection, Forge, HookSecret, Inspected, hook_secret_name, hook_url, token_name};
 use crate::identity::random_id;
@@ -35,15 +36,19 @@ struct IntegrationBody {
     name: String,
     base_url: Option<String>,
     ca_pem: Option<String>,
-    /// GitLab.
+    /// GitLab and both Bitbuckets.
     token: Option<String>,
+    /// Bitbucket Cloud: whose API token it is; left out for an access token.
+    email: Option<String>,
     /// GitHub: the App's number, as number or text.
     app_id: Option<Value>,
     private_key: Option<String>,
-    /// GitHub: the one that stands in the App's settings; without it one is made.
+    /// GitHub and both Bitbuckets: the one that stands in the forge's settings; without it one is made.
     webhook_secret: Option<String>,
-    /// GitHub: taken as other clients send it; the number is enough.
+    /// Bitbucket Cloud: an OAuth consumer's key. GitHub: taken as other clients send it; the number is enough.
     client_id: Option<String>,
+    /// Bitbucket Cloud: an OAuth consumer's secret.
+    client_secret: Option<String>,
     installation_id: Option<Value>,
 }
 
@@ -53,7 +58,11 @@ impl IntegrationBody {
         let text = match (&self.base_url, kind) {
             (Some(text), _) => text.as_str(),
             (None, ForgeKind::Github) => GITHUB,
-            (None, ForgeKind::Gitlab) => return Err(Problem::bad_field("base_url", "GitLab's address")),
+            (None, ForgeKind::BitbucketCloud) => BITBUCKET_CLOUD,
+            (None, ForgeKind::Gitlab | ForgeKind::BitbucketDataCenter) => {
+                let which = format!("{}'s address", kind.title());
+                return Err(Problem::bad_field("base_url", which));
+            }
         };
         bounded("base_url", text, 500)?;
         Ok(text.trim_end_matches('/').to_owned())
@@ -61,47 +70,100 @@ impl IntegrationBody {
 
     /// What the forge is called with, as it is sealed.
     fn credentials(&self, kind: ForgeKind) -> Result<Secret, Problem> {
-        let foreign = |field: &'static str| Err(Problem::bad_field(field, "left out for this kind of forge"));
-        match kind {
-            ForgeKind::Gitlab => {
-                if self.app_id.is_some() || self.private_key.is_some() {
-                    return foreign("app_id");
-                }
-                let token = self
-                    .token
-                    .as_deref()
-                    .ok_or_else(|| Problem::bad_field("token", "an access token"))?;
-                bounded("token", token, 500)?;
-                Ok(Secret::new(token))
-            }
-            ForgeKind::Github => {
-                if self.token.is_some() {
-                    return foreign("token");
-                }
-                let app_id = number(self.app_id.as_ref())
-                    .ok_or_else(|| Problem::bad_field("app_id", "the App's number, from its settings"))?;
-                let private_key = self.private_key.as_deref().ok_or_else(|| {
-                    Problem::bad_field("private_key", "the App's private key, the whole PEM file")
-                })?;
-                bounded("private_key", private_key, 10_000)?;
-                bounded("client_id", self.client_id.as_deref().unwrap_or("-"), 200)?;
-                let installation_id = match &self.installation_id {
-                    None => None,
-                    Some(it) => Some(number(Some(it)).ok_or_else(|| {
-                        Problem::bad_field("installation_id", "an installation's number, or left out")
-                    })?),
-                };
-                let credentials = Credentials {
-                    app_id,
-                    private_key: private_key.to_owned().into(),
-                    installation_id,
-                };
-                credentials
-                    .check()
-                    .map_err(|e| Problem::invalid("private_key", e.to_string()))?;
-                Ok(credentials.to_secret())
+        let taken: &[&str] = match kind {
+            ForgeKind::Gitlab | ForgeKind::BitbucketDataCenter => &["token"],
+            ForgeKind::Github => &["app_id", "private_key", "client_id", "installation_id"],
+            ForgeKind::BitbucketCloud => &["token", "email", "client_id", "client_secret"],
+        };
+        for (field, given) in [
+            ("token", self.token.is_some()),
+            ("email", self.email.is_some()),
+            ("app_id", self.app_id.is_some()),
+            ("private_key", self.private_key.is_some()),
+            ("client_id", self.client_id.is_some()),
+            ("client_secret", self.client_secret.is_some()),
+            ("installation_id", self.installation_id.is_some()),
+        ] {
+            if given && !taken.contains(&field) {
+                return Err(Problem::bad_field(field, "left out for this kind of forge"));
             }
         }
+        match kind {
+            ForgeKind::Gitlab | ForgeKind::BitbucketDataCenter => Ok(Secret::new(self.token()?)),
+            ForgeKind::Github => self.app(),
+            ForgeKind::BitbucketCloud => self.bitbucket_cloud(),
+        }
+    }
+
+    fn token(&self) -> Result<&str, Problem> {
+        let token = self
+            .token
+            .as_deref()
+            .ok_or_else(|| Problem::bad_field("token", "an access token"))?;
+        bounded("token", token, 2_000)?;
+        Ok(token)
+    }
+
+    /// A GitHub App's.
+    fn app(&self) -> Result<Secret, Problem> {
+        let app_id = number(self.app_id.as_ref())
+            .ok_or_else(|| Problem::bad_field("app_id", "the App's number, from its settings"))?;
+        let private_key = self
+            .private_key
+            .as_deref()
+            .ok_or_else(|| Problem::bad_field("private_key", "the App's private key, the whole PEM file"))?;
+        bounded("private_key", private_key, 10_000)?;
+        bounded("client_id", self.client_id.as_deref().unwrap_or("-"), 200)?;
+        let installation_id = match &self.installation_id {
+            None => None,
+            Some(it) => Some(number(Some(it)).ok_or_else(|| {
+                Problem::bad_field("installation_id", "an installation's number, or left out")
+            })?),
+        };
+        let credentials = Credentials {
+            app_id,
+            private_key: private_key.to_owned().into(),
+            installation_id,
+        };
+        credentials
+            .check()
+            .map_err(|e| Problem::invalid("private_key", e.to_string()))?;
+        Ok(credentials.to_secret())
+    }
+
+    /// An access token, somebody's API token, or an OAuth consumer.
+    fn bitbucket_cloud(&self) -> Result<Secret, Problem> {
+        let credentials = match (&self.email, &self.client_id, &self.client_secret) {
+            (None, None, None) => bitbucket_cloud::Credentials::Token {
+                token: self.token()?.to_owned().into(),
+            },
+            (Some(email), None, None) => {
+                bounded("email", email, 320)?;
+                bitbucket_cloud::Credentials::User {
+                    email: email.clone(),
+                    token: self.token()?.to_owned().into(),
+                }
+            }
+            (None, Some(id), Some(secret)) => {
+                if self.token.is_some() {
+                    return Err(Problem::bad_field("token", "left out with an OAuth consumer"));
+                }
+                bounded("client_id", id, 200)?;
+                bounded("client_secret", secret, 500)?;
+                bitbucket_cloud::Credentials::Consumer {
+                    client_id: id.clone(),
+                    client_secret: secret.clone().into(),
+                }
+            }
+            (Some(_), ..) => {
+                return Err(Problem::bad_field("email", "left out with an OAuth consumer"));
+            }
+            (None, None, _) => return Err(Problem::bad_field("client_id", "the OAuth consumer's key")),
+            (None, _, None) => {
+                return Err(Problem::bad_field("client_secret", "the OAuth consumer's secret"));
+            }
+        };
+        Ok(credentials.to_secret())
     }
 
     /// The secret of its webhooks: given where the forge has one already, else made.
@@ -110,7 +172,7 @@ impl IntegrationBody {
             (Some(_), ForgeKind::Gitlab) => {
                 Err(Problem::bad_field("webhook_secret", "left out: it is made here"))
             }
-            (Some(text), ForgeKind::Github) => {
+            (Some(text), _) => {
                 bounded("webhook_secret", text, 500)?;
                 let secret = Secret::new(text.clone());
                 match HookSecret::read(secret.clone()) {
@@ -129,6 +191,8 @@ impl IntegrationBody {
 
 /// Where GitHub is, unless it is somebody's own.
 pub(super) const GITHUB: &str = "https://github.com";
+/// Bitbucket Cloud's API.
+const BITBUCKET_CLOUD: &str = "https://api.bitbucket.org";
 
 /// A positive number, or text that is one.
 fn number(value: Option<&Value>) -> Option<u64> {
@@ -208,7 +272,7 @@ pub async fn add_integration(
         id: IntegrationId::from_random(random_id()),
         connection,
         name: body.name,
-        account: Some(identity.account.clone()),
+        account: Some(identity.account.clone()).filter(|it| !it.id.is_empty()),
         credentials,
         webhook_secret: webhook_secret.clone(),
     };
@@ -222,14 +286,7 @@ pub async fn add_integration(
 
 fn kind(word: &str) -> Result<ForgeKind, Problem> {
     let known = || ForgeKind::ALL.map(|it| format!("\"{}\"", it.name())).join(" or ");
-    match (ForgeKind::parse(word), word) {
-        (Some(kind), _) => Ok(kind),
-        (None, "bitbucket" | "bitbucket_dc") => Err(Problem::invalid(
-            "kind",
-            format!("this version connects to {}", known()),
-        )),
-        (None, _) => Err(Problem::bad_field("kind", known())),
-    }
+    ForgeKind::parse(word).ok_or_else(|| Problem::bad_field("kind", known()))
 }
 
 /// A forge that is to be connected.
@@ -296,8 +353,10 @@ pub(crate) fn find(app: &App, id: &str) -> Result<Integration, Problem> {
 #[serde(deny_unknown_fields)]
 struct ProjectBody {
     project_id: Option<Value>,
-    /// GitHub, in place of the number.
+    /// GitHub, Bitbucket Cloud and Data Center: where the repository is, in place of its number.
     owner: Option<String>,
+    workspace: Option<String>,
+    project_key: Option<String>,
     repository: Option<String>,
     branch_patterns: Vec<String>,
     required_approval_count: Option<u32>,
@@ -323,27 +382,42 @@ struct ProjectBody {
 }
 
 impl ProjectBody {
-    /// What the forge is asked for: the number, or on GitHub owner and name.
+    /// What the forge is asked for: the number, or where the repository is and its name.
     fn asked(&self, kind: ForgeKind) -> Result<Option<String>, Problem> {
-        match (&self.project_id, &self.owner, &self.repository, kind) {
+        for (field, given) in [
+            ("owner", &self.owner),
+            ("workspace", &self.workspace),
+            ("project_key", &self.project_key),
+        ] {
+            if given.is_some() && place_field(kind) != Some(field) {
+                return Err(Problem::bad_field(field, "left out for this kind of forge"));
+            }
+        }
+        let place = self
+            .owner
+            .as_ref()
+            .or(self.workspace.as_ref())
+            .or(self.project_key.as_ref());
+        match (&self.project_id, place, &self.repository, place_field(kind)) {
             (Some(value), None, None, _) => forge_project_id(value, kind).map(Some),
             (None, None, None, _) => Ok(None),
-            (None, Some(owner), Some(repository), ForgeKind::Github) => {
-                for (field, text) in [("owner", owner), ("repository", repository)] {
-                    bounded(field, text, 100)?;
+            (None, Some(place), Some(repository), Some(field)) => {
+                for (field, text) in [(field, place), ("repository", repository)] {
+                    bounded(field, text, 200)?;
                     if text.contains('/') {
                         return Err(Problem::bad_field(field, "a name without a slash"));
                     }
                 }
-                Ok(Some(format!("{owner}/{repository}")))
+                Ok(Some(format!("{place}/{repository}")))
             }
-            (_, _, _, ForgeKind::Github) => Err(Problem::bad_field(
+            (_, _, _, Some(field)) => Err(Problem::bad_field(
                 "repository",
-                "owner and repository, or project_id alone",
+                format!("{field} and repository, or project_id alone"),
             )),
-            (_, _, _, ForgeKind::Gitlab) => {
-                Err(Problem::bad_field("owner", "left out: GitLab has project_id"))
-            }
+            (_, _, _, None) => Err(Problem::bad_field(
+                "repository",
+                "left out: GitLab has project_id",
+            )),
         }
     }
 
@@ -364,6 +438,12 @@ impl ProjectBody {
             (a, b) => a.or(b).unwrap_or(1),
         };
         let (enforcement, auto_merge) = enforced(kind, self.enforcement.as_deref(), self.auto_merge)?;
+        if !self.environments.is_empty() && !kind.holds_deployments() {
+            return Err(Problem::bad_field(
+                "environments",
+                "left out: Bitbucket holds no deployments; let the pipeline ask with signedapproval gate",
+            ));
+        }
         let approvers = self
             .approvers
             .iter()
@@ -442,14 +522,31 @@ fn enforced(
     }
 }
 
+/// The word for where a repository is, beside its name; `None` where its number alone names it.
+fn place_field(kind: ForgeKind) -> Option<&'static str> {
+    match kind {
+        ForgeKind::Gitlab => None,
+        ForgeKind::Github => Some("owner"),
+        ForgeKind::BitbucketCloud => Some("workspace"),
+        ForgeKind::BitbucketDataCenter => Some("project_key"),
+    }
+}
+
 fn forge_project_id(value: &Value, kind: ForgeKind) -> Result<String, Problem> {
     let reason = match kind {
         ForgeKind::Gitlab => "the project's number on GitLab (Settings → General)",
         ForgeKind::Github => "the repository's number on GitHub",
+        ForgeKind::BitbucketCloud => "the repository's UUID on Bitbucket, in braces",
+        ForgeKind::BitbucketDataCenter => "the repository's number on Bitbucket",
     };
-    number(Some(value))
-        .map(|it| it.to_string())
-        .ok_or_else(|| Problem::bad_field("project_id", reason))
+    let found = match kind {
+        ForgeKind::BitbucketCloud => value
+            .as_str()
+            .filter(|it| bitbucket_cloud::is_uuid(it))
+            .map(str::to_owned),
+        _ => number(Some(value)).map(|it| it.to_string()),
+    };
+    found.ok_or_else(|| Problem::bad_field("project_id", reason))
 }
 
 /// How strong the gate of a project was found to be. What nobody has looked at counts as nothing.
@@ -529,12 +626,15 @@ pub async fn add_project(
     let (body, _) = read_json::<ProjectBody>(&request, payload).await?;
     let reason = stated.or(body.reason.clone())?;
     let kind = integration.kind;
-    let (field, which) = match kind {
-        ForgeKind::Gitlab => (
+    let (field, which) = match place_field(kind) {
+        None => (
             "project_id",
-            "the project's number on GitLab (Settings → General)",
+            "the project's number on GitLab (Settings → General)".to_owned(),
         ),
-        ForgeKind::Github => ("repository", "owner and repository, or project_id alone"),
+        Some(place) => (
+            "repository",
+            format!("{place} and repository, or project_id alone"),
+        ),
     };
     let asked = body
         .asked(kind)?
@@ -548,6 +648,13 @@ pub async fn add_project(
             match kind {
                 ForgeKind::Gitlab => "GitLab shows no such project to the token of this integration",
                 ForgeKind::Github => "GitHub shows no such repository to the App: install the App on it",
+                ForgeKind::BitbucketCloud => {
+                    "Bitbucket shows no such repository to this integration: look at its name, and at what the token or \
+                     consumer belongs to"
+                }
+                ForgeKind::BitbucketDataCenter => {
+                    "Bitbucket shows no such repository to the token of this integration"
+                }
             },
         ),
         e => Problem::forge_answer(forge.explain(&e)),

@@ -14,15 +14,30 @@ fn project_body() -> Schema {
     Schema::body(&[
         (
             "project_id?",
-            Schema::any().about("The project's number on the forge"),
+            Schema::any()
+                .about("The project's number on the forge; on Bitbucket Cloud the repository's UUID"),
         ),
         (
             "owner?",
             Schema::text().or_null().about("GitHub, with `repository`"),
         ),
         (
+            "workspace?",
+            Schema::text()
+                .or_null()
+                .about("Bitbucket Cloud, with `repository`"),
+        ),
+        (
+            "project_key?",
+            Schema::text()
+                .or_null()
+                .about("Bitbucket Data Center, with `repository`"),
+        ),
+        (
             "repository?",
-            Schema::text().or_null().about("GitHub, with `owner`"),
+            Schema::text()
+                .or_null()
+                .about("The repository's name, with `owner`, `workspace` or `project_key`"),
         ),
         (
             "branch_patterns",
@@ -93,16 +108,28 @@ pub(super) fn integrations() -> Area {
                 .reason()
                 .about("The forge is asked who the token is before anything is stored.")
                 .body(Schema::body(&[
-                    ("kind", Schema::one_of(&["gitlab", "github"])),
+                    (
+                        "kind",
+                        Schema::one_of(&["gitlab", "github", "bitbucket", "bitbucket_dc"]),
+                    ),
                     ("name", Schema::short(200)),
                     (
                         "base_url?",
-                        Schema::text()
-                            .or_null()
-                            .about("GitHub: by default https://github.com"),
+                        Schema::text().or_null().about(
+                            "By default https://github.com and, for Bitbucket Cloud, https://api.bitbucket.org",
+                        ),
                     ),
                     ("ca_pem?", Schema::text().or_null()),
-                    ("token?", Schema::text().or_null().about("GitLab")),
+                    (
+                        "token?",
+                        Schema::text().or_null().about("GitLab and both Bitbuckets"),
+                    ),
+                    (
+                        "email?",
+                        Schema::text()
+                            .or_null()
+                            .about("Bitbucket Cloud: whose API token it is; left out for an access token"),
+                    ),
                     ("app_id?", Schema::any().about("GitHub: the App's number")),
                     (
                         "private_key?",
@@ -110,9 +137,22 @@ pub(super) fn integrations() -> Area {
                     ),
                     (
                         "webhook_secret?",
-                        Schema::text().or_null().about("GitHub: without it one is made"),
+                        Schema::text()
+                            .or_null()
+                            .about("Not for GitLab; without it one is made"),
                     ),
-                    ("client_id?", Schema::text().or_null()),
+                    (
+                        "client_id?",
+                        Schema::text()
+                            .or_null()
+                            .about("Bitbucket Cloud: an OAuth consumer's key"),
+                    ),
+                    (
+                        "client_secret?",
+                        Schema::text()
+                            .or_null()
+                            .about("Bitbucket Cloud: an OAuth consumer's secret"),
+                    ),
                     ("installation_id?", Schema::any()),
                 ]))
                 .answers(

@@ -1,7 +1,7 @@
 //! The connected forges and the repositories gated in them.
 
 use crate::domain::people::Role;
-use crate::domain::project::{ForgeKind, Integration, Project, Stranger, forge_project_row};
+use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, Stranger, forge_project_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::forge::hook_url;
 use crate::web::app::App;
@@ -37,6 +37,15 @@ struct GitlabPage {
 }
 
 #[derive(Template)]
+#[template(path = "admin/bitbucket.html")]
+struct BitbucketPage {
+    frame: Frame,
+    admin: bool,
+    forges: Vec<ForgeView>,
+    policies: Vec<String>,
+}
+
+#[derive(Template)]
 #[template(path = "admin/github.html")]
 struct GithubPage {
     frame: Frame,
@@ -48,9 +57,18 @@ struct GithubPage {
 /// One connected forge.
 struct ForgeView {
     id: String,
-    /// Its kind's word in addresses.
+    /// Its kind's word.
     word: &'static str,
+    /// The last part of its page's address.
+    page: &'static str,
     kind: &'static str,
+    /// What the forge calls a project: one, and several.
+    noun: &'static str,
+    nouns: &'static str,
+    /// There are several ways of holding a change.
+    has_modes: bool,
+    /// Its gates can be set up from here.
+    sets_up: bool,
     name: String,
     base_url: String,
     account: Option<String>,
@@ -103,16 +121,12 @@ pub async fn show_integrations(app: Data<App>, Reader(person): Reader) -> Result
 pub async fn show_gitlab(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     let state = app.snapshot()?;
-    let policies = state.all::<crate::domain::project::PolicyRecord>()?;
     Ok(html(&GitlabPage {
         frame: Frame::new(&app, Some(&person), Place::Integrations, "GitLab"),
         admin: person.has(Role::Admin),
-        forges: forges(&app, &state)?
-            .into_iter()
-            .filter(|it| it.word == ForgeKind::Gitlab.name())
-            .collect(),
+        forges: on_page(&app, &state, "gitlab")?,
         public_url: app.public_url().to_owned(),
-        policies: policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect(),
+        policies: policy_names(&state)?,
     }))
 }
 
@@ -120,16 +134,44 @@ pub async fn show_gitlab(app: Data<App>, Reader(person): Reader) -> Result<HttpR
 pub async fn show_github(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     let state = app.snapshot()?;
-    let policies = state.all::<crate::domain::project::PolicyRecord>()?;
     Ok(html(&GithubPage {
         frame: Frame::new(&app, Some(&person), Place::Integrations, "GitHub"),
         admin: person.has(Role::Admin),
-        forges: forges(&app, &state)?
-            .into_iter()
-            .filter(|it| it.word == ForgeKind::Github.name())
-            .collect(),
-        policies: policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect(),
+        forges: on_page(&app, &state, "github")?,
+        policies: policy_names(&state)?,
     }))
+}
+
+/// `GET /dashboard/integrations/bitbucket`, for Cloud and Data Center: administrators; auditors see it without the forms.
+pub async fn show_bitbucket(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    let state = app.snapshot()?;
+    Ok(html(&BitbucketPage {
+        frame: Frame::new(&app, Some(&person), Place::Integrations, "Bitbucket"),
+        admin: person.has(Role::Admin),
+        forges: on_page(&app, &state, "bitbucket")?,
+        policies: policy_names(&state)?,
+    }))
+}
+
+/// The last part of the address of the page that shows a kind of forge.
+fn page_of(kind: ForgeKind) -> &'static str {
+    match kind {
+        ForgeKind::Gitlab => "gitlab",
+        ForgeKind::Github => "github",
+        ForgeKind::BitbucketCloud | ForgeKind::BitbucketDataCenter => "bitbucket",
+    }
+}
+
+fn on_page(app: &App, state: &impl Read, page: &str) -> Result<Vec<ForgeView>, PageError> {
+    let mut all = forges(app, state)?;
+    all.retain(|it| it.page == page);
+    Ok(all)
+}
+
+fn policy_names(state: &impl Read) -> Result<Vec<String>, PageError> {
+    let policies: Vec<PolicyRecord> = state.all()?;
+    Ok(policies.into_iter().map(|it| shown(&it.name, TEXT_MAX)).collect())
 }
 
 fn forges(app: &App, state: &impl Read) -> Result<Vec<ForgeView>, PageError> {
@@ -164,10 +206,16 @@ fn forge_view(
         .map(|(_, row)| decode(row))
         .collect::<Result<_, _>>()?;
     strangers.sort_by_key(|it| std::cmp::Reverse(it.at));
+    let is_gitlab = forge.kind == ForgeKind::Gitlab;
     Ok(ForgeView {
         id: forge.id.to_string(),
         word: forge.kind.name(),
+        page: page_of(forge.kind),
         kind: forge.kind.title(),
+        noun: if is_gitlab { "Project" } else { "Repository" },
+        nouns: if is_gitlab { "Projects" } else { "Repositories" },
+        has_modes: forge.kind.enforcements().len() > 1,
+        sets_up: is_gitlab,
         name: shown(&forge.name, TEXT_MAX),
         base_url: shown(&forge.base_url, TEXT_MAX),
         account: forge

@@ -1,35 +1,43 @@
-//! The dashboard's first page: what is still to set up, what waits, what was decided, what went past the gate.
+//! The dashboard's first page: what is still to set up, how the appliance is doing, what waits, what was decided, what went
+//! past the gate, and the last days in charts.
 
+use crate::audit::chart::{Bar, Mark, Part, Stacked, Times};
+use crate::audit::{AROUND, DayLine, ENDINGS, Figures};
 use crate::domain::people::{Person, Role};
 use crate::domain::project::{Integration, Project};
-use crate::domain::request::{Request, Requester, Status};
-use crate::domain::state::Read;
-use crate::domain::time::Time;
+use crate::domain::request::{Request, Status};
+use crate::domain::state::{Fault, Read, Table};
+use crate::domain::time::{Time, span};
+use crate::store::Snapshot;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::deployments::{Stuck, stuck};
 use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::moment::Moment;
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
-use crate::web::pages::queue::{broken_glass, read_newest, read_waiting};
+use crate::web::pages::queue::broken_glass;
 use crate::web::pages::reach::Reach;
 use crate::web::pages::receipt::Teller;
 use crate::web::pages::server::{ConditionView, beside_the_frame};
+use crate::web::pages::signs::{Sign, signs};
 use crate::web::pages::standing::People;
+use crate::web::pages::waiting::{Measure, Waiting, measures};
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
+use crate::web::statistics::Told;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
 
-/// Most waiting requests that are counted.
-const WAITING_COUNT_MAX: usize = 1000;
 /// Cards in each list.
 const CARDS_MAX: usize = 6;
-/// Newest requests that are looked at for what was decided of late.
-const RECENT_MAX: usize = 500;
 /// A day in milliseconds.
 const DAY_MS: i64 = 86_400_000;
+/// Room for the bars of a chart, in SVG units: readable in half of a wide page and on a phone.
+const ROOM: (f64, f64) = (330.0, 120.0);
+/// Labels under a chart.
+const LABELS: usize = 5;
 
 #[derive(Template)]
 #[template(path = "admin/overview.html")]
@@ -40,15 +48,10 @@ struct OverviewPage {
     steps: Vec<Step>,
     steps_done: usize,
     approver: bool,
-    waiting: Vec<Card>,
-    waiting_count: String,
-    decided: Vec<Card>,
-    approved_count: usize,
-    rejected_count: usize,
-    expired_count: usize,
-    skipped_count: usize,
-    /// The counts are of the newest requests only.
-    at_least: bool,
+    signs: Vec<Sign>,
+    waiting: Waiting,
+    /// The oldest of them.
+    oldest: Vec<Card>,
     exceptions: Vec<ExceptionView>,
     proposals: Vec<Line>,
     /// Emergencies that nobody has looked over yet.
@@ -57,6 +60,36 @@ struct OverviewPage {
     stuck: Vec<Stuck>,
     /// Approvers whom no message reaches.
     unreached: Vec<String>,
+    days: Days,
+}
+
+/// What is known of the last days.
+enum Days {
+    Known(Box<Known>),
+    /// So many of a hundred entries are counted.
+    Counting(u64),
+    Unreadable,
+}
+
+/// The last days in numbers.
+struct Known {
+    today: Vec<Ending>,
+    decisions_today: u64,
+    /// Requests that ended last.
+    ended: Vec<Card>,
+    /// Figures with a chart and its table: HTML of our own words and numbers. `None`: there is nothing to draw.
+    endings: Option<String>,
+    times: Option<String>,
+    around: Option<String>,
+    /// Decisions by method.
+    methods: Vec<Measure>,
+}
+
+/// How many requests ended so.
+struct Ending {
+    look: &'static str,
+    word: &'static str,
+    count: u64,
 }
 
 /// One step of the checklist.
@@ -74,71 +107,151 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let state = app.snapshot()?;
     let now = app.now();
     let (people, places) = (People::load(&state)?, Places::load(&state)?);
-    let mut waiting = read_waiting(&state, WAITING_COUNT_MAX)?;
-    waiting.sort_by_key(|it| it.created_at);
-    let recent: Vec<Request> = read_newest(&state, None, RECENT_MAX)?
-        .into_iter()
-        .map(|(_, it)| it)
-        .collect();
-    let steps = steps(&state, &person, &people, &recent)?;
-
-    let since = Time(now.0.saturating_sub(DAY_MS));
-    let mut ended: Vec<&Request> = recent
-        .iter()
-        .filter(|it| it.decided_at.is_some_and(|at| at > since))
-        .collect();
-    ended.sort_by_key(|it| std::cmp::Reverse(it.decided_at));
-    let count = |status| ended.iter().filter(|it| it.status == status).count();
     let teller = Teller::new(&state)?;
-    let card = |it: &Request| Card::of(it, &places, &people, &teller, now);
+    let cards = |list: &[Request]| -> Result<Vec<Card>, Fault> {
+        list.iter()
+            .map(|it| Card::of(it, &places, &people, &teller, now))
+            .collect()
+    };
+    let waiting = Waiting::load(&state, CARDS_MAX, now)?;
+    let days = match app.statistics.told(&app, &state) {
+        Told::Figures(figures) => {
+            let mut ended: Vec<Request> = Vec::new();
+            for id in figures.newest.iter().take(CARDS_MAX) {
+                ended.extend(state.get::<Request>(id.as_str())?);
+            }
+            Days::Known(Box::new(known(&figures, cards(&ended)?)))
+        }
+        Told::Counting(share) => Days::Counting(share),
+        Told::Unreadable => Days::Unreadable,
+    };
+    let steps = steps(&state, &person, &people)?;
+    let unreached = Reach::load(&state)?.unreached(&people);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
         conditions: beside_the_frame(&app)?,
         steps_done: steps.iter().filter(|it| it.done).count(),
         steps,
         approver: person.has(Role::Approver),
-        waiting_count: match waiting.len() {
-            WAITING_COUNT_MAX => format!("{WAITING_COUNT_MAX}+"),
-            count => count.to_string(),
-        },
-        waiting: waiting
-            .iter()
-            .take(CARDS_MAX)
-            .map(card)
-            .collect::<Result<_, _>>()?,
-        approved_count: count(Status::Approved),
-        rejected_count: count(Status::Rejected),
-        expired_count: count(Status::Expired),
-        skipped_count: count(Status::Skipped),
-        decided: ended
-            .iter()
-            .take(CARDS_MAX)
-            .map(|it| card(it))
-            .collect::<Result<_, _>>()?,
-        at_least: recent.len() == RECENT_MAX && recent.last().is_some_and(|it| it.created_at > since),
+        signs: signs(&app, &state, &person, unreached.len())?,
+        oldest: cards(&waiting.first)?,
+        waiting,
         broken_glass: broken_glass(&state)?,
         exceptions: newest(&state, &places, &people, &person, true, CARDS_MAX)?,
         proposals: waiting_proposals(&state, &people)?,
         stuck: stuck(&state, &places, now)?,
-        unreached: Reach::load(&state)?.unreached(&people),
+        unreached,
+        days,
     }))
 }
 
-fn steps(
-    state: &impl Read,
-    person: &Person,
-    people: &People,
-    recent: &[Request],
-) -> Result<Vec<Step>, PageError> {
+/// `2026-11-28`, and `28 Nov` for an axis.
+fn date(day: i64) -> (String, String) {
+    let moment = Moment::of(Time(day.saturating_mul(DAY_MS)));
+    let label = moment.utc.rsplitn(3, ' ').last().unwrap_or_default();
+    let label = label.rsplit_once(' ').map_or(label, |it| it.0);
+    (moment.iso.chars().take(10).collect(), label.to_owned())
+}
+
+fn known(figures: &Figures, ended: Vec<Card>) -> Known {
+    let bars = |counts: fn(&DayLine) -> Vec<u64>| -> Vec<Bar> {
+        let bar = |it: &DayLine| {
+            let (name, label) = date(it.day);
+            Bar {
+                name,
+                label,
+                counts: counts(it),
+            }
+        };
+        figures.lines.iter().map(bar).collect()
+    };
+    // Nothing is drawn of nothing.
+    let stacked = |caption: &str, about: &str, parts: &[Part], bars: &[Bar]| {
+        let any = bars.iter().any(|it| it.counts.iter().any(|it| *it > 0));
+        any.then(|| {
+            Stacked {
+                caption,
+                about,
+                first_column: "Day",
+                parts,
+                bars,
+                room: ROOM,
+                broad: false,
+                labels: LABELS,
+            }
+            .draw()
+        })
+    };
+    let marks: Vec<Mark> = figures
+        .lines
+        .iter()
+        .map(|it| {
+            let (name, label) = date(it.day);
+            Mark {
+                name,
+                label,
+                times: it.times,
+            }
+        })
+        .collect();
+    let times = marks.iter().any(|it| it.times.is_some()).then(|| {
+        Times {
+            caption: "Time to decide",
+            about: "Median and nine of ten of the times from request to decision, by day; the numbers are in the table below",
+            marks: &marks,
+            room: ROOM,
+            labels: LABELS,
+            say: span,
+        }
+        .draw()
+    });
+    let today = &figures.today;
+    let withdrawn = today.ended(Status::Cancelled) + today.ended(Status::Superseded);
+    let method = |(name, count): (&&'static str, &u64)| {
+        let word = match *name {
+            "totp" => "one-time code (this server’s word)",
+            other => other,
+        };
+        (word.to_owned(), *count)
+    };
+    Known {
+        today: [
+            ("approved", "Approved", today.ended(Status::Approved)),
+            ("rejected", "Rejected", today.ended(Status::Rejected)),
+            ("expired", "Expired", today.ended(Status::Expired)),
+            ("superseded", "Superseded or cancelled", withdrawn),
+            ("skipped", "Skipped by a rule", today.ended(Status::Skipped)),
+        ]
+        .map(|(look, word, count)| Ending { look, word, count })
+        .into(),
+        decisions_today: figures.decisions_today,
+        ended,
+        endings: stacked(
+            "Requests that ended",
+            "Bars of the requests that ended on each day, by outcome; the numbers are in the table below",
+            &ENDINGS,
+            &bars(|it| it.endings.to_vec()),
+        ),
+        times,
+        around: stacked(
+            "Past the gate, and other exceptions",
+            "Bars of the exceptions of each day; the numbers are in the table below",
+            &AROUND,
+            &bars(|it| it.around.to_vec()),
+        ),
+        methods: measures(figures.methods.iter().map(method)),
+    }
+}
+
+fn steps(state: &Snapshot, person: &Person, people: &People) -> Result<Vec<Step>, PageError> {
     let approvers = people
         .sorted()
         .into_iter()
         .filter(|it| it.has(Role::Approver) && it.live_passkeys().next().is_some());
     let integrations = state.all::<Integration>()?;
     let projects = state.all::<Project>()?;
-    let tried = recent
-        .iter()
-        .any(|it| matches!(it.requester, Requester::Person { .. }) && !it.decisions.is_empty());
+    // Whoever has decided anything knows how it goes.
+    let tried = state.count(Table::Credentials)? > 0;
     Ok(vec![
         Step {
             done: person.live_passkeys().next().is_some(),
@@ -156,7 +269,7 @@ fn steps(
         },
         Step {
             done: integrations.iter().any(|it| !it.removed),
-            label: "Connect GitLab or GitHub",
+            label: "Connect GitLab, GitHub or Bitbucket",
             why: "So that merge requests and pull requests wait for people.",
             href: "/dashboard/integrations",
             action: "Connect",

@@ -60,6 +60,8 @@ struct RequestPage {
     /// Text from outside: the change's title, or the action.
     said: String,
     asked: Asked,
+    /// The product's name of the forge it is about.
+    forge: Option<&'static str>,
     change: Option<ChangeView>,
     deployment: Option<DeploymentView>,
     commit: Option<CommitView>,
@@ -108,7 +110,7 @@ struct RequestPage {
 struct Asked {
     by: String,
     /// `the author on GitLab`, `an API key`, `a person, to try the gate out`.
-    how: &'static str,
+    how: String,
     /// The caller's commit or digest, which the signature covers.
     digest: Option<(String, String)>,
     environment: Option<String>,
@@ -317,6 +319,7 @@ fn page(
         effect: effect(request, project, &what),
         said: shown(&request.title, ACTION_MAX),
         asked: asked(request, &opening, kind),
+        forge: places.forge(request).map(|it| it.kind.title()),
         change: opening
             .facts
             .as_ref()
@@ -439,17 +442,17 @@ fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
 }
 
 fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
+    let deploys = request.deployment.is_some();
     let how = match (&request.requester, kind) {
-        (Requester::Person { .. }, _) => "a person, to try the gate out",
-        (Requester::Key { .. }, _) => "an API key of this server",
-        (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) if request.deployment.is_some() => {
-            "who started the pipeline on GitLab"
+        (Requester::Person { .. }, _) => "a person, to try the gate out".to_owned(),
+        (Requester::Key { .. }, _) => "an API key of this server".to_owned(),
+        (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) if deploys => {
+            "who started the pipeline on GitLab".to_owned()
         }
-        (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) => "the author on GitLab",
-        (Requester::ForgeAccount { .. }, ForgeKind::Github) if request.deployment.is_some() => {
-            "who started the workflow on GitHub"
+        (Requester::ForgeAccount { .. }, _) if deploys => {
+            format!("who started the workflow on {}", kind.title())
         }
-        (Requester::ForgeAccount { .. }, ForgeKind::Github) => "the author on GitHub",
+        (Requester::ForgeAccount { .. }, _) => format!("the author on {}", kind.title()),
     };
     Asked {
         by: shown(request.requested_by(), NAME_MAX),

@@ -6,6 +6,8 @@ pub mod authority;
 pub mod browser;
 pub mod forge;
 pub mod gated;
+pub mod gated_bitbucket_cloud;
+pub mod gated_bitbucket_data_center;
 pub mod gated_github;
 pub mod long_journal;
 pub mod monitor;

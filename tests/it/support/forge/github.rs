@@ -9,7 +9,7 @@ mod graph;
 mod hooks;
 mod pulls;
 mod rules;
-mod shapes;
+pub mod shapes;
 pub mod state;
 mod validator;
 
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use hooks::sign as hooks_sign;
-pub use validator::Document;
+pub use validator::installed;
 
 /// A running fake GitHub. Clones are handles of the same one; the last one to go stops it.
 #[derive(Clone)]

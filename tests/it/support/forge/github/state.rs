@@ -1,6 +1,7 @@
 //! What the fake GitHub remembers.
 
-use crate::support::forge::github::Document;
+use crate::support::forge::description::Document;
+use crate::support::forge::github::installed;
 use crate::support::forge::gitlab::repository::{Objects, Sha};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -211,7 +212,7 @@ impl State {
             deliveries: Vec::new(),
             raised: Vec::new(),
             violations: Vec::new(),
-            document: Document::installed(),
+            document: installed(),
             codes: Vec::new(),
             next: 1000,
         }

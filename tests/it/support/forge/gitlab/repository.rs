@@ -207,6 +207,13 @@ impl Objects {
         self.commits.get(sha)
     }
 
+    /// The one commit whose id begins so.
+    pub fn named(&self, name: &str) -> Option<Sha> {
+        let mut all = self.commits.keys().filter(|it| it.starts_with(name));
+        let found = all.next().cloned();
+        found.filter(|_| !name.is_empty() && all.next().is_none())
+    }
+
     fn must(&self, sha: &str) -> &Arc<Commit> {
         self.commits
             .get(sha)
