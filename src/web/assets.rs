@@ -236,7 +236,7 @@ mod tests {
         let mut back = Vec::new();
         let mut reader = flate2::read::GzDecoder::new(&packed()["app.css"][..]);
         std::io::Read::read_to_end(&mut reader, &mut back).expect("gzip");
-        assert_eq!(back, Files::get("app.css").expect("a file").data);
+        assert_eq!(back[..], Files::get("app.css").expect("a file").data[..]);
         assert!(
             !packed().contains_key("icon-192.png"),
             "a picture is packed as it is"
