@@ -446,15 +446,6 @@ impl Hostile {
                     ),
                     "location.pathname.endsWith('/app')",
                 ),
-            Visit::of(
-                "POST /dashboard/settings/diagnostics",
-                "/dashboard/settings/diagnostics",
-            )
-            .called("diagnostics, looked at now")
-            .then(
-                "document.querySelector(\"form[action='/dashboard/settings/diagnostics'] button\").click()",
-                "document.body.innerText.includes('Check again')",
-            ),
             Visit::of("GET /problems/{type}", "/problems/self-approval"),
             Visit::of("GET /problems/{type}", format!("/problems/{evil}")).called("a problem that is none"),
             Visit::of("GET /dashboard/requests", "/dashboard/requests"),
