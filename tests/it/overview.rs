@@ -31,6 +31,9 @@ const HOUR_MS: i64 = 3_600_000;
 /// A clock that a hand moves.
 struct HandClock(AtomicI64);
 
+/// What ended a request.
+type EndOf = fn(RequestId) -> Event;
+
 impl Clock for HandClock {
     fn now(&self) -> Time {
         Time(self.0.load(Ordering::SeqCst))
@@ -130,7 +133,7 @@ impl Past {
     }
 
     /// Opens requests, and ends each after so many seconds as `how` says.
-    fn ended(&mut self, opened: i64, all: &[(u64, fn(RequestId) -> Event)]) {
+    fn ended(&mut self, opened: i64, all: &[(u64, EndOf)]) {
         self.at(opened);
         let (ids, commands): (Vec<_>, Vec<_>) = all.iter().map(|_| self.request(None)).unzip();
         self.give(commands);

@@ -103,7 +103,11 @@ fn fit_for_names() -> Vec<String> {
 
 /// The beginning, in so many bytes.
 fn cut(text: &str, bytes_max: usize) -> String {
-    text[..text.floor_char_boundary(bytes_max)].trim().to_owned()
+    let end = (0..=bytes_max.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or_default();
+    text[..end].trim().to_owned()
 }
 
 /// As many texts as it takes to hold all payloads, each with at most so many bytes.
