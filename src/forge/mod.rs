@@ -573,10 +573,10 @@ impl Forge {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
+    pub async fn said_of_itself(&self, account: &Account) -> Result<String, Error> {
         match self {
-            Forge::GitLab(it) => it.said_of_itself(account_id).await,
-            Forge::GitHub(it) => it.said_of_itself(account_id).await,
+            Forge::GitLab(it) => it.said_of_itself(account).await,
+            Forge::GitHub(it) => it.said_of_itself(account).await,
             Forge::BitbucketCloud(_) | Forge::BitbucketDataCenter(_) => Err(no_proof()),
         }
     }

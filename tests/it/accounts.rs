@@ -109,6 +109,17 @@ async fn an_account_on_github_is_linked_by_a_code_in_its_own_profile() {
     let refused = it.bea.post(prove, &json!({})).await;
     assert_problem!(refused, 422, "invalid");
     assert!(refused.text().contains("profile bio of @bea"), "{refused:?}");
+    // Nor does whoever took the user name over since.
+    let named = |account: u64, login: &str| {
+        it.github.change(|state| {
+            state.users.get_mut(&account).expect("known").login = login.to_owned();
+        });
+    };
+    named(bea_account, "bea-before");
+    named(other, "bea");
+    assert_problem!(it.bea.post(prove, &json!({})).await, 422, "forge-answer");
+    named(other, "bea-2");
+    named(bea_account, "bea");
     says(bea_account, format!("I write gates. {code}"));
     let linked = it.bea.post(prove, &json!({})).await.expect(201);
     assert_eq!(

@@ -15,7 +15,7 @@ const NAME_MAX: usize = 200;
 /// Longest user name GitHub has; Enterprise Managed Users have a suffix.
 const USERNAME_MAX: usize = 100;
 
-/// `GET /users/{username}` and `GET /user/{account_id}`, as far as they are read.
+/// `GET /users/{username}`, as far as it is read. Enterprise Server has no call for a profile by its number.
 #[derive(Deserialize)]
 struct Profile {
     id: u64,
@@ -48,16 +48,13 @@ impl GitHub {
     }
 
     /// See [`crate::forge::Forge::said_of_itself`].
-    pub(crate) async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
-        if account_id.is_empty() || !account_id.bytes().all(|it| it.is_ascii_digit()) {
+    pub(crate) async fn said_of_itself(&self, account: &Account) -> Result<String, Error> {
+        let found = self.profile(&["users", &account.username]).await?;
+        // A name may be somebody else's by now, a number never.
+        if found.id.to_string() != account.id {
             return Err(Error::Refused(
-                "a GitHub account is named by its number".to_owned(),
+                "the user name is another account's by now".to_owned(),
             ));
-        }
-        let found = self.profile(&["user", account_id]).await?;
-        // A number never names another account, whatever an answer says.
-        if found.id.to_string() != account_id {
-            return Err(Error::Refused("GitHub answered about another account".to_owned()));
         }
         Ok(found.bio.unwrap_or_default())
     }

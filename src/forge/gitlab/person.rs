@@ -41,7 +41,8 @@ impl GitLab {
     }
 
     /// See [`crate::forge::Forge::said_of_itself`].
-    pub(crate) async fn said_of_itself(&self, account_id: &str) -> Result<String, Error> {
+    pub(crate) async fn said_of_itself(&self, account: &Account) -> Result<String, Error> {
+        let account_id = account.id.as_str();
         if account_id.is_empty() || !account_id.bytes().all(|it| it.is_ascii_digit()) {
             return Err(Error::Refused(
                 "a GitLab account is named by its number".to_owned(),

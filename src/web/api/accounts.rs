@@ -93,7 +93,7 @@ pub async fn prove_account(
     let integration = live(&app, claim.integration.as_str())?;
     let place = integration.kind.proof_place().unwrap_or("profile");
     let said = connected(&app, &integration)?
-        .said_of_itself(&claim.account.id)
+        .said_of_itself(&claim.account)
         .await
         .map_err(|error| unreadable(&error))?;
     if !said.contains(&claim.code) {

@@ -180,7 +180,6 @@ fn answer(state: &mut State, request: &Request) -> Reply {
         (["users", login], Who::Installation(_)) => {
             app::user(state, |it| it.login.eq_ignore_ascii_case(login))
         }
-        (["user", id], Who::Installation(_)) => app::user(state, |it| it.id.to_string() == *id),
         (["installation", "repositories"], Who::Installation(id)) => app::repositories(state, request, id),
         (["repos", owner, name, rest @ ..], who) => match state.named(owner, name) {
             Some(id) if pulls::may_see(state, who, id) => pulls::answer(state, request, who, id, rest),

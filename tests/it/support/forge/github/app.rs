@@ -183,7 +183,7 @@ fn mint(state: &mut State, id: &str) -> Reply {
     )
 }
 
-/// A public profile: by name, whatever its case, or by number.
+/// A public profile.
 pub fn user(state: &State, which: impl Fn(&User) -> bool) -> Reply {
     let found = state.users.values().find(|it| which(it));
     found.map_or_else(Reply::not_found, |it| {
