@@ -23,7 +23,7 @@ use std::path::Path;
 pub const SCHEMA: u32 = 3;
 
 /// Cache of database pages. redb's own default is 1 GiB, which an appliance on a small host must not take.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Files up to this size are checked whole, page by page, at every start; larger ones where the caller asks for it
 /// ([`Store::open_whole`]). At some GB/s of checksumming this stays a small part of a second.
