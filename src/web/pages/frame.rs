@@ -80,6 +80,8 @@ pub struct Frame {
     pub style: String,
     pub script: String,
     pub phone_script: String,
+    /// Asks for a passkey where a call needs one.
+    pub confirm_script: String,
     /// The page the service worker keeps: it belongs to nobody.
     pub shell: bool,
     pub icon: String,
@@ -128,6 +130,7 @@ impl Frame {
             style: assets::url("app.css"),
             script: assets::url("app.js"),
             phone_script: assets::url("phone.js"),
+            confirm_script: assets::url("confirm.js"),
             shell: false,
             icon: assets::url("icon.svg"),
             touch_icon: assets::url("icon-180.png"),
