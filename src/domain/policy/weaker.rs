@@ -188,7 +188,7 @@ mod tests {
         let mut fewer = base();
         fewer["rules"].as_array_mut().expect("rules").remove(0);
         assert!(weaker(Some(&before), &document(&fewer)));
-        let blocked = document(&json!({ "rules": [], "default": { "action": "block" } }));
+        let blocked = document(&json!({ "rules": [], "default": "block" }));
         let opened = document(&json!({ "rules": [], "default": { "method": ["passkey"] } }));
         assert!(weaker(Some(&blocked), &opened));
         assert!(!weaker(Some(&opened), &blocked));
