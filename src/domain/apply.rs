@@ -26,6 +26,7 @@ use crate::domain::request::{
 };
 use crate::domain::retention::Erased;
 use crate::domain::review::JournalReview;
+use crate::domain::set_up::SetUpAnswer;
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -83,6 +84,23 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::LockLost { .. } => Ok(()),
         Event::CeremonyRefused { person, code, .. } => {
             totp::refused(person.as_ref(), code.as_ref(), at, state)
+        }
+        Event::SetUpAnswered {
+            step,
+            word,
+            of,
+            person,
+            name,
+        } => {
+            let record = SetUpAnswer {
+                step: *step,
+                word: *word,
+                of: of.clone(),
+                person: person.clone(),
+                name: name.clone(),
+                at: at.time,
+            };
+            state.put_raw(Table::Counters, &SetUpAnswer::row(*step), &encode(&record))
         }
         Event::JournalReviewed {
             from,
@@ -684,6 +702,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             state.put(&record)?;
             raise_counter(state, person, credential_id, *sign_count, at.time)
         }
+        Event::CeremonyConfirmed {
+            person,
+            credential_id,
+            sign_count,
+            ..
+        } => raise_counter(state, person, credential_id, *sign_count, at.time),
         Event::ProposalClosed {
             proposal,
             state: became,

@@ -19,6 +19,7 @@ use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, Seen, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
 use crate::domain::rollback::FoundCheckpoint;
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -196,6 +197,13 @@ pub enum Command {
     },
     EndDelegation {
         delegation: DelegationId,
+    },
+    /// An admin says of a step of the setting up that it is right, not needed, or for later.
+    AnswerSetUp {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// What it is about, as the admin saw it.
+        of: String,
     },
     /// Somebody looked at an exception afterwards.
     ReviewException {

@@ -23,6 +23,7 @@ use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
 use crate::domain::retention::{ErasedDocument, ErasureScope};
 use crate::domain::rollback::{FoundCheckpoint, RollbackConfirmation};
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -643,6 +644,28 @@ pub enum Event {
         name: String,
         note: String,
     },
+    /// An admin said of a step of the setting up that it is right, not needed, or for later.
+    #[serde(rename = "set_up.answered")]
+    SetUpAnswered {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// The public URL or key id it is about; empty where it is about nothing that could change.
+        of: String,
+        person: PersonId,
+        name: String,
+    },
+    /// Somebody confirmed with a passkey the dangerous change whose entries follow.
+    #[serde(rename = "ceremony.confirmed")]
+    CeremonyConfirmed {
+        person: PersonId,
+        name: String,
+        /// The act's name, as `docs/security.md` lists them.
+        act: String,
+        credential_id: String,
+        sign_count: u32,
+        /// Blob with what was signed and the signature.
+        evidence_sha256: Digest,
+    },
     /// An audit bundle was made.
     #[serde(rename = "export.made")]
     ExportMade {
@@ -1011,6 +1034,8 @@ impl Event {
                 ("delegation", delegation.to_string())
             }
             Event::JournalReviewed { .. } => ("journal", String::new()),
+            Event::SetUpAnswered { step, .. } => ("set_up", step.name().to_owned()),
+            Event::CeremonyConfirmed { person, .. } => ("person", person.to_string()),
             Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
                 ("export", export.to_string())
             }

@@ -27,6 +27,7 @@ mod requests;
 mod reviews;
 mod rollback;
 mod roster;
+mod set_up;
 mod sinks;
 mod statuses;
 
@@ -301,6 +302,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             through,
             note,
         } => reviews::sign_off(from, to, through, &note, actor, state),
+        Command::AnswerSetUp { step, word, of } => set_up::answer(step, word, of, actor, state),
         Command::ReviewException { exception, note } => exceptions::review(exception, note, actor, state),
         Command::ReceiveHook {
             integration,
