@@ -9,6 +9,7 @@ use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read, Table};
 use crate::domain::time::{Time, span};
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::deployments::{Stuck, stuck};
