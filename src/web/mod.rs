@@ -9,6 +9,7 @@ pub mod exports;
 mod headers;
 pub mod idle;
 pub mod keys;
+mod language;
 pub mod limits;
 pub mod metrics;
 mod observe;
@@ -69,6 +70,7 @@ pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
             .app_data(app.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .wrap(from_fn(observe::observe))
             .configure(routes::public)
     })
@@ -224,6 +226,7 @@ pub fn serve_recovery(
             .app_data(at.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .configure(recovery::public)
     })?;
     let host = HttpServer::new(move || {

@@ -1,6 +1,7 @@
 //! All requests, for administrators and auditors.
 
 use crate::domain::request::Status;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
