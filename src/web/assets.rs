@@ -57,7 +57,6 @@ pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
 const SHELL: &[&str] = &[
     "app.css",
     "app.js",
-    "phone.js",
     "icon.svg",
     "icon-192.png",
     "icon-180.png",

@@ -40,6 +40,7 @@ mod reference;
 mod request;
 mod requests;
 mod retention;
+mod scripts;
 mod sealed;
 pub mod server;
 mod setting_up;
@@ -47,6 +48,7 @@ mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod views;
 mod waiting;
 
 pub use accounts::show_accounts;
@@ -81,6 +83,7 @@ pub use retention::show_retention;
 pub use sealed::show_sealed;
 pub use setting_up::show_gate;
 pub use sinks::show_sinks;
+pub use views::change_views;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
@@ -231,7 +234,7 @@ fn respond(status: StatusCode, page: &impl Template) -> HttpResponse {
         Ok(body) => HttpResponse::build(status)
             .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(body),
+            .body(scripts::with_scripts(body)),
         Err(error) => {
             tracing::error!(error = %error, "a page could not be made");
             HttpResponse::InternalServerError().finish()
