@@ -475,6 +475,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/a/{id}", vec![get(pages::show_request)]),
         ("/dashboard", vec![get(pages::show_overview)]),
         ("/dashboard/requests", vec![get(pages::show_requests)]),
+        ("/dashboard/requests/views", vec![post(pages::change_views)]),
         ("/dashboard/policies", vec![get(pages::show_policies)]),
         ("/dashboard/policies/{name}", vec![get(pages::show_policy)]),
         (

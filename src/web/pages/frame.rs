@@ -85,9 +85,6 @@ pub struct Frame {
     pub version: Option<&'static str>,
     pub style: String,
     pub script: String,
-    pub phone_script: String,
-    /// The page the service worker keeps: it belongs to nobody.
-    pub shell: bool,
     pub icon: String,
     pub touch_icon: String,
 }
@@ -138,8 +135,6 @@ impl Frame {
             version: None,
             style: assets::url("app.css"),
             script: assets::url("app.js"),
-            phone_script: assets::url("phone.js"),
-            shell: false,
             icon: assets::url("icon.svg"),
             touch_icon: assets::url("icon-180.png"),
         }

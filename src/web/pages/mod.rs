@@ -40,6 +40,7 @@ mod reference;
 mod request;
 mod requests;
 mod retention;
+mod scripts;
 mod sealed;
 pub mod server;
 mod set_up;
@@ -49,6 +50,7 @@ mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod views;
 mod waiting;
 
 pub use accounts::show_accounts;
@@ -87,6 +89,7 @@ pub use settings::{
     show_about, show_backup, show_general, show_security, show_settings, show_signing_keys, show_tls,
 };
 pub use sinks::show_sinks;
+pub use views::change_views;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
@@ -238,7 +241,7 @@ fn respond(status: StatusCode, page: &impl Template) -> HttpResponse {
         Ok(body) => HttpResponse::build(status)
             .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(body),
+            .body(scripts::with_scripts(body)),
         Err(error) => {
             tracing::error!(error = %error, "a page could not be made");
             HttpResponse::InternalServerError().finish()
