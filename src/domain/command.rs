@@ -11,7 +11,7 @@ use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
-    ProposalId, RequestId, SinkId,
+    ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
 use crate::domain::people::{Role, Scope};
@@ -343,6 +343,17 @@ pub enum Command {
     PreferNotices {
         mail: MailWhen,
         quiet: Option<QuietHours>,
+    },
+    /// A list of requests under a name: a new one, or another name or question for one that is there.
+    SaveView {
+        view: ViewId,
+        name: String,
+        query: String,
+        /// For everybody who reads the dashboard.
+        shared: bool,
+    },
+    RemoveView {
+        view: ViewId,
     },
     /// The actor wants to see whether a message arrives.
     AskTestNotice,

@@ -11,7 +11,7 @@ use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, ExportId, GroupId, IntegrationId, InvitationId,
-    PersonId, ProjectId, ProposalId, RequestId, SinkId,
+    PersonId, ProjectId, ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{
     Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours,
@@ -522,6 +522,18 @@ pub enum Event {
         mail: MailWhen,
         quiet: Option<QuietHours>,
     },
+    /// A list of requests stands under a name, or has another name or question.
+    #[serde(rename = "view.saved")]
+    ViewSaved {
+        view: ViewId,
+        name: String,
+        /// The filters, as the page writes them into its address.
+        query: String,
+        /// Whose it is; `None`: everybody's who reads the dashboard.
+        owner: Option<PersonId>,
+    },
+    #[serde(rename = "view.removed")]
+    ViewRemoved { view: ViewId },
     /// A person wants to see whether a message arrives.
     #[serde(rename = "notification.asked")]
     NotificationAsked { person: PersonId },
@@ -1047,6 +1059,7 @@ impl Event {
             Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person } => {
                 ("person", person.to_string())
             }
+            Event::ViewSaved { view, .. } | Event::ViewRemoved { view } => ("view", view.to_string()),
             Event::NotificationSent { to, .. } => ("notification", to.clone()),
             Event::PushKeyMade { public_key } => ("push_key", public_key.clone()),
             Event::ExceptionBreakGlass { request, .. }

@@ -7,9 +7,11 @@ mod assets;
 mod body;
 pub mod confirm;
 pub mod exports;
+mod filters;
 mod headers;
 pub mod idle;
 pub mod keys;
+mod language;
 pub mod limits;
 pub mod metrics;
 mod observe;
@@ -71,6 +73,7 @@ pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
             .configure(routes::parsing)
             .wrap(from_fn(confirm::carry))
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .wrap(from_fn(observe::observe))
             .configure(routes::public)
     })
@@ -226,6 +229,7 @@ pub fn serve_recovery(
             .app_data(at.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .configure(recovery::public)
     })?;
     let host = HttpServer::new(move || {

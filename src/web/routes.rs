@@ -471,6 +471,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/setup", vec![get(pages::show_setup)]),
         ("/enrol", vec![get(pages::show_enrolment)]),
         ("/login", vec![get(pages::show_login)]),
+        (
+            "/language",
+            vec![get(pages::show_languages), post(pages::choose_language)],
+        ),
         ("/a/", vec![get(pages::show_queue)]),
         ("/a/history", vec![get(pages::show_history)]),
         ("/a/away", vec![get(pages::show_away)]),
@@ -481,6 +485,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/a/{id}", vec![get(pages::show_request)]),
         ("/dashboard", vec![get(pages::show_overview)]),
         ("/dashboard/requests", vec![get(pages::show_requests)]),
+        ("/dashboard/requests/views", vec![post(pages::change_views)]),
         ("/dashboard/policies", vec![get(pages::show_policies)]),
         ("/dashboard/policies/{name}", vec![get(pages::show_policy)]),
         (

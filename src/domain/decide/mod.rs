@@ -31,6 +31,7 @@ mod roster;
 mod set_up;
 mod sinks;
 mod statuses;
+mod views;
 
 pub use attention::code_matches;
 pub use branches::{Uncovered, uncovered};
@@ -43,7 +44,7 @@ pub use impact::{Difference, Impact, impact};
 pub use judge::{as_judged_now, shortened};
 pub use questions::{lint_facts, simulate};
 pub use queue::{QueuedStatus, queued_status};
-pub use requests::may_see;
+pub use requests::{may_see, reads_all};
 pub use roster::Roster;
 
 use crate::domain::command::{Command, Proof, Reply};
@@ -408,6 +409,13 @@ fn carry_out(
         Command::RemoveChat { chat } => notices::remove_chat(chat, state),
         Command::ConfigureNotices(it) => notices::configure(*it, state),
         Command::PreferNotices { mail, quiet } => notices::prefer(mail, quiet, actor, state),
+        Command::SaveView {
+            view,
+            name,
+            query,
+            shared,
+        } => views::save(view, name, query, shared, actor, state),
+        Command::RemoveView { view } => views::remove(&view, actor, state),
         Command::AskTestNotice => notices::ask_test(actor, state),
         Command::RecordNotice(it) => notices::record(it, state),
         Command::MakePushKey { public_key } => {

@@ -13,6 +13,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::leaf;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::api::audit::{instant, percent};
 use crate::web::app::App;
 use crate::web::exports::State;
@@ -616,7 +617,6 @@ struct VerifyPage {
     frame: Frame,
     /// Bundles are verified for people who are signed in.
     signed_in: bool,
-    script: String,
 }
 
 /// `GET /verify`: anybody. Drop a credential, an outcome or a bundle, and see what holds.
@@ -624,7 +624,6 @@ pub async fn show_verify(app: Data<App>, Visitor(person): Visitor) -> HttpRespon
     html(&VerifyPage {
         frame: Frame::new(&app, person.as_ref(), Place::Elsewhere, "Verify"),
         signed_in: person.is_some(),
-        script: crate::web::assets::url("audit.js"),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::domain::state::Read;
 use crate::domain::time::span;
 use crate::forge::called_at;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};

@@ -21,6 +21,7 @@ mod help;
 mod history;
 mod impact;
 mod integrations;
+mod language;
 mod moment;
 mod notifications;
 mod offline;
@@ -39,6 +40,7 @@ mod reference;
 mod request;
 mod requests;
 mod retention;
+mod scripts;
 mod sealed;
 pub mod server;
 mod set_up;
@@ -48,6 +50,7 @@ mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod views;
 mod waiting;
 
 pub use accounts::show_accounts;
@@ -63,6 +66,7 @@ pub use groups::show_groups;
 pub use help::{show_help, show_problem};
 pub use history::show_history;
 pub use integrations::{show_bitbucket, show_github, show_gitlab, show_integrations};
+pub use language::{choose_language, show_languages};
 pub use notifications::show_notifications;
 pub use offline::show_offline;
 pub use overview::show_overview;
@@ -85,11 +89,13 @@ pub use settings::{
     show_about, show_backup, show_general, show_security, show_settings, show_signing_keys, show_tls,
 };
 pub use sinks::show_sinks;
+pub use views::change_views;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
 use crate::domain::text::{shortened, visible};
 use crate::store;
+use crate::texts::filters;
 use crate::web::pages::frame::Frame;
 use crate::web::problem::Problem;
 use actix_web::http::StatusCode;
@@ -235,7 +241,7 @@ fn respond(status: StatusCode, page: &impl Template) -> HttpResponse {
         Ok(body) => HttpResponse::build(status)
             .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(body),
+            .body(scripts::with_scripts(body)),
         Err(error) => {
             tracing::error!(error = %error, "a page could not be made");
             HttpResponse::InternalServerError().finish()

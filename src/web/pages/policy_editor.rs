@@ -8,10 +8,10 @@ use crate::domain::people::{Person, Role};
 use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint, words};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;
-use crate::web::assets;
 use crate::web::body::read_bytes;
 use crate::web::pages::diff::{Difference, difference};
 use crate::web::pages::frame::{Frame, Place};
@@ -64,7 +64,6 @@ const TEMPLATE: &str = r#"{
 #[template(path = "admin/policy_editor.html")]
 struct EditorPage {
     frame: Frame,
-    script: String,
     name: String,
     /// The name inside a path.
     path: String,
@@ -305,7 +304,6 @@ fn page(
             Place::Policies,
             &format!("Edit {}", shown(name, 60)),
         ),
-        script: assets::url("editor.js"),
         name: shown(name, 200),
         path: in_path(name),
         version: record.map_or(0, |it| it.version),
@@ -439,7 +437,7 @@ async fn save(app: &App, who: &SignedIn, name: &str, form: &Form) -> Result<Stri
     })
 }
 
-fn see_other(place: &str) -> HttpResponse {
+pub(super) fn see_other(place: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header(("Location", place))
         .finish()
