@@ -121,7 +121,7 @@ async fn scene() -> Scene {
     it.ada.put_policy("release", &policy).await;
     let api = format!("/api/v1/integrations/{}/projects", it.integration.id);
     // More is asked of a project by whoever is signed in.
-    let more = json!({"branch_patterns": ["main"], "required_approval_count": 2});
+    let more = json!({"branch_patterns": ["main", "production"], "required_approval_count": 2});
     let stricter = it
         .ada
         .send_bare(
