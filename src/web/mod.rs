@@ -5,6 +5,7 @@ pub mod api;
 pub mod app;
 mod assets;
 mod body;
+pub mod confirm;
 pub mod exports;
 mod filters;
 mod headers;
@@ -70,6 +71,7 @@ pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
         Actix::new()
             .app_data(app.clone())
             .configure(routes::parsing)
+            .wrap(from_fn(confirm::carry))
             .wrap(from_fn(headers::guard))
             .wrap(from_fn(language::speak))
             .wrap(from_fn(observe::observe))

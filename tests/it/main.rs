@@ -23,6 +23,7 @@ mod ci_pieces;
 mod codes;
 mod conditions;
 mod crash;
+mod dangers;
 mod degraded;
 mod deployments;
 mod diagnostics;

@@ -80,6 +80,8 @@ struct EditorPage {
     found: Found,
     /// Something stopped the saving.
     refused: Option<String>,
+    /// It asks for less than what holds, so a passkey has to be put under it.
+    confirm: bool,
     /// Another version became active meanwhile: what differs between that and the text.
     outdated: Option<(u64, Difference)>,
 }
@@ -309,6 +311,7 @@ fn page(
         form,
         found,
         refused: None,
+        confirm: false,
         outdated: None,
     })
 }
@@ -371,6 +374,7 @@ pub async fn edit_policy(
     }
     let (mut found, document) = found(&app, &form).await?;
     let mut refused = None;
+    let mut confirm = false;
     let mut outdated = None;
     match (form.action.as_str(), document) {
         ("compare", Some(document)) => {
@@ -395,7 +399,10 @@ pub async fn edit_policy(
             } else {
                 match save(&app, &who, &name, &form).await {
                     Ok(place) => return Ok(see_other(&place)),
-                    Err(problem) => refused = Some(problem.told()),
+                    Err(problem) => {
+                        confirm = problem.wants_passkey();
+                        refused = Some(problem.told());
+                    }
                 }
             }
         }
@@ -403,6 +410,7 @@ pub async fn edit_policy(
     }
     let mut shown = page(&app, &who.0, &name, record.as_ref(), form, found)?;
     shown.refused = refused;
+    shown.confirm = confirm;
     if let Some((version, difference)) = outdated {
         // From here on the text is a change to what holds now.
         shown.form.base = record.map(|it| it.document.to_string()).unwrap_or_default();
