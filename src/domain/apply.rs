@@ -27,6 +27,7 @@ use crate::domain::request::{
 use crate::domain::retention::Erased;
 use crate::domain::review::JournalReview;
 use crate::domain::search;
+use crate::domain::set_up::SetUpAnswer;
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
 use crate::domain::view::View;
@@ -85,6 +86,23 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::LockLost { .. } => Ok(()),
         Event::CeremonyRefused { person, code, .. } => {
             totp::refused(person.as_ref(), code.as_ref(), at, state)
+        }
+        Event::SetUpAnswered {
+            step,
+            word,
+            of,
+            person,
+            name,
+        } => {
+            let record = SetUpAnswer {
+                step: *step,
+                word: *word,
+                of: of.clone(),
+                person: person.clone(),
+                name: name.clone(),
+                at: at.time,
+            };
+            state.put_raw(Table::Counters, &SetUpAnswer::row(*step), &encode(&record))
         }
         Event::JournalReviewed {
             from,
@@ -699,6 +717,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             state.put(&record)?;
             raise_counter(state, person, credential_id, *sign_count, at.time)
         }
+        Event::CeremonyConfirmed {
+            person,
+            credential_id,
+            sign_count,
+            ..
+        } => raise_counter(state, person, credential_id, *sign_count, at.time),
         Event::ProposalClosed {
             proposal,
             state: became,
@@ -742,6 +766,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         } => {
             let delivery = format!("{integration}\0{delivery}");
             remember_delivery(delivery.as_bytes(), at, state)?;
+            let project = forge_project_row(integration, forge_project_id);
+            state.put_raw(Table::LastHooks, project.as_bytes(), &at.time.0.to_be_bytes())?;
             if let Some(key) = change {
                 return put_hint(state, key, at.seq);
             }

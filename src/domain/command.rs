@@ -12,13 +12,14 @@ use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
     ProposalId, RequestId, SinkId, ViewId,
 };
-use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
+use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy};
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, Seen, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
 use crate::domain::rollback::FoundCheckpoint;
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -197,6 +198,13 @@ pub enum Command {
     EndDelegation {
         delegation: DelegationId,
     },
+    /// An admin says of a step of the setting up that it is right, not needed, or for later.
+    AnswerSetUp {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// What it is about, as the admin saw it.
+        of: String,
+    },
     /// Somebody looked at an exception afterwards.
     ReviewException {
         exception: u64,
@@ -329,7 +337,10 @@ pub enum Command {
         view: ViewId,
     },
     /// The actor wants to see whether a message arrives.
-    AskTestNotice,
+    AskTestNotice {
+        /// By this way alone.
+        by: Option<TestBy>,
+    },
     RecordNotice(NewNotice),
     MakePushKey {
         public_key: String,

@@ -14,7 +14,7 @@ use crate::domain::ids::{
     PersonId, ProjectId, ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{
-    Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours,
+    Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
@@ -23,6 +23,7 @@ use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
 use crate::domain::retention::{ErasedDocument, ErasureScope};
 use crate::domain::rollback::{FoundCheckpoint, RollbackConfirmation};
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -535,7 +536,12 @@ pub enum Event {
     ViewRemoved { view: ViewId },
     /// A person wants to see whether a message arrives.
     #[serde(rename = "notification.asked")]
-    NotificationAsked { person: PersonId },
+    NotificationAsked {
+        person: PersonId,
+        /// By this way alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TestBy>,
+    },
     /// Somebody was told, or it was tried.
     #[serde(rename = "notification.sent")]
     NotificationSent {
@@ -654,6 +660,28 @@ pub enum Event {
         person: PersonId,
         name: String,
         note: String,
+    },
+    /// An admin said of a step of the setting up that it is right, not needed, or for later.
+    #[serde(rename = "set_up.answered")]
+    SetUpAnswered {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// The public URL or key id it is about; empty where it is about nothing that could change.
+        of: String,
+        person: PersonId,
+        name: String,
+    },
+    /// Somebody confirmed with a passkey the dangerous change whose entries follow.
+    #[serde(rename = "ceremony.confirmed")]
+    CeremonyConfirmed {
+        person: PersonId,
+        name: String,
+        /// The act's name, as `docs/security.md` lists them.
+        act: String,
+        credential_id: String,
+        sign_count: u32,
+        /// Blob with what was signed and the signature.
+        evidence_sha256: Digest,
     },
     /// An audit bundle was made.
     #[serde(rename = "export.made")]
@@ -1023,6 +1051,8 @@ impl Event {
                 ("delegation", delegation.to_string())
             }
             Event::JournalReviewed { .. } => ("journal", String::new()),
+            Event::SetUpAnswered { step, .. } => ("set_up", step.name().to_owned()),
+            Event::CeremonyConfirmed { person, .. } => ("person", person.to_string()),
             Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
                 ("export", export.to_string())
             }
@@ -1031,7 +1061,7 @@ impl Event {
             | Event::DeviceEnded { device, .. } => ("device", device.to_string()),
             Event::ChatAdded { chat, .. } | Event::ChatRemoved { chat } => ("chat", chat.to_string()),
             Event::NotificationsConfigured { .. } => ("settings", "notifications".to_owned()),
-            Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person } => {
+            Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person, .. } => {
                 ("person", person.to_string())
             }
             Event::ViewSaved { view, .. } | Event::ViewRemoved { view } => ("view", view.to_string()),

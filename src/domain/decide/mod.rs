@@ -27,6 +27,7 @@ mod requests;
 mod reviews;
 mod rollback;
 mod roster;
+mod set_up;
 mod sinks;
 mod statuses;
 mod views;
@@ -302,6 +303,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             through,
             note,
         } => reviews::sign_off(from, to, through, &note, actor, state),
+        Command::AnswerSetUp { step, word, of } => set_up::answer(step, word, of, actor, state),
         Command::ReviewException { exception, note } => exceptions::review(exception, note, actor, state),
         Command::ReceiveHook {
             integration,
@@ -351,7 +353,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             shared,
         } => views::save(view, name, query, shared, actor, state),
         Command::RemoveView { view } => views::remove(&view, actor, state),
-        Command::AskTestNotice => notices::ask_test(actor, state),
+        Command::AskTestNotice { by } => notices::ask_test(by, actor, state),
         Command::RecordNotice(it) => notices::record(it, state),
         Command::MakePushKey { public_key } => {
             Ok(Plan::done(vec![Step::event(Event::PushKeyMade { public_key })]))

@@ -4,7 +4,7 @@ use crate::domain::people::{Person, Role};
 use crate::engine::Condition;
 use crate::web::app::App;
 use crate::web::assets;
-use crate::web::pages::shown;
+use crate::web::pages::{set_up, shown};
 
 /// Longest name of a person in the navigation, in characters.
 const NAME_MAX: usize = 60;
@@ -27,12 +27,19 @@ pub enum Place {
     Groups,
     ApiKeys,
     Audit,
-    Backups,
-    Server,
+    /// The index of the settings; the pages of each part follow.
+    Settings,
+    General,
+    Tls,
+    SigningKeys,
     LogSinks,
-    Retention,
     Notifications,
+    Backup,
+    Security,
+    Retention,
     Diagnostics,
+    About,
+    SetUp,
     Help,
 }
 
@@ -64,6 +71,10 @@ pub struct Frame {
     pub nav: Vec<Entry>,
     /// The dashboard's own navigation; empty elsewhere.
     pub side: Vec<Entry>,
+    /// While the server is being set up: how many steps are done, and how many there are.
+    pub set_up: Option<(usize, usize)>,
+    /// What is set on this page is recorded in the journal.
+    pub recorded: bool,
     /// Told to people who are signed in only (ASVS 13.4.6).
     pub version: Option<&'static str>,
     pub style: String,
@@ -90,6 +101,10 @@ impl Frame {
             frame.version = Some(App::version());
             frame.nav = main_entries(person, place);
             frame.side = dashboard_entries(place);
+            frame.recorded = matches!(place, Place::LogSinks | Place::Notifications | Place::Retention);
+            if !frame.side.is_empty() && place != Place::SetUp && person.has(Role::Admin) {
+                frame.set_up = set_up::progress(app);
+            }
         }
         frame
     }
@@ -104,6 +119,8 @@ impl Frame {
             who: None,
             nav: Vec::new(),
             side: Vec::new(),
+            set_up: None,
+            recorded: false,
             version: None,
             style: assets::url("app.css"),
             script: assets::url("app.js"),
@@ -136,7 +153,7 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
 }
 
 fn dashboard_entries(place: Place) -> Vec<Entry> {
-    let all = [
+    let main = [
         ("/dashboard", "Overview", Place::Overview),
         ("/dashboard/requests", "Requests", Place::Requests),
         ("/dashboard/policies", "Policies", Place::Policies),
@@ -145,32 +162,55 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/groups", "Groups", Place::Groups),
         ("/dashboard/api-keys", "API keys", Place::ApiKeys),
         ("/dashboard/audit", "Audit", Place::Audit),
-        ("/dashboard/backups", "Backups", Place::Backups),
-        ("/dashboard/server", "Server", Place::Server),
+    ];
+    // Among themselves only: everywhere else one entry leads to all of them.
+    let settings = [
+        ("/dashboard/settings", "All settings", Place::Settings),
+        ("/dashboard/settings/general", "General", Place::General),
+        ("/dashboard/settings/tls", "TLS", Place::Tls),
+        (
+            "/dashboard/settings/signing-keys",
+            "Signing keys",
+            Place::SigningKeys,
+        ),
         ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
         (
             "/dashboard/settings/notifications",
             "Notifications",
             Place::Notifications,
         ),
+        ("/dashboard/settings/backup", "Backup", Place::Backup),
+        ("/dashboard/settings/security", "Security", Place::Security),
         ("/dashboard/settings/retention", "Retention", Place::Retention),
         (
             "/dashboard/settings/diagnostics",
             "Diagnostics",
             Place::Diagnostics,
         ),
+        ("/dashboard/settings/about", "About", Place::About),
+        ("/dashboard/set-up", "Set-up", Place::SetUp),
     ];
-    if !all.iter().any(|(_, _, it)| *it == place) {
+    let entry = |heading, (href, label, it): (_, _, Place)| Entry {
+        href,
+        label,
+        current: it == place,
+        heading,
+    };
+    let among_settings = place != Place::SetUp && settings.iter().any(|(_, _, it)| *it == place);
+    if !among_settings && place != Place::SetUp && !main.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();
     }
-    all.into_iter()
-        .map(|(href, label, it)| Entry {
-            href,
-            label,
-            current: it == place,
-            heading: (it == Place::LogSinks).then_some("Settings"),
-        })
-        .collect()
+    let mut entries: Vec<Entry> = main.into_iter().map(|it| entry(None, it)).collect();
+    if among_settings {
+        let headed = |it: (_, _, Place)| entry((it.2 == Place::Settings).then_some("Settings"), it);
+        entries.extend(settings.into_iter().map(headed));
+    } else {
+        entries.push(entry(None, ("/dashboard/settings", "Settings", Place::Settings)));
+        if place == Place::SetUp {
+            entries.push(entry(None, ("/dashboard/set-up", "Set-up", Place::SetUp)));
+        }
+    }
+    entries
 }
 
 /// A condition for the people it concerns.

@@ -5,7 +5,6 @@ mod accounts;
 mod api_keys;
 pub mod audit;
 mod away;
-mod backups;
 mod card;
 mod codes;
 mod deployments;
@@ -43,11 +42,14 @@ mod retention;
 mod scripts;
 mod sealed;
 pub mod server;
+mod set_up;
 mod setting_up;
+mod settings;
 mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod test_message;
 mod views;
 mod waiting;
 
@@ -55,7 +57,6 @@ pub use accounts::show_accounts;
 pub use api_keys::show_api_keys;
 pub use audit::{show_audit, show_period_report, show_verify};
 pub use away::show_away;
-pub use backups::show_backups;
 pub use codes::show_codes;
 pub use diagnostics::{check_now, show_diagnostics};
 pub use enter::{go_home, show_enrolment, show_login, show_setup};
@@ -81,7 +82,11 @@ pub use request::show_request;
 pub use requests::show_requests;
 pub use retention::show_retention;
 pub use sealed::show_sealed;
+pub use set_up::{answer_step, go_on_setting_up, show_step};
 pub use setting_up::show_gate;
+pub use settings::{
+    show_about, show_backup, show_general, show_security, show_settings, show_signing_keys, show_tls,
+};
 pub use sinks::show_sinks;
 pub use views::change_views;
 

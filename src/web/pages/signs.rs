@@ -129,7 +129,7 @@ fn messages(state: &Snapshot, reader: &Person, unreached: usize) -> Result<Sign,
 }
 
 fn keys(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/signing-keys";
     let health = app.engine.health();
     match (health.has(Condition::SignerDown), health.backends().0) {
         (true, _) => sign("Signing keys", "rejected", "away", HREF),
@@ -139,7 +139,7 @@ fn keys(app: &App) -> Sign {
 }
 
 fn certificate(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/tls";
     const LABEL: &str = "Certificate";
     let Some(tls) = &app.front.tls else {
         return match app.front.for_proxies {
@@ -160,7 +160,7 @@ fn certificate(app: &App) -> Sign {
 }
 
 fn backup(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/backups";
+    const HREF: &str = "/dashboard/settings/backup";
     const LABEL: &str = "Backup";
     let health = app.engine.health();
     let newest = health.backup();
@@ -177,7 +177,7 @@ fn backup(app: &App) -> Sign {
 }
 
 fn disk(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/general";
     let health = app.engine.health();
     if health.has(Condition::StorageDamaged) {
         return sign("Disk", "rejected", "something stored is damaged", HREF);
@@ -190,7 +190,7 @@ fn disk(app: &App) -> Sign {
 }
 
 fn clock(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/general";
     match app.engine.health().has(Condition::ClockUnsound) {
         true => sign("Clock", "rejected", "behind the journal", HREF),
         false => sign("Clock", "approved", "not behind the journal", HREF),
