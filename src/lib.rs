@@ -18,5 +18,6 @@ pub mod outbound;
 pub mod signing;
 pub mod sink;
 pub mod store;
+pub mod texts;
 pub mod tlog;
 pub mod web;

@@ -13,6 +13,7 @@ use crate::listen::Front;
 use crate::sink::{Sinks, secrets_name, witness};
 use crate::store;
 use crate::store::Store;
+use crate::texts::Languages;
 use crate::web;
 use crate::web::recovery::{Confirmed, Recovery};
 use actix_web::web::Data;
@@ -123,6 +124,7 @@ pub struct Place<'a> {
     pub socket_path: &'a Path,
     pub public_url: &'a str,
     pub evaluation: bool,
+    pub languages: Languages,
     pub monitors: Monitors<'a>,
 }
 
@@ -152,6 +154,7 @@ pub async fn wait(
         size,
         found: found.to_vec(),
         evaluation: place.evaluation,
+        languages: place.languages,
         confirmed: Default::default(),
         enough: Default::default(),
     });

@@ -3,6 +3,7 @@
 use crate::cli::host::{SOCKET, socket_path};
 use crate::cli::instance::{first_start, try_passphrase, write_private};
 use crate::cli::monitors::Monitors;
+use crate::cli::serve::languages;
 use crate::config::Settings;
 use crate::identity::new_token;
 use crate::listen::Front;
@@ -74,6 +75,7 @@ pub fn wait_for_passphrase(
     tracing::warn!("sealed: no passphrase of the signing keys was given at the start");
     let (opened, mut passphrase) = mpsc::channel(1);
     let sealed = Data::new(Sealed {
+        languages: languages(settings)?,
         first,
         token,
         attempt: {

@@ -34,6 +34,7 @@ use crate::listen::{Front, Inherited};
 use crate::outbound::{Client, Nearby};
 use crate::sink::{About, Board, Requirement, Sinks};
 use crate::store::Store;
+use crate::texts::Languages;
 use crate::web;
 use crate::web::api::programs::Program;
 use crate::web::app::{App, CallbackRules, Seal, SetUpToken};
@@ -417,6 +418,10 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
             }),
         busy: tokio::sync::Mutex::default(),
     });
+    let spoken = match languages(&settings) {
+        Ok(spoken) => spoken,
+        Err(error) => return fail(FAILED, &error),
+    };
     let app = Data::new(App {
         exports,
         apps_begun: Default::default(),
@@ -444,6 +449,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         }),
         public_url: public_url.clone(),
         evaluation,
+        languages: spoken,
         metrics: Metrics::new(settings.metrics_token.clone(), clock.now()),
         statistics: Statistics::default(),
         settings: RwLock::new(door::lines(&settings)),
@@ -610,6 +616,18 @@ struct Beginning<'a> {
 
 /// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
 /// told to stop meanwhile.
+/// What pages can speak: what is compiled in, and the operator's own.
+///
+/// # Errors
+/// Which file is wrong and why.
+pub(super) fn languages(settings: &Settings) -> Result<Languages, String> {
+    let built_in = Languages::built_in()?;
+    match &settings.languages {
+        Some(directory) => built_in.with_directory(directory),
+        None => Ok(built_in),
+    }
+}
+
 async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<Option<Begun>, String> {
     let words = |e: &dyn std::fmt::Display| e.to_string();
     let found = rollback::look(at.store, &at.settings.sinks, sinks, &**at.clock)
@@ -629,6 +647,7 @@ async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<
         socket_path: &data_dir.join("admin.sock"),
         public_url: at.public_url,
         evaluation: at.evaluation,
+        languages: languages(at.settings)?,
         monitors: Monitors {
             listener: at.metrics,
             token: at.settings.metrics_token.clone(),

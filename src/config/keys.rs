@@ -214,6 +214,11 @@ pub const KEYS: &[Key] = &[
         default: "",
     },
     Key {
+        name: "languages.directory",
+        kind: Kind::Text,
+        default: "",
+    },
+    Key {
         name: "log.format",
         kind: Kind::Text,
         default: "text",

@@ -81,6 +81,8 @@ pub struct Settings {
     pub reads_per_minute: u32,
     /// Hosts that callbacks may go to: names, `*.` and a domain, addresses.
     pub callback_hosts: Vec<String>,
+    /// Where the operator keeps languages of their own.
+    pub languages: Option<PathBuf>,
     pub log_format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
@@ -230,6 +232,7 @@ impl Settings {
             changes_per_minute,
             reads_per_minute,
             callback_hosts,
+            languages: text("languages.directory").map(Into::into),
             log_format,
             log_level,
             metrics_token: text("metrics.token"),

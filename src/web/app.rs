@@ -17,6 +17,7 @@ use crate::listen::Front;
 use crate::sink::{Requirement, Sinks, Unseal};
 use crate::store;
 use crate::store::{Snapshot, Store};
+use crate::texts::Languages;
 use crate::web::api::programs::Program;
 use crate::web::idle::SessionUses;
 use crate::web::keys;
@@ -106,6 +107,8 @@ pub struct App {
     pub limits: Limits,
     pub public_url: String,
     pub evaluation: bool,
+    /// What pages can speak.
+    pub languages: Languages,
     /// What is counted.
     pub metrics: Metrics,
     /// The last days in numbers.

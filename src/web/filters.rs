@@ -4,6 +4,7 @@ use crate::domain::ids::PersonId;
 use crate::domain::request::{Kind, Status};
 use crate::domain::search::Query;
 use crate::domain::time::Time;
+use crate::texts::marked;
 use std::collections::BTreeMap;
 use url::form_urlencoded;
 
@@ -98,24 +99,24 @@ impl Filters {
                 reason: reason.to_owned(),
             };
             if value.chars().count() > VALUE_CHARS_MAX {
-                return Err(wrong(&format!("longer than {VALUE_CHARS_MAX} characters")));
+                return Err(wrong(marked!("longer than 300 characters")));
             }
             match field {
                 "q" => query.search(value),
-                "status" => query.status(Status::parse(value).ok_or_else(|| wrong("not a status"))?),
-                "kind" => query.kind(Kind::parse(value).ok_or_else(|| wrong("not a kind of request"))?),
+                "status" => query.status(Status::parse(value).ok_or_else(|| wrong(marked!("not a status")))?),
+                "kind" => query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?),
                 "project" => query.project(value),
                 "environment" => query.environment(value),
                 "requester" => query.requester(value),
                 "decided_by" => {
-                    let person = PersonId::parse(value).ok_or_else(|| wrong("not a person’s id"))?;
+                    let person = PersonId::parse(value).ok_or_else(|| wrong(marked!("not a person’s id")))?;
                     query.decided_by(&person);
                 }
                 "policy" => query.policy(value),
                 "rule" => query.rule(value),
                 "since" | "until" => {
                     let (begin, end) = span_of(value)
-                        .ok_or_else(|| wrong("not a day such as 2026-03-15, nor a time of RFC 3339"))?;
+                        .ok_or_else(|| wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339")))?;
                     match field {
                         "since" => query.since = Some(begin),
                         _ => query.until = Some(end),
@@ -124,7 +125,7 @@ impl Filters {
                 other => unreachable!("{other} is a filter without a meaning"),
             }
             if query.is_too_long() {
-                return Err(wrong("more words than are looked at"));
+                return Err(wrong(marked!("more words than are looked at")));
             }
         }
         if let (Some(since), Some(until)) = (query.since, query.until)
@@ -132,7 +133,7 @@ impl Filters {
         {
             return Err(Wrong {
                 field: "until",
-                reason: "not after the beginning".to_owned(),
+                reason: marked!("not after the beginning").to_owned(),
             });
         }
         Ok(query)
@@ -153,12 +154,19 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_it_was_written() {
-        let (filters, others) = Filters::read("status=pending&q=a%26b+c&before=7&kind=&environment=%E6%97%A5");
-        assert_eq!(filters.address(), "q=a%26b+c&status=pending&environment=%E6%97%A5");
+        let (filters, others) =
+            Filters::read("status=pending&q=a%26b+c&before=7&kind=&environment=%E6%97%A5");
+        assert_eq!(
+            filters.address(),
+            "q=a%26b+c&status=pending&environment=%E6%97%A5"
+        );
         assert_eq!(others, [("before".to_owned(), "7".to_owned())]);
         assert_eq!(Filters::read(&filters.address()).0, filters);
         assert_eq!(filters.get("q"), "a&b c");
-        assert_eq!(filters.with("q", "").with("status", "").address(), "environment=%E6%97%A5");
+        assert_eq!(
+            filters.with("q", "").with("status", "").address(),
+            "environment=%E6%97%A5"
+        );
     }
 
     #[test]
@@ -175,11 +183,17 @@ mod tests {
 
     #[test]
     fn a_day_is_a_whole_day() {
-        let query = Filters::read("since=2026-03-01&until=2026-03-01").0.query().expect("a day");
+        let query = Filters::read("since=2026-03-01&until=2026-03-01")
+            .0
+            .query()
+            .expect("a day");
         let (since, until) = (query.since.expect("set"), query.until.expect("set"));
         assert_eq!(until.0 - since.0, DAY_MS);
         assert_eq!(since.to_string(), "2026-03-01T00:00:00.000Z");
-        let query = Filters::read("until=2026-03-01T12:00:00%2B02:00").0.query().expect("a time");
+        let query = Filters::read("until=2026-03-01T12:00:00%2B02:00")
+            .0
+            .query()
+            .expect("a time");
         assert_eq!(query.until.expect("set").to_string(), "2026-03-01T10:00:00.000Z");
     }
 }

@@ -10,6 +10,7 @@ mod filters;
 mod headers;
 pub mod idle;
 pub mod keys;
+mod language;
 pub mod limits;
 pub mod metrics;
 mod observe;
@@ -70,6 +71,7 @@ pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
             .app_data(app.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .wrap(from_fn(observe::observe))
             .configure(routes::public)
     })
@@ -225,6 +227,7 @@ pub fn serve_recovery(
             .app_data(at.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .configure(recovery::public)
     })?;
     let host = HttpServer::new(move || {

@@ -10,6 +10,7 @@ use crate::domain::time::Time;
 use crate::evidence::intent::challenge;
 use crate::identity::{Ceremonies, Purpose, RelyingParty};
 use crate::store::Store;
+use crate::texts::Languages;
 use crate::web::api::Empty;
 use crate::web::assets;
 use crate::web::body::read_json;
@@ -42,6 +43,7 @@ pub struct Recovery {
     pub size: u64,
     pub found: Vec<FoundCheckpoint>,
     pub evaluation: bool,
+    pub languages: Languages,
     pub confirmed: Mutex<Vec<Confirmed>>,
     /// Told when enough have confirmed.
     pub enough: Notify,

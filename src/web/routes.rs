@@ -461,6 +461,10 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/setup", vec![get(pages::show_setup)]),
         ("/enrol", vec![get(pages::show_enrolment)]),
         ("/login", vec![get(pages::show_login)]),
+        (
+            "/language",
+            vec![get(pages::show_languages), post(pages::choose_language)],
+        ),
         ("/a/", vec![get(pages::show_queue)]),
         ("/a/history", vec![get(pages::show_history)]),
         ("/a/away", vec![get(pages::show_away)]),

@@ -2,12 +2,13 @@
 //! that nothing is decided meanwhile.
 
 use crate::listen::Front;
+use crate::texts::Languages;
 use crate::web::api::health::get_health;
 use crate::web::body::read_json;
 use crate::web::metrics::{Waiting, get_waiting_readiness};
 use crate::web::pages::show_sealed;
 use crate::web::problem::Problem;
-use crate::web::{SHUTDOWN_SECONDS, assets, headers, listen, routes};
+use crate::web::{SHUTDOWN_SECONDS, assets, headers, language, listen, routes};
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{Data, Payload, get, post, to};
@@ -42,6 +43,7 @@ pub struct Sealed {
     pub turn: Mutex<()>,
     /// What monitors are told.
     pub waiting: Data<Waiting>,
+    pub languages: Languages,
 }
 
 /// Serves the host's own socket meanwhile.
@@ -81,6 +83,7 @@ pub fn serve_sealed(
             .app_data(sealed.waiting.clone())
             .configure(routes::parsing)
             .wrap(from_fn(headers::guard))
+            .wrap(from_fn(language::speak))
             .route("/healthz", get().to(get_health))
             .route("/readyz", get().to(get_waiting_readiness))
             .route("/unseal", get().to(show_page))

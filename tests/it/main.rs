@@ -43,6 +43,7 @@ mod hsm;
 mod keys;
 mod listening;
 mod locks;
+mod messages;
 mod monitoring;
 mod notices;
 mod ocsf;

@@ -25,6 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("audit", &["domain", "tlog", "evidence", "store"]),
     ("forge", &["domain", "config", "outbound"]),
     ("sink", &["domain", "tlog", "outbound"]),
+    ("texts", &[]),
     ("notify", &["domain", "outbound"]),
     (
         "engine",
@@ -40,7 +41,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "web",
         &[
             "domain", "tlog", "evidence", "clock", "config", "identity", "listen", "store", "audit",
-            "engine", "forge", "sink", "outbound", "notify",
+            "engine", "forge", "sink", "texts", "outbound", "notify",
         ],
     ),
     ("cli", &["*"]),

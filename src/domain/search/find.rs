@@ -179,7 +179,9 @@ impl<R: Read> Search<'_, R> {
     fn read(&mut self, ordinal: u64) -> Result<Request, Fault> {
         self.spent += READ;
         let lost = || Fault(format!("request number {ordinal} is not recorded"));
-        let id = self.state.get_raw(Table::RequestNumbers, &ordinal.to_be_bytes())?;
+        let id = self
+            .state
+            .get_raw(Table::RequestNumbers, &ordinal.to_be_bytes())?;
         let id = id.and_then(|it| String::from_utf8(it).ok());
         let id = id.and_then(|it| RequestId::parse(&it)).ok_or_else(lost)?;
         self.state.get(id.as_str())?.ok_or_else(lost)

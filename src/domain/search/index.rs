@@ -78,7 +78,9 @@ fn lasting(request: &Request) -> BTreeSet<Vec<u8>> {
     searched(request.id.as_str(), NAME_WORDS_MAX);
     searched(request.requested_by(), NAME_WORDS_MAX);
     let branches = [&request.source, &request.target].into_iter().flatten();
-    let names = [&request.project_name, &request.environment].into_iter().flatten();
+    let names = [&request.project_name, &request.environment]
+        .into_iter()
+        .flatten();
     for text in branches.chain(names) {
         searched(text.strip_prefix("refs/heads/").unwrap_or(text), NAME_WORDS_MAX);
     }
@@ -133,7 +135,9 @@ pub fn row(block: u64, term: &[u8]) -> Vec<u8> {
 /// How many requests there are.
 pub fn count(state: &impl Read) -> Result<u64, Fault> {
     let row = state.get_raw(Table::Counters, COUNTER)?;
-    Ok(row.and_then(|it| it.try_into().ok()).map_or(0, u64::from_be_bytes))
+    Ok(row
+        .and_then(|it| it.try_into().ok())
+        .map_or(0, u64::from_be_bytes))
 }
 
 /// Numbers a request that was just opened, and puts it into the index.

@@ -149,7 +149,11 @@ pub fn holds(clauses: &[Clause], terms: &BTreeSet<Vec<u8>>) -> bool {
 /// `!142`, `#142`, `group/app!142`: the term of that number.
 fn numbered(piece: &str) -> Option<Vec<u8>> {
     let (path, number) = piece.rsplit_once(['!', '#'])?;
-    let digits = !number.is_empty() && number.len() <= WORD_CHARS_MAX && number.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        !number.is_empty() && number.len() <= WORD_CHARS_MAX && number.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|_| digits)?;
-    Some(exact(Kind::Number, &format!("{}!{number}", path.trim_matches('/'))))
+    Some(exact(
+        Kind::Number,
+        &format!("{}!{number}", path.trim_matches('/')),
+    ))
 }

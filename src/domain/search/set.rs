@@ -74,7 +74,10 @@ impl Set {
             let mut places: Vec<usize> = self.backwards().collect();
             places.reverse();
             let short = |it| u16::try_from(it).expect("a block has fewer places than 65,536");
-            return places.into_iter().flat_map(|it| short(it).to_be_bytes()).collect();
+            return places
+                .into_iter()
+                .flat_map(|it| short(it).to_be_bytes())
+                .collect();
         }
         self.0.iter().flat_map(|it| it.to_be_bytes()).collect()
     }

@@ -18,7 +18,14 @@ impl Read for Rows {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
-    fn scan_raw(&self, table: Table, from: &[u8], to: &[u8], most: usize, back: bool) -> Result<Vec<Row>, Fault> {
+    fn scan_raw(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        most: usize,
+        back: bool,
+    ) -> Result<Vec<Row>, Fault> {
         let range = self.0.range((table, from.to_vec())..(table, to.to_vec()));
         let rows = range.map(|((_, key), value)| (key.clone(), value.clone()));
         Ok(match back {
@@ -88,7 +95,10 @@ fn open(rows: &mut Rows, n: u64, title: &str, requester: Requester, at: i64) -> 
         "consumed_at": null, "lapsed": false, "seq": n * 3, "changed_seq": n * 3,
     }))
     .expect("a request");
-    request.source = Some(format!("refs/heads/{}", of(&["fix/login", "ada/Straße", "feature"])));
+    request.source = Some(format!(
+        "refs/heads/{}",
+        of(&["fix/login", "ada/Straße", "feature"])
+    ));
     note_opened(&mut request, rows).expect("written");
     rows.put(&request).expect("written");
     request
@@ -113,29 +123,72 @@ struct Course {
 
 fn course() -> impl Strategy<Value = Course> {
     let title = proptest::collection::vec(
-        prop::sample::select(vec!["deploy", "Deployment", "fix", "LOGIN", "log", "x", "x17", "Straße", "部署"]),
+        prop::sample::select(vec![
+            "deploy",
+            "Deployment",
+            "fix",
+            "LOGIN",
+            "log",
+            "x",
+            "x17",
+            "Straße",
+            "部署",
+        ]),
         0..5,
     );
-    (title, 1_u8..4, 0_usize..7, any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(title, requester, status, decided, erased)| Course {
+    (
+        title,
+        1_u8..4,
+        0_usize..7,
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(title, requester, status, decided, erased)| Course {
             title,
             requester,
             status,
             decided,
             erased,
-        },
-    )
+        })
 }
 
 fn query() -> impl Strategy<Value = Query> {
     let searched = prop::sample::select(vec![
-        "", "deploy", "depl login", "x", "x1 deploy", "!142", "#3", "api!9", "pay/api!12", "12", "STRASSE", "部", "fix/lo",
-        "main prod", "apr_00", "0000", "!", "filler", "erased", "ada",
+        "",
+        "deploy",
+        "depl login",
+        "x",
+        "x1 deploy",
+        "!142",
+        "#3",
+        "api!9",
+        "pay/api!12",
+        "12",
+        "STRASSE",
+        "部",
+        "fix/lo",
+        "main prod",
+        "apr_00",
+        "0000",
+        "!",
+        "filler",
+        "erased",
+        "ada",
     ]);
     let one_in_four = || prop::bool::weighted(0.25);
-    let state = (one_in_four(), 0_usize..7, one_in_four(), 0_usize..3, one_in_four(), one_in_four());
+    let state = (
+        one_in_four(),
+        0_usize..7,
+        one_in_four(),
+        0_usize..3,
+        one_in_four(),
+        one_in_four(),
+    );
     let names = (one_in_four(), one_in_four(), one_in_four(), one_in_four());
-    let times = (proptest::option::weighted(0.2, 0_i64..5_000), proptest::option::weighted(0.2, 0_i64..5_000));
+    let times = (
+        proptest::option::weighted(0.2, 0_i64..5_000),
+        proptest::option::weighted(0.2, 0_i64..5_000),
+    );
     (searched, state, names, times).prop_map(|(searched, state, names, (since, until))| {
         let mut query = Query::default();
         query.search(searched);
@@ -199,8 +252,13 @@ fn known(rows: &Rows) -> Known {
 
 static FILLED_KNOWN: LazyLock<Known> = LazyLock::new(|| known(&FILLED));
 
-fn filtered<'a>(all: impl Iterator<Item = &'a (Request, BTreeSet<Vec<u8>>)>, query: &Query) -> Vec<RequestId> {
-    all.filter(|(it, terms)| query.fits(it, terms)).map(|(it, _)| it.id.clone()).collect()
+fn filtered<'a>(
+    all: impl Iterator<Item = &'a (Request, BTreeSet<Vec<u8>>)>,
+    query: &Query,
+) -> Vec<RequestId> {
+    all.filter(|(it, terms)| query.fits(it, terms))
+        .map(|(it, _)| it.id.clone())
+        .collect()
 }
 
 proptest! {
@@ -281,7 +339,10 @@ fn what_was_erased_is_not_found_by_what_it_was_and_leaves_no_row() {
         it.source = None;
         it.erased_at = Some(Time(2));
     });
-    let index = rows.0.iter().filter(|((table, _), _)| *table == Table::RequestIndex);
+    let index = rows
+        .0
+        .iter()
+        .filter(|((table, _), _)| *table == Table::RequestIndex);
     for ((_, key), _) in index {
         let text = String::from_utf8_lossy(key).to_lowercase();
         for gone in ["secret", "plan", "grace", "77", "login"] {
@@ -290,5 +351,10 @@ fn what_was_erased_is_not_found_by_what_it_was_and_leaves_no_row() {
     }
     let mut query = Query::default();
     query.search("secret");
-    assert!(find(&rows, &query, None, 9, |_| true).expect("found").requests.is_empty());
+    assert!(
+        find(&rows, &query, None, 9, |_| true)
+            .expect("found")
+            .requests
+            .is_empty()
+    );
 }

@@ -46,7 +46,10 @@ mod tests {
             words("Fix: LOGIN-form (v2), feature/ada_1"),
             ["fix", "login", "form", "v2", "feature", "ada", "1"]
         );
-        assert_eq!(words("Straße ＦＵＬＬ l\u{200b}ogin"), ["strasse", "full", "login"]);
+        assert_eq!(
+            words("Straße ＦＵＬＬ l\u{200b}ogin"),
+            ["strasse", "full", "login"]
+        );
         assert_eq!(words("部署 prod"), ["部", "署", "prod"]);
         assert_eq!(words(" !? "), Vec::<String>::new());
         assert_eq!(words(&"a".repeat(99)), ["a".repeat(WORD_CHARS_MAX)]);

@@ -551,7 +551,8 @@ pub async fn list_approvals(
                 limit = Some(given.ok_or_else(|| Problem::bad_field("limit", "not a number"))?);
             }
             "after" => {
-                let cursor = number.ok_or_else(|| Problem::bad_field("after", "not a cursor of this list"))?;
+                let cursor =
+                    number.ok_or_else(|| Problem::bad_field("after", "not a cursor of this list"))?;
                 before = Some(cursor);
             }
             other => return Err(Problem::bad_field(other, "not a parameter of this list")),

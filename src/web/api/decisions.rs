@@ -371,7 +371,10 @@ async fn decide_by_code(
         return Err(Problem::bad_request("Both `decision` and `totp` are needed."));
     };
     let Some(code) = body.totp else {
-        return Err(Problem::bad_field("totp", "Type the six digits that your app shows."));
+        return Err(Problem::bad_field(
+            "totp",
+            "Type the six digits that your app shows.",
+        ));
     };
     let answer = Answer::parse(&decision)
         .ok_or_else(|| Problem::bad_field("decision", "\"approve\" or \"reject\""))?;

@@ -2,6 +2,7 @@
 
 use crate::domain::project::Integration;
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html, shown};

@@ -4,6 +4,7 @@ use crate::domain::people::{ApiKey, Role};
 use crate::domain::project::Project;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;

@@ -13,6 +13,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::leaf;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::api::audit::{instant, percent};
 use crate::web::app::App;
 use crate::web::exports::State;

@@ -3,6 +3,7 @@
 use crate::domain::decide::deciding_codes;
 use crate::domain::time::span;
 use crate::domain::totp::Generator;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;

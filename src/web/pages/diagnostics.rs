@@ -10,6 +10,7 @@ use crate::domain::state::{Read, Table};
 use crate::domain::time::{Time, span};
 use crate::forge::called_at;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
 use crate::web::body::{API_BYTES_MAX, read_bytes};

@@ -1,6 +1,7 @@
 //! The ways in: setting up, enrolling by invitation, signing in, and where each person begins.
 
 use crate::domain::people::{Person, Role};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::set_up::addresses;

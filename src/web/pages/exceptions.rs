@@ -9,6 +9,7 @@ use crate::domain::people::Person;
 use crate::domain::request::{Change, Request, change_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Places, branch};
 use crate::web::pages::frame::{Frame, Place};

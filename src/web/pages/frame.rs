@@ -2,6 +2,7 @@
 
 use crate::domain::people::{Person, Role};
 use crate::engine::Condition;
+use crate::texts::spoken;
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::pages::{set_up, shown};
@@ -60,6 +61,11 @@ const DETAIL_MAX: usize = 300;
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub title: String,
+    /// The language of the page and which way it is written.
+    pub lang: &'static str,
+    pub dir: &'static str,
+    /// Whether there is more than one language to choose from.
+    pub languages: bool,
     pub evaluation: bool,
     /// What keeps the server from doing all its work: a title and what was seen.
     pub standing: Vec<(&'static str, String)>,
@@ -89,6 +95,7 @@ impl Frame {
         let mut frame = Frame::bare(title);
         frame.evaluation = app.evaluation();
         frame.self_signed = app.self_signed();
+        frame.languages = spoken().is_some() || app.languages.offered().next().is_some();
         if let Some(person) = person {
             frame.standing = app
                 .engine
@@ -111,8 +118,12 @@ impl Frame {
 
     /// A frame that knows neither person nor server, for errors.
     pub fn bare(title: &str) -> Self {
+        let language = spoken();
         Frame {
             title: title.to_owned(),
+            lang: language.map_or("en", |it| it.tag.as_str()),
+            dir: language.map_or("ltr", |it| it.direction.as_str()),
+            languages: false,
             evaluation: false,
             self_signed: false,
             standing: Vec::new(),

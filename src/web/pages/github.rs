@@ -1,5 +1,6 @@
 //! Making a GitHub App: what it will ask for, the form that leads to GitHub, and the page GitHub leads back to.
 
+use crate::texts::filters;
 use crate::web::api::github_apps::{AppForm, AppWanted, begin_app};
 use crate::web::app::App;
 use crate::web::body::read_bytes;

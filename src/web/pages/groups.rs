@@ -4,6 +4,7 @@ use crate::domain::people::Role;
 use crate::domain::policy::{Approver, Document};
 use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::standing::People;

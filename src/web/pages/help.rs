@@ -1,5 +1,6 @@
 //! Short explanations that work without a network, and the pages behind every error's `type`.
 
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html};

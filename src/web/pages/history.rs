@@ -1,6 +1,7 @@
 //! What became of earlier requests, for approvers.
 
 use crate::domain::request::{Answer, Status};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};

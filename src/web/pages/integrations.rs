@@ -4,6 +4,7 @@ use crate::domain::people::Role;
 use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, Stranger, forge_project_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::forge::hook_url;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;

@@ -3,6 +3,7 @@
 use crate::domain::notice::{APNS_SECRET, Audience, Chat, MAIL_SECRET, MailTls, NoticeSettings, Wording};
 use crate::domain::people::Role;
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::reach::Reach;

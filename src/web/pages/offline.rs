@@ -1,5 +1,6 @@
 //! The page the service worker keeps for when there is no network. It belongs to nobody and shows nothing of anybody.
 
+use crate::texts::filters;
 use crate::web::pages::frame::Frame;
 use crate::web::pages::html;
 use actix_web::HttpResponse;

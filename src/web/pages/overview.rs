@@ -7,6 +7,7 @@ use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::{Time, span};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::deployments::{Stuck, stuck};

@@ -3,6 +3,7 @@
 use crate::domain::people::{Passkey, Session};
 use crate::domain::state::Read;
 use crate::domain::time::{Time, span};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;

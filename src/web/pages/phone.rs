@@ -2,6 +2,7 @@
 
 use crate::domain::notice::{Device, DeviceState, MailWhen, NoticeSettings, Preferences};
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::api::devices::clock;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};

@@ -5,6 +5,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::policy::{Document, RuleEffect, Warning, lint, words};
 use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::api::policy_versions::versions;
 use crate::web::app::App;
 use crate::web::pages::diff::{Difference, difference};

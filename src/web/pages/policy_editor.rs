@@ -8,6 +8,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint, words};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
+use crate::texts::filters;
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;

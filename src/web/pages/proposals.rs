@@ -11,6 +11,7 @@ use crate::domain::retention::ErasureScope;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::intent::ChangeIntent;
+use crate::texts::filters;
 use crate::web::api::policy_versions::replayed;
 use crate::web::api::retention::count;
 use crate::web::app::App;

@@ -6,6 +6,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read, Table};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};

@@ -1,6 +1,7 @@
 //! The page of a journal that lacks entries, for the admins who have to decide about it.
 
 use crate::domain::rollback::ADMINS_NEEDED;
+use crate::texts::filters;
 use crate::web::pages::frame::Frame;
 use crate::web::pages::{PageError, respond, shown};
 use crate::web::recovery::Recovery;

@@ -1,5 +1,6 @@
 //! The reference of the API, made from the same description as the OpenAPI document, without a script.
 
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::openapi::{Content, Operation, areas, members, operation_id, refusal_words};
 use crate::web::pages::frame::{Frame, Place};

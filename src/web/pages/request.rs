@@ -15,6 +15,7 @@ use crate::domain::request::{
 };
 use crate::domain::state::{Fault, Read, decode};
 use crate::domain::time::{Time, span};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Badge, Band, Places, branch};
 use crate::web::pages::files::{Area, Lines, areas, total};

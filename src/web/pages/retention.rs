@@ -9,6 +9,7 @@ use crate::domain::request::Request;
 use crate::domain::retention::{Erasure, ErasureScope, RETENTION_DAYS};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
+use crate::texts::filters;
 use crate::web::api::retention::{count, earlier};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};

@@ -1,5 +1,6 @@
 //! The page of a sealed server.
 
+use crate::texts::filters;
 use crate::web::pages::frame::Frame;
 use crate::web::pages::scripts::with_scripts;
 use actix_web::HttpResponse;

@@ -6,6 +6,7 @@ use crate::domain::project::{Enforcement, Integration, Project};
 use crate::domain::provision::{LastRun, Provisioning, StepResult, Trial};
 use crate::domain::state::Read;
 use crate::forge::{HookScope, ProvisionPlan};
+use crate::texts::filters;
 use crate::web::api::provisioning::{Bench, hook_scope, mode};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};

@@ -5,6 +5,7 @@ use crate::domain::sink::{Destination, Sink, SinkFormat, SyslogTransport};
 use crate::domain::state::Read;
 use crate::domain::time::span;
 use crate::sink::Requirement;
+use crate::texts::filters;
 use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};

@@ -5,6 +5,7 @@ use crate::domain::event::Event;
 use crate::domain::notice::{Delivery, MailWhen, NoticeKind, NoticeSettings, Preferences, Sent, TestBy};
 use crate::domain::people::Person;
 use crate::store::Snapshot;
+use crate::texts::{said, t};
 use crate::web::app::App;
 use crate::web::pages::{PageError, shown};
 use crate::web::session::SignedIn;
@@ -60,9 +61,9 @@ pub async fn try_message(app: &App, who: &SignedIn, by: TestBy) -> Result<Tried,
         Ok(deliveries) => deliveries?.iter().map(|it| line(it, by)).collect(),
         Err(_) => vec![Line {
             well: false,
-            words: format!(
-                "No answer within {} s. It goes on being tried: what came of it stands below once it is known.",
-                PATIENCE.as_secs()
+            words: t!(
+                "No answer within {n} s. It goes on being tried: what came of it stands below once it is known.",
+                n = PATIENCE.as_secs()
             ),
             href: None,
         }],
@@ -100,22 +101,22 @@ fn no_way(state: &Snapshot, person: &Person, by: TestBy) -> Result<Option<Line>,
             href: Some(href),
         })
     };
-    const SETTINGS: (&str, &str) = ("/dashboard/settings/notifications", "Set it up");
-    const PHONE: (&str, &str) = ("/a/phone", "Your own messages");
+    let settings = ("/dashboard/settings/notifications", t!("Set it up"));
+    let phone = ("/a/phone", t!("Your own messages"));
     Ok(match by {
         TestBy::Push => {
             let devices = state_devices(state, person)?;
             match devices {
-                0 => no("No message was sent: no device of yours takes them yet.", PHONE),
+                0 => no(t!("No message was sent: no device of yours takes them yet."), phone),
                 _ => None,
             }
         }
         TestBy::Mail if NoticeSettings::load(state)?.mail.is_none() => {
-            no("No mail was sent: no mail server is set up.", SETTINGS)
+            no(t!("No mail was sent: no mail server is set up."), settings)
         }
-        TestBy::Mail if person.email.is_empty() => no("No mail was sent: you have no address here.", PHONE),
+        TestBy::Mail if person.email.is_empty() => no(t!("No mail was sent: you have no address here."), phone),
         TestBy::Mail if Preferences::load(&person.id, state)?.mail == MailWhen::Never => {
-            no("No mail was sent: you have turned mail off for yourself.", PHONE)
+            no(t!("No mail was sent: you have turned mail off for yourself."), phone)
         }
         TestBy::Mail => None,
     })
@@ -130,19 +131,26 @@ fn state_devices(state: &Snapshot, person: &Person) -> Result<usize, PageError> 
 
 fn line(it: &Delivery, by: TestBy) -> Line {
     let why = it.reason.as_deref().unwrap_or("it did not say why");
-    let taken = match by {
-        TestBy::Push => format!("“{}”: its push service took the message. It should be on that device now.", it.name),
-        TestBy::Mail => "The mail server took the message. It should be in your mailbox soon.".to_owned(),
-    };
-    let whose = match by {
-        TestBy::Push => format!("“{}”: ", it.name),
-        TestBy::Mail => "The mail ".to_owned(),
-    };
-    let words = match it.sent {
-        Sent::Delivered => taken,
-        Sent::Later => format!("{whose}was not taken yet and is tried again: {why}."),
-        Sent::Refused => format!("{whose}was refused: {why}."),
-        Sent::Gone => format!("{whose}is no longer known there: {why}. Turn messages on there once more."),
+    let why = said(why);
+    let name = &it.name;
+    let words = match (by, it.sent) {
+        (TestBy::Push, Sent::Delivered) => {
+            t!("“{name}”: its push service took the message. It should be on that device now.", name = name)
+        }
+        (TestBy::Push, Sent::Later) => {
+            t!("“{name}”: not taken yet, and tried again: {why}.", name = name, why = why)
+        }
+        (TestBy::Push, Sent::Refused) => t!("“{name}”: refused: {why}.", name = name, why = why),
+        (TestBy::Push, Sent::Gone) => t!(
+            "“{name}”: no longer known there: {why}. Turn messages on there once more.",
+            name = name,
+            why = why
+        ),
+        (TestBy::Mail, Sent::Delivered) => {
+            t!("The mail server took the message. It should be in your mailbox soon.").to_owned()
+        }
+        (TestBy::Mail, Sent::Later) => t!("The mail was not taken yet, and is tried again: {why}.", why = why),
+        (TestBy::Mail, Sent::Refused | Sent::Gone) => t!("The mail was refused: {why}.", why = why),
     };
     Line {
         well: it.sent == Sent::Delivered,

@@ -174,6 +174,8 @@ async fn no_page_lets_an_attack_through_and_every_page_is_accessible() {
     let elsewhere = [
         "GET /",
         "GET /unseal",
+        // It remembers the choice and leads back to its own page.
+        "POST /language",
         "GET /setup",
         "GET /login",
         "GET /enrol",

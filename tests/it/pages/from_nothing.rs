@@ -107,7 +107,8 @@ async fn from_nothing_to_an_approved_merge_request_in_one_go() {
     // From everywhere the set-up is one click away. It looks at what holds the gate, and then asks for a policy; the built-in
     // rule will do.
     ada.click(".side .set-up a").await;
-    ada.until("location.pathname.startsWith('/dashboard/set-up/')").await;
+    ada.until("location.pathname.startsWith('/dashboard/set-up/')")
+        .await;
     let unseen = "return location.pathname.endsWith('/forge')";
     if ada.browser.script(unseen, &[]).await == true {
         ada.click("button.look").await;

@@ -9,6 +9,7 @@ use crate::domain::people::Role;
 use crate::domain::set_up::{FINGERPRINT_END, SetUpFacts, SetUpStep, SetUpWord, Standing, ends_like};
 use crate::domain::state::Read;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::body::read_bytes;
 use crate::web::pages::frame::{Frame, Place};

@@ -6,6 +6,7 @@ use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project};
 use crate::domain::set_up::{APPROVERS_MIN, FINGERPRINT_END, SetUpFacts, SetUpStep, Standing, Transport};
 use crate::domain::state::Read;
 use crate::store::Snapshot;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::keys::verifier_key;
 use crate::web::pages::frame::Frame;

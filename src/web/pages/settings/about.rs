@@ -1,5 +1,6 @@
 //! What this program is: version, checksum, licence, what it is made of, and what its journal is called.
 
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::keys::verifier_key;
 use crate::web::pages::frame::{Frame, Place};

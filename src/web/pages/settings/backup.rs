@@ -2,6 +2,7 @@
 
 use crate::domain::people::Role;
 use crate::engine::Condition;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;

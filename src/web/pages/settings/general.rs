@@ -1,5 +1,6 @@
 //! The server itself: what about it needs somebody, its address, and the settings that have no page of their own.
 
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::server::{ConditionView, conditions};

@@ -1,6 +1,7 @@
 //! All parts of the settings, and what each holds.
 
 use crate::domain::people::{Person, Role};
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html, only_dashboard};

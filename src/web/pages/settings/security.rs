@@ -3,6 +3,7 @@
 
 use crate::domain::danger::Act;
 use crate::domain::time::span;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::settings::{SECURITY, SettingView, of, setting};

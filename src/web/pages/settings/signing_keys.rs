@@ -5,6 +5,7 @@ use crate::domain::keys::{KeyRecord, all_keys};
 use crate::domain::people::Role;
 use crate::domain::state::Read;
 use crate::engine::Condition;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::keys::verifier_keys;
 use crate::web::pages::frame::{Frame, Place};

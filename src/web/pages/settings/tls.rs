@@ -2,6 +2,7 @@
 
 use crate::domain::set_up::Transport;
 use crate::domain::time::span;
+use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
