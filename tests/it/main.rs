@@ -31,6 +31,7 @@ mod fake_gitlab;
 mod fake_gitlab_gates;
 mod fake_gitlab_history;
 mod fake_gitlab_settings;
+mod finding;
 mod flow_bitbucket_cloud;
 mod flow_bitbucket_data_center;
 mod flow_github;
