@@ -2,7 +2,7 @@
 
 use crate::domain::people::{Person, Role};
 use crate::engine::Condition;
-use crate::texts::spoken;
+use crate::texts::{spoken, t};
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::pages::shown;
@@ -138,41 +138,41 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
     };
     let dashboard = dashboard_entries(place);
     let mut entries = vec![
-        entry("/a/", "Queue", place == Place::Queue),
-        entry("/a/history", "History", place == Place::History),
-        entry("/a/phone", "Phone", place == Place::Phone),
-        entry("/a/passkeys", "Passkeys", place == Place::Passkeys),
-        entry("/a/away", "Away", place == Place::Away),
+        entry("/a/", t!("Queue"), place == Place::Queue),
+        entry("/a/history", t!("History"), place == Place::History),
+        entry("/a/phone", t!("Phone"), place == Place::Phone),
+        entry("/a/passkeys", t!("Passkeys"), place == Place::Passkeys),
+        entry("/a/away", t!("Away"), place == Place::Away),
     ];
     if person.has(Role::Admin) || person.has(Role::Auditor) {
-        entries.push(entry("/dashboard", "Dashboard", !dashboard.is_empty()));
+        entries.push(entry("/dashboard", t!("Dashboard"), !dashboard.is_empty()));
     }
-    entries.push(entry("/help", "Help", place == Place::Help));
+    entries.push(entry("/help", t!("Help"), place == Place::Help));
     entries
 }
 
 fn dashboard_entries(place: Place) -> Vec<Entry> {
     let all = [
-        ("/dashboard", "Overview", Place::Overview),
-        ("/dashboard/requests", "Requests", Place::Requests),
-        ("/dashboard/policies", "Policies", Place::Policies),
-        ("/dashboard/integrations", "Integrations", Place::Integrations),
-        ("/dashboard/people", "People", Place::People),
-        ("/dashboard/groups", "Groups", Place::Groups),
-        ("/dashboard/api-keys", "API keys", Place::ApiKeys),
-        ("/dashboard/audit", "Audit", Place::Audit),
-        ("/dashboard/backups", "Backups", Place::Backups),
-        ("/dashboard/server", "Server", Place::Server),
-        ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
+        ("/dashboard", t!("Overview"), Place::Overview),
+        ("/dashboard/requests", t!("Requests"), Place::Requests),
+        ("/dashboard/policies", t!("Policies"), Place::Policies),
+        ("/dashboard/integrations", t!("Integrations"), Place::Integrations),
+        ("/dashboard/people", t!("People"), Place::People),
+        ("/dashboard/groups", t!("Groups"), Place::Groups),
+        ("/dashboard/api-keys", t!("API keys"), Place::ApiKeys),
+        ("/dashboard/audit", t!("Audit"), Place::Audit),
+        ("/dashboard/backups", t!("Backups"), Place::Backups),
+        ("/dashboard/server", t!("Server"), Place::Server),
+        ("/dashboard/settings/log-sinks", t!("Log sinks"), Place::LogSinks),
         (
             "/dashboard/settings/notifications",
-            "Notifications",
+            t!("Notifications"),
             Place::Notifications,
         ),
-        ("/dashboard/settings/retention", "Retention", Place::Retention),
+        ("/dashboard/settings/retention", t!("Retention"), Place::Retention),
         (
             "/dashboard/settings/diagnostics",
-            "Diagnostics",
+            t!("Diagnostics"),
             Place::Diagnostics,
         ),
     ];
@@ -184,7 +184,7 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
             href,
             label,
             current: it == place,
-            heading: (it == Place::LogSinks).then_some("Settings"),
+            heading: (it == Place::LogSinks).then_some(t!("Settings")),
         })
         .collect()
 }
@@ -192,13 +192,13 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
 /// A condition for the people it concerns.
 fn words_of(condition: Condition) -> &'static str {
     match condition {
-        Condition::SignerDown => "The signing key is away: nothing is decided until it is back",
-        Condition::StorageFull => "The disk is nearly full: nothing new is taken until there is room",
-        Condition::ClockUnsound => "The server’s clock is wrong: nothing is decided until it is right",
-        Condition::RollbackSuspected => "This may be an older state of the journal: nothing is decided",
+        Condition::SignerDown => t!("The signing key is away: nothing is decided until it is back"),
+        Condition::StorageFull => t!("The disk is nearly full: nothing new is taken until there is room"),
+        Condition::ClockUnsound => t!("The server’s clock is wrong: nothing is decided until it is right"),
+        Condition::RollbackSuspected => t!("This may be an older state of the journal: nothing is decided"),
         Condition::StorageDamaged => {
-            "Something stored is damaged: nothing is decided any more. Restore a backup"
+            t!("Something stored is damaged: nothing is decided any more. Restore a backup")
         }
-        Condition::BackupFailed => "The newest backup could not be made",
+        Condition::BackupFailed => t!("The newest backup could not be made"),
     }
 }

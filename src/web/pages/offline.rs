@@ -1,6 +1,6 @@
 //! The page the service worker keeps for when there is no network. It belongs to nobody and shows nothing of anybody.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::pages::frame::Frame;
 use crate::web::pages::html;
 use actix_web::HttpResponse;
@@ -17,7 +17,7 @@ pub async fn show_offline() -> HttpResponse {
     html(&OfflinePage {
         frame: Frame {
             shell: true,
-            ..Frame::bare("No connection")
+            ..Frame::bare(t!("No connection"))
         },
     })
 }
