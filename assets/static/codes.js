@@ -1,7 +1,9 @@
 // Setting one-time codes up: a passkey allows it, then the secret is shown, once.
 
-// The one instance of it that the page has loaded: its address names its content.
-const { call, onSubmit, passkey } = await import(document.querySelector('script[src^="/static/app.js"]').src);
+// Both are loaded already: their addresses name their content.
+const loaded = (name) => import(document.querySelector(`[src*="/${name}.js"]`).src);
+const { call, onSubmit } = await loaded("app");
+const { passkey } = await loaded("passkey");
 
 onSubmit("[data-set-up]", async (form) => {
   const path = "/api/v1/me/totp";

@@ -1,10 +1,8 @@
-// The policy editor: explains while one types, jumps to the line of an error, and keeps a draft in this browser.
+// Explains while one types, jumps to the line of an error, and keeps a draft in this browser.
 
-const form = document.querySelector("[data-editor]");
+const one = (name) => document.querySelector(`[data-${name}]`);
+const [form, panel, place, size] = ["editor", "found", "place", "size"].map(one);
 const { document: text, reason } = form.elements;
-const panel = document.querySelector("[data-found]");
-const place = document.querySelector("[data-place]");
-const size = document.querySelector("[data-size]");
 const max = +text.dataset.max;
 const key = `draft ${location.pathname}`;
 const first = { text: text.value, reason: reason.value };
@@ -125,9 +123,9 @@ async function offer() {
   if (!differs || form.dataset.saved.split(" ").includes(await digest(draft.document))) {
     return localStorage.removeItem(key);
   }
-  const note = document.querySelector("[data-draft]");
+  const note = one("draft");
   note.hidden = false;
-  note.querySelector("[data-take-draft]").onclick = () => {
+  one("take-draft").onclick = () => {
     for (const [name, value] of Object.entries(draft)) {
       if (form.elements[name]) form.elements[name].value = value;
     }
@@ -135,7 +133,7 @@ async function offer() {
     keep();
     explain();
   };
-  note.querySelector("[data-drop-draft]").onclick = () => {
+  one("drop-draft").onclick = () => {
     localStorage.removeItem(key);
     note.hidden = true;
   };

@@ -1,29 +1,7 @@
-// What keeps the pages of people who are signed in alive, and makes them an app on a phone: live updates, the service
-// worker, the badge, going offline and coming back, and that a request was seen.
+// Messages to this device, and a queue that stays fresh. A subscription can vanish without a word: each load of a page says it
+// to the server again.
 
-const one = (selector, root = document) => root.querySelector(selector);
-const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-
-const json = { "Content-Type": "application/json" };
-const post = (path, body) => fetch(path, { method: "POST", headers: json, body: JSON.stringify(body) });
-
-// A failure costs the offline page, nothing else.
-navigator.serviceWorker?.register("/sw.js", { updateViaCache: "none" }).catch(() => {});
-
-// The page that is kept: gone as soon as there is a network.
-if (one("[data-shell]")) {
-  one("[data-again]").href = location.pathname === "/offline" ? "/a/" : location.href;
-  window.addEventListener("online", () => location.reload());
-} else {
-  // Without a network nothing here can be decided, and what stands here may be old.
-  const lost = (gone) => {
-    all("[data-offline]").forEach((it) => (it.hidden = !gone));
-    all("[data-answer]").forEach((it) => (it.hidden = gone));
-  };
-  window.addEventListener("offline", () => lost(true));
-  window.addEventListener("online", () => location.reload());
-  if (!navigator.onLine) lost(true);
-}
+const { call, one } = await import(document.querySelector('[src*="/app.js"]').src);
 
 // How many wait, on the app's sign.
 const badge = (waiting) => {
@@ -45,39 +23,6 @@ if (queue) {
   });
 }
 
-// A request that moves says so, and then offers no decision.
-async function watch(page) {
-  const form = one("[data-decide]", page);
-  for (let wait = 0; ; wait = 50) {
-    const it = await fetch(`/api/v1/approvals/${page.dataset.request}?wait=${wait}`)
-      .then((answer) => (answer.ok ? answer.json() : null))
-      .catch(() => null);
-    const same = it?.status === "pending" && it.decisions.length === Number(page.dataset.decisions);
-    if (form?.dataset.done === "") return;
-    if (it && !same && form?.ariaBusy !== "true") {
-      one("[data-moved]", page).hidden = false;
-      if (it.status !== "pending") all("[data-answer]", page).forEach((button) => button.remove());
-      return;
-    }
-    await new Promise((done) => setTimeout(done, it ? 1000 : 15000));
-  }
-}
-all("[data-watch]").forEach(watch);
-
-// Told once the page is really looked at, so that everybody sees which request reached whom.
-const request = one("[data-watch]")?.dataset.request;
-if (request) {
-  const seen = () => {
-    if (document.visibilityState !== "visible") return;
-    document.removeEventListener("visibilitychange", seen);
-    post(`/api/v1/approvals/${request}/seen`, {}).catch(() => {});
-  };
-  document.addEventListener("visibilitychange", seen);
-  seen();
-}
-
-// Messages to this device. A subscription can vanish without a word: each load of a page says it to the server again.
-
 const zone = one("[data-zone]");
 if (zone && !zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
@@ -89,12 +34,8 @@ const called = () => {
   const [, system = ""] = /(iPhone|iPad|Android|Windows|Macintosh|Linux)/.exec(navigator.userAgent) ?? [];
   return `${browser.replace("Edg", "Edge")} ${system && `on ${system.replace("Macintosh", "Mac")}`}`.trim();
 };
-const register = async (subscription) => {
-  const answer = await post("/api/v1/me/devices", { platform: "webpush", subscription: subscription.toJSON(), name: called() });
-  if (answer.ok) return;
-  const { detail } = await answer.json().catch(() => ({}));
-  throw new Error(detail ?? "The server did not take it.");
-};
+const register = (subscription) =>
+  call("POST", "/api/v1/me/devices", { platform: "webpush", subscription: subscription.toJSON(), name: called() });
 async function subscription() {
   const worker = await navigator.serviceWorker?.ready;
   return worker?.pushManager?.getSubscription();
@@ -102,8 +43,7 @@ async function subscription() {
 
 const panel = one("[data-push]");
 const able = "serviceWorker" in navigator && "PushManager" in window && "Notification" in window;
-const granted = able && Notification.permission === "granted";
-if (granted && !one("[data-shell]")) {
+if (able && Notification.permission === "granted") {
   subscription().then((it) => it && register(it)).catch(() => {});
 }
 if (panel) {
@@ -125,7 +65,7 @@ if (panel) {
     try {
       if ((await Notification.requestPermission()) !== "granted") return show();
       const worker = await navigator.serviceWorker.ready;
-      const { public_key } = await (await fetch("/api/v1/push-key")).json();
+      const { public_key } = await call("GET", "/api/v1/push-key");
       const applicationServerKey = bytes(public_key);
       const it = await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
       await register(it);

@@ -259,7 +259,11 @@ fn host_of(authority: &str) -> &str {
     authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }
 
-fn check_public_url(url: &str) -> Result<(), &'static str> {
+/// Whether people and forges can know an appliance by this address for good.
+///
+/// # Errors
+/// What it should be instead, and why.
+pub fn check_public_url(url: &str) -> Result<(), &'static str> {
     let (scheme, rest) = url
         .split_once("://")
         .ok_or("a URL such as https://approvals.example")?;

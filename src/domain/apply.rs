@@ -26,8 +26,11 @@ use crate::domain::request::{
 };
 use crate::domain::retention::Erased;
 use crate::domain::review::JournalReview;
+use crate::domain::search;
+use crate::domain::set_up::SetUpAnswer;
 use crate::domain::state::{Fault, Read, Table, Write, decode, encode};
 use crate::domain::time::Time;
+use crate::domain::view::View;
 use std::collections::BTreeSet;
 
 mod notices;
@@ -83,6 +86,23 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         | Event::LockLost { .. } => Ok(()),
         Event::CeremonyRefused { person, code, .. } => {
             totp::refused(person.as_ref(), code.as_ref(), at, state)
+        }
+        Event::SetUpAnswered {
+            step,
+            word,
+            of,
+            person,
+            name,
+        } => {
+            let record = SetUpAnswer {
+                step: *step,
+                word: *word,
+                of: of.clone(),
+                person: person.clone(),
+                name: name.clone(),
+                at: at.time,
+            };
+            state.put_raw(Table::Counters, &SetUpAnswer::row(*step), &encode(&record))
         }
         Event::JournalReviewed {
             from,
@@ -246,6 +266,19 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             mail: *mail,
             quiet: quiet.clone(),
         }),
+        Event::ViewSaved {
+            view,
+            name,
+            query,
+            owner,
+        } => state.put(&View {
+            id: view.clone(),
+            name: name.clone(),
+            query: query.clone(),
+            owner: owner.clone(),
+            saved_at: at.time,
+        }),
+        Event::ViewRemoved { view } => state.delete_raw(Table::Views, view.as_str().as_bytes()),
         Event::NotificationAsked { .. } => Ok(()),
         Event::PushKeyMade { public_key } => state.put_raw(Table::Counters, PUSH_KEY, public_key.as_bytes()),
         Event::NotificationSent {
@@ -684,6 +717,12 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             state.put(&record)?;
             raise_counter(state, person, credential_id, *sign_count, at.time)
         }
+        Event::CeremonyConfirmed {
+            person,
+            credential_id,
+            sign_count,
+            ..
+        } => raise_counter(state, person, credential_id, *sign_count, at.time),
         Event::ProposalClosed {
             proposal,
             state: became,
@@ -789,7 +828,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             code,
             ..
         } => {
-            let mut record: Request = must(state, request.as_str())?;
+            let before: Request = must(state, request.as_str())?;
+            let mut record = before.clone();
             record.decisions.push(Decision {
                 person: person.clone(),
                 name: name.clone(),
@@ -803,6 +843,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 seq: at.seq,
             });
             record.changed_seq = at.seq;
+            search::note_changed(&before, &record, state)?;
             state.put(&record)?;
             state.put_raw(
                 Table::Credentials,
@@ -1318,7 +1359,13 @@ fn open(
     if opening.commit_of.is_some() {
         state.put_raw(Table::OpenCommits, id.as_str().as_bytes(), &[])?;
     }
-    state.put(&Request {
+    let source = opening.source();
+    let about_commit = match (&opening.deployment, opening.digest) {
+        (Some(it), _) => Some(it.sha.clone()),
+        (None, Some((kind, hex))) if kind == "gitCommit" => Some(hex),
+        (None, _) => None,
+    };
+    let mut record = Request {
         id: id.clone(),
         kind: opening.kind,
         status: Status::Pending,
@@ -1338,6 +1385,8 @@ fn open(
         target,
         environment: opening.environment,
         project_name: opening.project_name,
+        source,
+        about_commit,
         opening: digest,
         created_at: at.time,
         expires_at,
@@ -1352,9 +1401,12 @@ fn open(
         commit: None,
         lapsed: false,
         erased_at: None,
+        ordinal: 0,
         seq: at.seq,
         changed_seq: at.seq,
-    })
+    };
+    search::note_opened(&mut record, state)?;
+    state.put(&record)
 }
 
 /// Key of a request in the list of its change's requests, oldest first.
@@ -1387,7 +1439,8 @@ fn end(
     reason: Option<&str>,
     at: Place,
 ) -> Result<(), Fault> {
-    let mut record: Request = must(state, id.as_str())?;
+    let before: Request = must(state, id.as_str())?;
+    let mut record = before.clone();
     if let Some(deadline) = record.expires_at {
         state.delete_raw(Table::Deadlines, &deadline_row(deadline, id))?;
     }
@@ -1398,6 +1451,7 @@ fn end(
     record.decided_at = Some(at.time);
     record.ended_because = reason.map(str::to_owned);
     record.changed_seq = at.seq;
+    search::note_changed(&before, &record, state)?;
     if record.calls_back {
         state.put_raw(Table::OpenCallbacks, id.as_str().as_bytes(), &[])?;
     }

@@ -10,7 +10,7 @@ use crate::domain::gate::Finding;
 use crate::domain::governance::Governed;
 use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
-    ProposalId, RequestId, SinkId,
+    ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
 use crate::domain::people::{Role, Scope};
@@ -19,6 +19,7 @@ use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
 use crate::domain::provision::{Attempt, PlannedChange, Seen, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Requester, Status, StatusKey};
 use crate::domain::rollback::FoundCheckpoint;
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -197,6 +198,13 @@ pub enum Command {
     EndDelegation {
         delegation: DelegationId,
     },
+    /// An admin says of a step of the setting up that it is right, not needed, or for later.
+    AnswerSetUp {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// What it is about, as the admin saw it.
+        of: String,
+    },
     /// Somebody looked at an exception afterwards.
     ReviewException {
         exception: u64,
@@ -316,6 +324,17 @@ pub enum Command {
     PreferNotices {
         mail: MailWhen,
         quiet: Option<QuietHours>,
+    },
+    /// A list of requests under a name: a new one, or another name or question for one that is there.
+    SaveView {
+        view: ViewId,
+        name: String,
+        query: String,
+        /// For everybody who reads the dashboard.
+        shared: bool,
+    },
+    RemoveView {
+        view: ViewId,
     },
     /// The actor wants to see whether a message arrives.
     AskTestNotice,

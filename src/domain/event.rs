@@ -11,7 +11,7 @@ use crate::domain::gate::{Finding, Strength};
 use crate::domain::governance::{Governed, ProposalState};
 use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, ExportId, GroupId, IntegrationId, InvitationId,
-    PersonId, ProjectId, ProposalId, RequestId, SinkId,
+    PersonId, ProjectId, ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{
     Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours,
@@ -23,6 +23,7 @@ use crate::domain::provision::{Attempt, PlannedChange, StepReport};
 use crate::domain::request::{Answer, ChangeKey, GateState, Kind, Status, StatusKey};
 use crate::domain::retention::{ErasedDocument, ErasureScope};
 use crate::domain::rollback::{FoundCheckpoint, RollbackConfirmation};
+use crate::domain::set_up::{SetUpStep, SetUpWord};
 use crate::domain::sink::{Destination, SinkFormat};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -521,6 +522,18 @@ pub enum Event {
         mail: MailWhen,
         quiet: Option<QuietHours>,
     },
+    /// A list of requests stands under a name, or has another name or question.
+    #[serde(rename = "view.saved")]
+    ViewSaved {
+        view: ViewId,
+        name: String,
+        /// The filters, as the page writes them into its address.
+        query: String,
+        /// Whose it is; `None`: everybody's who reads the dashboard.
+        owner: Option<PersonId>,
+    },
+    #[serde(rename = "view.removed")]
+    ViewRemoved { view: ViewId },
     /// A person wants to see whether a message arrives.
     #[serde(rename = "notification.asked")]
     NotificationAsked { person: PersonId },
@@ -642,6 +655,28 @@ pub enum Event {
         person: PersonId,
         name: String,
         note: String,
+    },
+    /// An admin said of a step of the setting up that it is right, not needed, or for later.
+    #[serde(rename = "set_up.answered")]
+    SetUpAnswered {
+        step: SetUpStep,
+        word: SetUpWord,
+        /// The public URL or key id it is about; empty where it is about nothing that could change.
+        of: String,
+        person: PersonId,
+        name: String,
+    },
+    /// Somebody confirmed with a passkey the dangerous change whose entries follow.
+    #[serde(rename = "ceremony.confirmed")]
+    CeremonyConfirmed {
+        person: PersonId,
+        name: String,
+        /// The act's name, as `docs/security.md` lists them.
+        act: String,
+        credential_id: String,
+        sign_count: u32,
+        /// Blob with what was signed and the signature.
+        evidence_sha256: Digest,
     },
     /// An audit bundle was made.
     #[serde(rename = "export.made")]
@@ -1011,6 +1046,8 @@ impl Event {
                 ("delegation", delegation.to_string())
             }
             Event::JournalReviewed { .. } => ("journal", String::new()),
+            Event::SetUpAnswered { step, .. } => ("set_up", step.name().to_owned()),
+            Event::CeremonyConfirmed { person, .. } => ("person", person.to_string()),
             Event::ExportRequested { export, .. } | Event::ExportMade { export, .. } => {
                 ("export", export.to_string())
             }
@@ -1022,6 +1059,7 @@ impl Event {
             Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person } => {
                 ("person", person.to_string())
             }
+            Event::ViewSaved { view, .. } | Event::ViewRemoved { view } => ("view", view.to_string()),
             Event::NotificationSent { to, .. } => ("notification", to.clone()),
             Event::PushKeyMade { public_key } => ("push_key", public_key.clone()),
             Event::ExceptionBreakGlass { request, .. }

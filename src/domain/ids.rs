@@ -73,6 +73,8 @@ ids! {
     DeviceId = "dev_";
     /// A chat that is told when something waits.
     ChatId = "cht_";
+    /// A list of requests that was saved under a name.
+    ViewId = "vew_";
     /// One WebAuthn ceremony.
     CeremonyId = "cer_";
 }

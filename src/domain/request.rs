@@ -23,6 +23,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Change, Kind::Deployment, Kind::Action];
+
     /// The word for it in the API and in evidence.
     pub fn name(self) -> &'static str {
         match self {
@@ -30,6 +33,11 @@ impl Kind {
             Kind::Deployment => "deployment",
             Kind::Action => "action",
         }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|it| it.name() == text)
     }
 }
 
@@ -60,19 +68,20 @@ impl Status {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Status; 7] = [
+        Status::Pending,
+        Status::Approved,
+        Status::Rejected,
+        Status::Expired,
+        Status::Cancelled,
+        Status::Superseded,
+        Status::Skipped,
+    ];
+
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Status> {
-        [
-            Status::Pending,
-            Status::Approved,
-            Status::Rejected,
-            Status::Expired,
-            Status::Cancelled,
-            Status::Superseded,
-            Status::Skipped,
-        ]
-        .into_iter()
-        .find(|it| it.name() == text)
+        Status::ALL.into_iter().find(|it| it.name() == text)
     }
 }
 
@@ -121,6 +130,15 @@ pub enum Requester {
     Key { id: ApiKeyId, name: String },
     /// The author of a change.
     ForgeAccount { id: String, name: String },
+}
+
+impl Opening {
+    /// The branch, tag or other ref that it is about, where it names one.
+    pub fn source(&self) -> Option<String> {
+        let change = self.facts.as_ref().map(|it| &it.source);
+        let named = change.or_else(|| self.deployment.as_ref().map(|it| &it.ref_name));
+        named.filter(|it| !it.is_empty()).cloned()
+    }
 }
 
 impl Requester {
@@ -251,6 +269,12 @@ pub struct Request {
     pub target: Option<String>,
     pub environment: Option<String>,
     pub project_name: Option<String>,
+    /// Full ref of a change's source, or what a deployment is of.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The commit of an action or a deployment, where it is known by one.
+    #[serde(default)]
+    pub about_commit: Option<String>,
     pub opening: Digest,
     pub created_at: Time,
     pub expires_at: Option<Time>,
@@ -278,6 +302,9 @@ pub struct Request {
     /// When its documents were erased. What the journal's entries say of it stays.
     #[serde(default)]
     pub erased_at: Option<Time>,
+    /// How many requests were opened before it.
+    #[serde(default)]
+    pub ordinal: u64,
     /// Journal position of `request.opened`.
     pub seq: u64,
     /// Journal position of the last event that changed it.

@@ -45,6 +45,14 @@ pub enum Table {
     Requests,
     /// Opening position (u64 big-endian) → request id: the list of all requests, in order.
     RequestOrder,
+    /// A request's number in the order of opening (u64 big-endian) → request id.
+    RequestNumbers,
+    /// Block (u32 big-endian) and term → which requests of the block have the term (`domain::search`).
+    RequestIndex,
+    /// Kind and folded text → text: the values that requests are filtered by.
+    RequestValues,
+    /// Lists of requests that somebody wants to come back to.
+    Views,
     /// `project NUL number NUL opening position` → request id: all requests of one change, in order.
     ChangeRequests,
     /// `request NUL person` → when that person first saw it, and what else they did besides deciding.
@@ -135,6 +143,10 @@ impl Table {
         Table::Trials,
         Table::Requests,
         Table::RequestOrder,
+        Table::RequestNumbers,
+        Table::RequestIndex,
+        Table::RequestValues,
+        Table::Views,
         Table::ChangeRequests,
         Table::Looks,
         Table::Reported,
@@ -204,6 +216,10 @@ impl Table {
             Table::Trials => "trials",
             Table::Requests => "requests",
             Table::RequestOrder => "request_order",
+            Table::RequestNumbers => "request_numbers",
+            Table::RequestIndex => "request_index",
+            Table::RequestValues => "request_values",
+            Table::Views => "views",
             Table::Waiting => "waiting",
             Table::Changes => "changes",
             Table::Heads => "heads",

@@ -20,7 +20,7 @@ use std::path::Path;
 /// Version of the schema this program writes. A file with a higher one is refused; one with a lower one is brought up to it
 /// by making all projections anew from the journal, whose own form never changes. Raise it with every change of a
 /// projection's form, and keep a file of each released version in `tests/golden`.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Cache of database pages. redb's own default is 1 GiB, which an appliance on a small host must not take.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;

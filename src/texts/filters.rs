@@ -250,7 +250,6 @@ impl Display for Counted {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::texts::{Language, filters, speaking_now};
     use askama::Template;
 

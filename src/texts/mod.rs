@@ -144,7 +144,7 @@ pub(crate) use {marked, plural, t};
 
 #[cfg(test)]
 mod tests {
-    use crate::texts::{Language, plural, said, speaking_now, t};
+    use crate::texts::{Language, said, speaking_now};
 
     const GERMAN: &str = r#"
 [language]

@@ -54,14 +54,7 @@ pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
 }
 
 /// What the service worker keeps for when there is no network: style, scripts and signs, never a page about a request.
-const SHELL: &[&str] = &[
-    "app.css",
-    "app.js",
-    "phone.js",
-    "icon.svg",
-    "icon-192.png",
-    "icon-180.png",
-];
+const SHELL: &[&str] = &["app.css", "app.js", "icon.svg", "icon-192.png", "icon-180.png"];
 
 /// `GET /sw.js`: anybody. At the root, so that it answers for the whole site. Its first lines name the shell's files by
 /// their content, so that browsers fetch the worker anew with each release.

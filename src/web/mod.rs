@@ -6,6 +6,7 @@ pub mod app;
 mod assets;
 mod body;
 pub mod exports;
+mod filters;
 mod headers;
 pub mod idle;
 pub mod keys;

@@ -32,6 +32,9 @@ pub fn public(config: &mut ServiceConfig) {
         })));
     }
     config.service(redirect("/a", "/a/"));
+    // What these showed is among the settings by now.
+    config.service(redirect("/dashboard/server", "/dashboard/settings/general"));
+    config.service(redirect("/dashboard/backups", "/dashboard/settings/backup"));
     config.default_service(to(nothing_here));
 }
 
@@ -143,7 +146,6 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         // The server itself
         ("/api/v1/settings", vec![get(server::list_settings)]),
         ("/api/v1/conditions", vec![get(server::list_conditions)]),
-        ("/dashboard/server", vec![get(pages::server::show_server)]),
         ("/api/v1/openapi.json", vec![get(description::get_openapi)]),
         ("/api/v1/cli", vec![get(programs::list_programs)]),
         ("/api/v1/cli/{name}", vec![get(programs::get_program)]),
@@ -473,6 +475,7 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ("/a/{id}", vec![get(pages::show_request)]),
         ("/dashboard", vec![get(pages::show_overview)]),
         ("/dashboard/requests", vec![get(pages::show_requests)]),
+        ("/dashboard/requests/views", vec![post(pages::change_views)]),
         ("/dashboard/policies", vec![get(pages::show_policies)]),
         ("/dashboard/policies/{name}", vec![get(pages::show_policy)]),
         (
@@ -523,7 +526,21 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
         ),
         ("/dashboard/audit/report", vec![get(pages::show_period_report)]),
         ("/verify", vec![get(pages::show_verify)]),
-        ("/dashboard/backups", vec![get(pages::show_backups)]),
+        ("/dashboard/settings", vec![get(pages::show_settings)]),
+        ("/dashboard/settings/general", vec![get(pages::show_general)]),
+        ("/dashboard/settings/tls", vec![get(pages::show_tls)]),
+        (
+            "/dashboard/settings/signing-keys",
+            vec![get(pages::show_signing_keys)],
+        ),
+        ("/dashboard/settings/backup", vec![get(pages::show_backup)]),
+        ("/dashboard/settings/security", vec![get(pages::show_security)]),
+        ("/dashboard/settings/about", vec![get(pages::show_about)]),
+        ("/dashboard/set-up", vec![get(pages::go_on_setting_up)]),
+        (
+            "/dashboard/set-up/{step}",
+            vec![get(pages::show_step), post(pages::answer_step)],
+        ),
         ("/help", vec![get(pages::show_help)]),
         ("/help/api", vec![get(pages::show_reference)]),
         ("/problems/{type}", vec![get(pages::show_problem)]),

@@ -151,7 +151,7 @@ async fn pages_say_what_is_wrong_on_every_screen() {
         .await;
     ada.post("/api/v1/backups", &json!({})).await.expect(201);
     browser
-        .goto(&format!("{}/dashboard/backups", appliance.public_url()))
+        .goto(&format!("{}/dashboard/settings/backup", appliance.public_url()))
         .await;
     browser.wait_for_text("The last good one").await;
     shoot(&browser, "backups").await;

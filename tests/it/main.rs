@@ -65,6 +65,7 @@ mod reconcile;
 mod retention;
 mod rollback;
 mod secrets;
+mod set_up;
 mod sink_chaos;
 mod sinks;
 mod start_time;

@@ -224,7 +224,7 @@ async fn a_certificate_that_runs_out_is_told_in_page_event_and_readiness_until_i
     let began = ada.journal("condition.began").await;
     assert_eq!(began.len(), 1, "{began:?}");
     assert_eq!(began[0]["object"]["id"], "certificate.expiring");
-    for path in ["/dashboard", "/dashboard/server"] {
+    for path in ["/dashboard", "/dashboard/settings/general"] {
         let page = ada.get(path).await.text();
         assert!(
             page.contains("Certificate: expiring") && page.contains("runs out at"),
@@ -437,13 +437,17 @@ async fn the_server_page_shows_what_needs_somebody_and_every_setting() {
     browser.fill("[name=name]", "Ada Example").await;
     browser.fill("[name=email]", "ada@example.test").await;
     browser.click("[data-enrol] button").await;
-    browser.wait_until("location.pathname === '/dashboard'").await;
+    browser
+        .wait_until("location.pathname.startsWith('/dashboard/set-up')")
+        .await;
+    // The address it had leads to where it is.
     browser
         .goto(&format!("{}/dashboard/server", appliance.base()))
         .await;
+    assert!(browser.url().await.ends_with("/dashboard/settings/general"));
     let page = browser.text("main").await;
     assert!(
-        page.contains("limits.connections") && page.contains("900") && page.contains("config.toml:1"),
+        page.contains("limits.connections") && page.contains("900") && page.contains("config.toml, line 1"),
         "{page}"
     );
     assert!(page.contains("Nothing: all of it works as it should"), "{page}");

@@ -26,7 +26,7 @@ const LOOKS: usize = 41;
 /// Requests that are left waiting.
 const WAITING: usize = 200;
 
-const PAGES: [&str; 30] = [
+const PAGES: [&str; 38] = [
     "/dashboard",
     "/dashboard/requests",
     "/dashboard/requests?status=cancelled",
@@ -46,8 +46,16 @@ const PAGES: [&str; 30] = [
     "/dashboard/settings/retention",
     "/dashboard/settings/log-sinks",
     "/dashboard/settings/notifications",
-    "/dashboard/backups",
-    "/dashboard/server",
+    "/dashboard/settings",
+    "/dashboard/settings/general",
+    "/dashboard/settings/tls",
+    "/dashboard/settings/signing-keys",
+    "/dashboard/settings/backup",
+    "/dashboard/settings/security",
+    "/dashboard/settings/about",
+    "/dashboard/set-up/public-url",
+    "/dashboard/set-up/forge",
+    "/dashboard/set-up/approver",
     "/a/",
     "/a/history",
     "/a/phone",

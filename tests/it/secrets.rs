@@ -117,7 +117,11 @@ async fn no_file_log_or_answer_holds_a_secret_after_forced_errors() {
         "/dashboard/people",
         "/dashboard/audit",
         "/api/v1/journal?limit=1000",
-        "/dashboard/backups",
+        "/dashboard/settings/backup",
+        "/dashboard/settings/general",
+        "/dashboard/settings/signing-keys",
+        "/dashboard/settings/security",
+        "/dashboard/set-up/signing-key",
     ] {
         answers.push(it.ada.get(path).await);
     }

@@ -4,6 +4,7 @@ use crate::domain::apply::{Place, must};
 use crate::domain::event::Event;
 use crate::domain::request::{Opening, Request};
 use crate::domain::retention::{DocumentKind, Erased, Erasure};
+use crate::domain::search;
 use crate::domain::state::{Fault, Table, Write, decode, encode};
 
 /// Notes what was erased and what stands in its place. When all projections are made anew, this comes before everything
@@ -63,7 +64,8 @@ pub(super) fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<
             let stub = stub.ok_or_else(|| Fault(format!("what is left of {request} is missing")))?;
             let stub: Opening = decode(&stub)?;
             let before: Request = must(state, request.as_str())?;
-            state.put(&Request {
+            let after = Request {
+                source: stub.source(),
                 title: stub.title,
                 requester: stub.requester,
                 involved: stub.involved,
@@ -71,8 +73,10 @@ pub(super) fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<
                 opening: *stub_sha256,
                 erased_at: Some(at.time),
                 changed_seq: at.seq,
-                ..before
-            })
+                ..before.clone()
+            };
+            search::note_changed(&before, &after, state)?;
+            state.put(&after)
         }
         Event::ErasureEnded { erasure, .. } => {
             let mut order: Erasure = must(state, erasure.as_str())?;

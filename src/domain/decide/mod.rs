@@ -27,8 +27,10 @@ mod requests;
 mod reviews;
 mod rollback;
 mod roster;
+mod set_up;
 mod sinks;
 mod statuses;
+mod views;
 
 pub use attention::code_matches;
 pub use branches::{Uncovered, uncovered};
@@ -41,7 +43,7 @@ pub use impact::{Difference, Impact, impact};
 pub use judge::{as_judged_now, shortened};
 pub use questions::{lint_facts, simulate};
 pub use queue::{QueuedStatus, queued_status};
-pub use requests::may_see;
+pub use requests::{may_see, reads_all};
 pub use roster::Roster;
 
 use crate::domain::command::{Command, Proof, Reply};
@@ -301,6 +303,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             through,
             note,
         } => reviews::sign_off(from, to, through, &note, actor, state),
+        Command::AnswerSetUp { step, word, of } => set_up::answer(step, word, of, actor, state),
         Command::ReviewException { exception, note } => exceptions::review(exception, note, actor, state),
         Command::ReceiveHook {
             integration,
@@ -343,6 +346,13 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
         Command::RemoveChat { chat } => notices::remove_chat(chat, state),
         Command::ConfigureNotices(it) => notices::configure(*it, state),
         Command::PreferNotices { mail, quiet } => notices::prefer(mail, quiet, actor, state),
+        Command::SaveView {
+            view,
+            name,
+            query,
+            shared,
+        } => views::save(view, name, query, shared, actor, state),
+        Command::RemoveView { view } => views::remove(&view, actor, state),
         Command::AskTestNotice => notices::ask_test(actor, state),
         Command::RecordNotice(it) => notices::record(it, state),
         Command::MakePushKey { public_key } => {

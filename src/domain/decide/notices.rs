@@ -304,7 +304,7 @@ pub(super) fn record(it: NewNotice, state: &impl Read) -> Decided {
     Ok(Plan::done(steps))
 }
 
-fn somebody(actor: &Actor, state: &impl Read) -> Result<Person, Stop> {
+pub(super) fn somebody(actor: &Actor, state: &impl Read) -> Result<Person, Stop> {
     let id: &PersonId = match actor {
         Actor::Person { id, .. } => id,
         _ => return Err(Refusal::Unknown.into()),

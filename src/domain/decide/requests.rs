@@ -469,10 +469,15 @@ pub(super) fn ended(request: &Request, status: Status, reason: &str) -> Step {
     }))
 }
 
+/// Whether a key reads more than its own requests: those of its projects, or all where it is for none.
+pub fn reads_all(key: &ApiKey) -> bool {
+    key.scopes.contains(&Scope::Audit) || key.scopes.contains(&Scope::Admin)
+}
+
 /// Whether a key may know of a request: its own, or any of its projects with `audit` or `admin`.
 pub fn may_see(key: &ApiKey, request: &Request) -> bool {
     let own = matches!(&request.requester, Requester::Key { id, .. } if *id == key.id);
-    let wide = key.scopes.contains(&Scope::Audit) || key.scopes.contains(&Scope::Admin);
+    let wide = reads_all(key);
     let within = key.projects.is_empty()
         || request
             .project_name

@@ -2,14 +2,15 @@
 
 use crate::domain::attention::match_code;
 use crate::domain::command::{Command, OpenRequest, Reply};
-use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, standing};
+use crate::domain::decide::{Roster, as_judged_now, hopeless, may_see, reads_all, standing};
 use crate::domain::deployment::{Deployment, DeploymentFacts};
 use crate::domain::facts::Account;
 use crate::domain::follow_up::CheckedCommit;
 use crate::domain::ids::{Digest, RequestId};
 use crate::domain::people::{ApiKey, Role, Scope, callback_secret_name};
 use crate::domain::request::{Opening, Request, Requester, Status};
-use crate::domain::state::{Read, Table, decode};
+use crate::domain::search::find;
+use crate::domain::state::{Read, decode};
 use crate::evidence::subject::{ActionDigest, ActionKind, ActionSubject};
 use crate::identity::random_id;
 use crate::outbound::parse_base;
@@ -17,6 +18,7 @@ use crate::store::Snapshot;
 use crate::web::api::{bounded, page_size};
 use crate::web::app::{App, Shown};
 use crate::web::body::read_json;
+use crate::web::filters::Filters;
 use crate::web::problem::Problem;
 use crate::web::session::Caller;
 use actix_web::http::header;
@@ -533,68 +535,43 @@ pub async fn get_trace(app: Data<App>, caller: Caller, id: Path<String>) -> Resu
     })))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    status: Option<String>,
-    project: Option<String>,
-    kind: Option<String>,
-    after: Option<String>,
-    limit: Option<usize>,
-}
-
-/// Requests looked at for one page of a filtered list, so that a rare filter costs a bounded time; the cursor goes on.
-const SCANNED_MAX: usize = 5_000;
-
 /// `GET /api/v1/approvals`: newest first; a key sees what it may.
 pub async fn list_approvals(
     app: Data<App>,
     caller: Caller,
-    query: Query<ListQuery>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_size(query.limit)?;
-    let status = match &query.status {
-        Some(text) => Some(Status::parse(text).ok_or_else(|| Problem::bad_field("status", "not a status"))?),
-        None => None,
-    };
-    let before = match &query.after {
-        Some(text) => text
-            .parse::<u64>()
-            .map_err(|_| Problem::bad_field("after", "not a cursor of this list"))?,
-        None => u64::MAX,
-    };
-    let snapshot = app.snapshot()?;
-    let rows = snapshot.scan_raw(Table::RequestOrder, &[], &before.to_be_bytes(), SCANNED_MAX, true)?;
-    let scanned_all = rows.len() < SCANNED_MAX;
-    let (mut items, mut last) = (Vec::new(), None);
-    let mut full = false;
-    for (row, id) in rows {
-        if items.len() == limit {
-            full = true;
-            break;
-        }
-        last = row.try_into().ok().map(u64::from_be_bytes);
-        let Some(request) = std::str::from_utf8(&id)
-            .ok()
-            .and_then(|id| visible_request(&snapshot, &caller, id).ok())
-        else {
-            continue;
-        };
-        let fits = status.is_none_or(|it| it == request.status)
-            && query.kind.as_ref().is_none_or(|it| it == request.kind.name())
-            && query
-                .project
-                .as_ref()
-                .is_none_or(|it| request.project_name.as_ref() == Some(it));
-        if fits {
-            items.push(show(&app, &snapshot, &request)?);
+    let (filters, others) = Filters::read(request.query_string());
+    let (mut limit, mut before) = (None, None);
+    for (name, value) in &others {
+        let number = value.parse::<u64>().ok();
+        match name.as_str() {
+            "limit" => {
+                let given = number.and_then(|it| usize::try_from(it).ok());
+                limit = Some(given.ok_or_else(|| Problem::bad_field("limit", "not a number"))?);
+            }
+            "after" => {
+                let cursor =
+                    number.ok_or_else(|| Problem::bad_field("after", "not a cursor of this list"))?;
+                before = Some(cursor);
+            }
+            other => return Err(Problem::bad_field(other, "not a parameter of this list")),
         }
     }
-    let next = if full || !scanned_all {
-        last.map(|it| it.to_string())
-    } else {
-        None
-    };
+    let limit = page_size(limit)?;
+    let mut query = filters
+        .query()
+        .map_err(|wrong| Problem::bad_field(wrong.field, wrong.reason))?;
+    if let Caller::Key(key) = &caller {
+        query.seen_by(key, reads_all(key));
+    }
+    let snapshot = app.snapshot()?;
+    let found = find(&snapshot, &query, before, limit, |it| sees(&caller, it))?;
+    let mut items = Vec::with_capacity(found.requests.len());
+    for it in found.requests {
+        items.push(show(&app, &snapshot, &as_judged_now(it, &snapshot)?)?);
+    }
+    let next = found.more.before().map(|it| it.to_string());
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 

@@ -367,8 +367,14 @@ async fn decide_by_code(
             "Either a passkey's `ceremony` and `credential`, or `decision` and `totp`.",
         ));
     }
-    let (Some(decision), Some(code)) = (body.decision, body.totp) else {
+    let Some(decision) = body.decision else {
         return Err(Problem::bad_request("Both `decision` and `totp` are needed."));
+    };
+    let Some(code) = body.totp else {
+        return Err(Problem::bad_field(
+            "totp",
+            "Type the six digits that your app shows.",
+        ));
     };
     let answer = Answer::parse(&decision)
         .ok_or_else(|| Problem::bad_field("decision", "\"approve\" or \"reject\""))?;

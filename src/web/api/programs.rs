@@ -47,7 +47,7 @@ impl Program {
     }
 
     /// `signedapproval-linux-x86_64`: what it runs on.
-    fn name() -> String {
+    pub fn name() -> String {
         format!(
             "signedapproval-{}-{}",
             std::env::consts::OS,
@@ -56,7 +56,7 @@ impl Program {
     }
 
     /// The file's SHA-256 in hex, counted once.
-    async fn sha256(&self) -> Result<&str, Problem> {
+    pub async fn sha256(&self) -> Result<&str, Problem> {
         let counted = self.sha256.get_or_try_init(|| async {
             let (file, size) = (self.file.clone(), self.size);
             let counted = actix_web::web::block(move || {

@@ -60,9 +60,24 @@ pub(super) fn requests() -> Area {
                 .refuses(&[404, 409, 422]),
             Operation::get("/api/v1/approvals", "List requests, newest first")
                 .who(Who::Both("Whoever may see requests: those the caller may see"))
+                .about("All filters given have to hold. What one answer may cost is limited: a page can have fewer items than \
+                        asked for, even none, and a `next` to go on with.")
+                .query(
+                    "q",
+                    "Words, all of which have to lead to it, each by its beginning: of the title, branches, project, environment, \
+                     requester, the id or a commit; `!142` and `group/app!142` are the number of a change",
+                    Schema::text(),
+                )
                 .query("status", "Only these", statuses())
-                .query("project", "Only those of this project", Schema::text())
                 .query("kind", "Only these", kinds())
+                .query("project", "Only those of this project, by its path or name", Schema::text())
+                .query("environment", "Only those with this environment", Schema::text())
+                .query("requester", "Only those that this one asked for: a person’s or key’s id, or words of the name", Schema::text())
+                .query("decided_by", "Only those that this person has decided", Schema::text())
+                .query("policy", "Only those judged by this policy", Schema::text())
+                .query("rule", "Only those to which this rule of a policy applies", Schema::text())
+                .query("since", "Only those opened on this day (UTC) or at this time, or later", Schema::text())
+                .query("until", "Only those opened by the end of this day (UTC), or before this time", Schema::text())
                 .paging()
                 .answers(200, "A page", Schema::page(Schema::named("Request"))),
             Operation::get("/api/v1/approvals/{id}", "Look at a request, or wait for it")

@@ -622,7 +622,6 @@ struct VerifyPage {
     frame: Frame,
     /// Bundles are verified for people who are signed in.
     signed_in: bool,
-    script: String,
 }
 
 /// `GET /verify`: anybody. Drop a credential, an outcome or a bundle, and see what holds.
@@ -630,7 +629,6 @@ pub async fn show_verify(app: Data<App>, Visitor(person): Visitor) -> HttpRespon
     html(&VerifyPage {
         frame: Frame::new(&app, person.as_ref(), Place::Elsewhere, t!("Verify")),
         signed_in: person.is_some(),
-        script: crate::web::assets::url("audit.js"),
     })
 }
 

@@ -4,7 +4,6 @@ use crate::domain::decide::deciding_codes;
 use crate::domain::totp::Generator;
 use crate::texts::{filters, t};
 use crate::web::app::App;
-use crate::web::assets;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, shown};
@@ -21,7 +20,6 @@ const NAMED_MAX: usize = 10;
 #[template(path = "approve/codes.html")]
 struct CodesPage {
     frame: Frame,
-    script: String,
     generator: Option<GeneratorView>,
     /// What takes codes, in words.
     taken_by: Vec<String>,
@@ -48,7 +46,6 @@ pub async fn show_codes(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
     };
     Ok(html(&CodesPage {
         frame: Frame::new(&app, Some(&person), Place::Passkeys, t!("One-time codes")),
-        script: assets::url("codes.js"),
         generator: person.totp.as_ref().map(view),
         taken_by_more: taken_by.len().saturating_sub(NAMED_MAX),
         taken_by: taken_by.iter().take(NAMED_MAX).map(|it| shown(it, 300)).collect(),

@@ -4,6 +4,7 @@ use crate::domain::people::{Person, Role};
 use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::set_up::addresses;
 use crate::web::pages::{PageError, html, not_found};
 use crate::web::session::Visitor;
 use actix_web::HttpResponse;
@@ -19,6 +20,11 @@ const NEXT_BYTES_MAX: usize = 200;
 #[template(path = "enter/setup.html")]
 struct SetUpPage {
     frame: Frame,
+    address: String,
+    host: String,
+    evaluation: bool,
+    /// What the journal was begun with, where that was another address.
+    first: Option<String>,
 }
 
 /// `GET /setup`: anybody, until somebody has claimed the appliance; then there is nothing here. The token is in the
@@ -27,8 +33,16 @@ pub async fn show_setup(app: Data<App>) -> Result<HttpResponse, PageError> {
     if app.set_up()? {
         return Ok(not_found());
     }
+    let (address, first) = addresses(&app)?;
+    let host = url::Url::parse(&address).ok();
     Ok(html(&SetUpPage {
         frame: Frame::new(&app, None, Place::Elsewhere, "Set up"),
+        host: host
+            .and_then(|it| it.host_str().map(str::to_owned))
+            .unwrap_or_default(),
+        address,
+        evaluation: app.evaluation(),
+        first,
     }))
 }
 

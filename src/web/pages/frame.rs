@@ -5,7 +5,7 @@ use crate::engine::Condition;
 use crate::texts::{spoken, t};
 use crate::web::app::App;
 use crate::web::assets;
-use crate::web::pages::shown;
+use crate::web::pages::{set_up, shown};
 
 /// Longest name of a person in the navigation, in characters.
 const NAME_MAX: usize = 60;
@@ -28,12 +28,19 @@ pub enum Place {
     Groups,
     ApiKeys,
     Audit,
-    Backups,
-    Server,
+    /// The index of the settings; the pages of each part follow.
+    Settings,
+    General,
+    Tls,
+    SigningKeys,
     LogSinks,
-    Retention,
     Notifications,
+    Backup,
+    Security,
+    Retention,
     Diagnostics,
+    About,
+    SetUp,
     Help,
 }
 
@@ -70,13 +77,14 @@ pub struct Frame {
     pub nav: Vec<Entry>,
     /// The dashboard's own navigation; empty elsewhere.
     pub side: Vec<Entry>,
+    /// While the server is being set up: how many steps are done, and how many there are.
+    pub set_up: Option<(usize, usize)>,
+    /// What is set on this page is recorded in the journal.
+    pub recorded: bool,
     /// Told to people who are signed in only (ASVS 13.4.6).
     pub version: Option<&'static str>,
     pub style: String,
     pub script: String,
-    pub phone_script: String,
-    /// The page the service worker keeps: it belongs to nobody.
-    pub shell: bool,
     pub icon: String,
     pub touch_icon: String,
 }
@@ -100,6 +108,10 @@ impl Frame {
             frame.version = Some(App::version());
             frame.nav = main_entries(person, place);
             frame.side = dashboard_entries(place);
+            frame.recorded = matches!(place, Place::LogSinks | Place::Notifications | Place::Retention);
+            if !frame.side.is_empty() && place != Place::SetUp && person.has(Role::Admin) {
+                frame.set_up = set_up::progress(app);
+            }
         }
         frame
     }
@@ -118,11 +130,11 @@ impl Frame {
             who: None,
             nav: Vec::new(),
             side: Vec::new(),
+            set_up: None,
+            recorded: false,
             version: None,
             style: assets::url("app.css"),
             script: assets::url("app.js"),
-            phone_script: assets::url("phone.js"),
-            shell: false,
             icon: assets::url("icon.svg"),
             touch_icon: assets::url("icon-180.png"),
         }
@@ -152,7 +164,7 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
 }
 
 fn dashboard_entries(place: Place) -> Vec<Entry> {
-    let all = [
+    let main = [
         ("/dashboard", t!("Overview"), Place::Overview),
         ("/dashboard/requests", t!("Requests"), Place::Requests),
         ("/dashboard/policies", t!("Policies"), Place::Policies),
@@ -161,32 +173,58 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
         ("/dashboard/groups", t!("Groups"), Place::Groups),
         ("/dashboard/api-keys", t!("API keys"), Place::ApiKeys),
         ("/dashboard/audit", t!("Audit"), Place::Audit),
-        ("/dashboard/backups", t!("Backups"), Place::Backups),
-        ("/dashboard/server", t!("Server"), Place::Server),
+    ];
+    // Among themselves only: everywhere else one entry leads to all of them.
+    let settings = [
+        ("/dashboard/settings", t!("All settings"), Place::Settings),
+        ("/dashboard/settings/general", t!("General"), Place::General),
+        ("/dashboard/settings/tls", "TLS", Place::Tls),
+        (
+            "/dashboard/settings/signing-keys",
+            t!("Signing keys"),
+            Place::SigningKeys,
+        ),
         ("/dashboard/settings/log-sinks", t!("Log sinks"), Place::LogSinks),
         (
             "/dashboard/settings/notifications",
             t!("Notifications"),
             Place::Notifications,
         ),
+        ("/dashboard/settings/backup", t!("Backup"), Place::Backup),
+        ("/dashboard/settings/security", t!("Security"), Place::Security),
         ("/dashboard/settings/retention", t!("Retention"), Place::Retention),
         (
             "/dashboard/settings/diagnostics",
             t!("Diagnostics"),
             Place::Diagnostics,
         ),
+        ("/dashboard/settings/about", t!("About"), Place::About),
+        ("/dashboard/set-up", t!("Set-up"), Place::SetUp),
     ];
-    if !all.iter().any(|(_, _, it)| *it == place) {
+    let entry = |heading, (href, label, it): (_, _, Place)| Entry {
+        href,
+        label,
+        current: it == place,
+        heading,
+    };
+    let among_settings = place != Place::SetUp && settings.iter().any(|(_, _, it)| *it == place);
+    if !among_settings && place != Place::SetUp && !main.iter().any(|(_, _, it)| *it == place) {
         return Vec::new();
     }
-    all.into_iter()
-        .map(|(href, label, it)| Entry {
-            href,
-            label,
-            current: it == place,
-            heading: (it == Place::LogSinks).then_some(t!("Settings")),
-        })
-        .collect()
+    let mut entries: Vec<Entry> = main.into_iter().map(|it| entry(None, it)).collect();
+    if among_settings {
+        let headed = |it: (_, _, Place)| entry((it.2 == Place::Settings).then_some(t!("Settings")), it);
+        entries.extend(settings.into_iter().map(headed));
+    } else {
+        entries.push(entry(
+            None,
+            ("/dashboard/settings", t!("Settings"), Place::Settings),
+        ));
+        if place == Place::SetUp {
+            entries.push(entry(None, ("/dashboard/set-up", t!("Set-up"), Place::SetUp)));
+        }
+    }
+    entries
 }
 
 /// A condition for the people it concerns.

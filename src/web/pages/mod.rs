@@ -5,7 +5,6 @@ mod accounts;
 mod api_keys;
 pub mod audit;
 mod away;
-mod backups;
 mod card;
 mod codes;
 mod deployments;
@@ -41,20 +40,23 @@ mod reference;
 mod request;
 mod requests;
 mod retention;
+mod scripts;
 mod sealed;
 pub mod server;
+mod set_up;
 mod setting_up;
+mod settings;
 mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod views;
 mod waiting;
 
 pub use accounts::show_accounts;
 pub use api_keys::show_api_keys;
 pub use audit::{show_audit, show_period_report, show_verify};
 pub use away::show_away;
-pub use backups::show_backups;
 pub use codes::show_codes;
 pub use diagnostics::{check_now, show_diagnostics};
 pub use enter::{go_home, show_enrolment, show_login, show_setup};
@@ -81,8 +83,13 @@ pub use request::show_request;
 pub use requests::show_requests;
 pub use retention::show_retention;
 pub use sealed::show_sealed;
+pub use set_up::{answer_step, go_on_setting_up, show_step};
 pub use setting_up::show_gate;
+pub use settings::{
+    show_about, show_backup, show_general, show_security, show_settings, show_signing_keys, show_tls,
+};
 pub use sinks::show_sinks;
+pub use views::change_views;
 
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
@@ -239,7 +246,7 @@ fn respond(status: StatusCode, page: &impl Template) -> HttpResponse {
         Ok(body) => HttpResponse::build(status)
             .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(body),
+            .body(scripts::with_scripts(body)),
         Err(error) => {
             tracing::error!(error = %error, "a page could not be made");
             HttpResponse::InternalServerError().finish()

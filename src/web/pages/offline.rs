@@ -15,9 +15,6 @@ struct OfflinePage {
 /// `GET /offline`: anybody; meant for the service worker.
 pub async fn show_offline() -> HttpResponse {
     html(&OfflinePage {
-        frame: Frame {
-            shell: true,
-            ..Frame::bare(t!("No connection"))
-        },
+        frame: Frame::bare(t!("No connection")),
     })
 }

@@ -3,12 +3,10 @@
 
 use crate::audit::chart::{Bar, Mark, Part, Stacked, Times};
 use crate::audit::{AROUND, DayLine, ENDINGS, Figures};
-use crate::domain::people::{Person, Role};
-use crate::domain::project::{Integration, Project};
+use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
-use crate::domain::state::{Fault, Read, Table};
+use crate::domain::state::{Fault, Read};
 use crate::domain::time::{Time, span};
-use crate::store::Snapshot;
 use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
@@ -21,6 +19,7 @@ use crate::web::pages::queue::broken_glass;
 use crate::web::pages::reach::Reach;
 use crate::web::pages::receipt::Teller;
 use crate::web::pages::server::{ConditionView, beside_the_frame};
+use crate::web::pages::set_up::{self, StepLine};
 use crate::web::pages::signs::{Sign, signs};
 use crate::web::pages::standing::People;
 use crate::web::pages::waiting::{Measure, Waiting, measures};
@@ -46,7 +45,7 @@ struct OverviewPage {
     frame: Frame,
     /// What about the server itself needs somebody.
     conditions: Vec<ConditionView>,
-    steps: Vec<Step>,
+    steps: Vec<StepLine>,
     steps_done: usize,
     approver: bool,
     signs: Vec<Sign>,
@@ -93,15 +92,6 @@ struct Ending {
     count: u64,
 }
 
-/// One step of the checklist.
-struct Step {
-    done: bool,
-    label: &'static str,
-    why: &'static str,
-    href: &'static str,
-    action: &'static str,
-}
-
 /// `GET /dashboard`: administrators and auditors.
 pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
@@ -126,13 +116,13 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
         Told::Counting(share) => Days::Counting(share),
         Told::Unreadable => Days::Unreadable,
     };
-    let steps = steps(&state, &person, &people)?;
+    let set_up = set_up::facts(&app, &state)?;
     let unreached = Reach::load(&state)?.unreached(&people);
     Ok(html(&OverviewPage {
         frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
         conditions: beside_the_frame(&app)?,
-        steps_done: steps.iter().filter(|it| it.done).count(),
-        steps,
+        steps_done: set_up.done(),
+        steps: set_up::lines(&set_up, None),
         approver: person.has(Role::Approver),
         signs: signs(&app, &state, &person, unreached.len())?,
         oldest: cards(&waiting.first)?,
@@ -242,52 +232,4 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
         ),
         methods: measures(figures.methods.iter().map(method)),
     }
-}
-
-fn steps(state: &Snapshot, person: &Person, people: &People) -> Result<Vec<Step>, PageError> {
-    let approvers = people
-        .sorted()
-        .into_iter()
-        .filter(|it| it.has(Role::Approver) && it.live_passkeys().next().is_some());
-    let integrations = state.all::<Integration>()?;
-    let projects = state.all::<Project>()?;
-    // Whoever has decided anything knows how it goes.
-    let tried = state.count(Table::Credentials)? > 0;
-    Ok(vec![
-        Step {
-            done: person.live_passkeys().next().is_some(),
-            label: "Your passkey",
-            why: "It signs your decisions. Nobody else can.",
-            href: "/dashboard/people",
-            action: "See it",
-        },
-        Step {
-            done: tried,
-            label: "Try it out",
-            why: "Send yourself a test request and decide it.",
-            href: "#test",
-            action: "Go to the button",
-        },
-        Step {
-            done: integrations.iter().any(|it| !it.removed),
-            label: "Connect GitLab, GitHub or Bitbucket",
-            why: "So that merge requests and pull requests wait for people.",
-            href: "/dashboard/integrations",
-            action: "Connect",
-        },
-        Step {
-            done: projects.iter().any(|it| !it.removed),
-            label: "Gate a first project",
-            why: "Choose its branches and how many people must approve.",
-            href: "/dashboard/integrations",
-            action: "Add it",
-        },
-        Step {
-            done: approvers.count() >= 2,
-            label: "A second approver",
-            why: "Nobody approves their own change, so one person is never enough.",
-            href: "/dashboard/people#add",
-            action: "Invite",
-        },
-    ])
 }

@@ -28,6 +28,10 @@ struct PeoplePage {
     groups: Vec<(String, String)>,
     /// Id and name of each connected forge.
     forges: Vec<(String, String)>,
+    /// Where the form's last button leads.
+    invite_done: &'static str,
+    /// Roles can be chosen.
+    invite_roles: bool,
 }
 
 /// One person.
@@ -86,6 +90,8 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
     }
     Ok(html(&PeoplePage {
         frame: Frame::new(&app, Some(&person), Place::People, "People"),
+        invite_done: "/dashboard/people",
+        invite_roles: true,
         admin: person.has(Role::Admin),
         people: everybody
             .sorted()

@@ -12,7 +12,6 @@ use crate::texts::{filters, t};
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;
-use crate::web::assets;
 use crate::web::body::read_bytes;
 use crate::web::pages::diff::{Difference, difference};
 use crate::web::pages::frame::{Frame, Place};
@@ -66,7 +65,6 @@ const TEMPLATE: &str = r#"{
 #[template(path = "admin/policy_editor.html")]
 struct EditorPage {
     frame: Frame,
-    script: String,
     name: String,
     /// The name inside a path.
     path: String,
@@ -141,7 +139,7 @@ struct Explained {
 struct TraceLine {
     path: String,
     rules: String,
-    effect: &'static str,
+    effect: String,
     reason: Option<String>,
 }
 
@@ -311,7 +309,6 @@ fn page(
             Place::Policies,
             &t!("Edit {name}", name = shown(name, 60)),
         ),
-        script: assets::url("editor.js"),
         name: shown(name, 200),
         path: in_path(name),
         version: record.map_or(0, |it| it.version),
@@ -441,7 +438,7 @@ async fn save(app: &App, who: &SignedIn, name: &str, form: &Form) -> Result<Stri
     })
 }
 
-fn see_other(place: &str) -> HttpResponse {
+pub(super) fn see_other(place: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header(("Location", place))
         .finish()

@@ -205,7 +205,7 @@ struct RuleView {
 struct TraceLine {
     path: String,
     rules: String,
-    effect: &'static str,
+    effect: String,
     reason: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::texts::{filters, t};
 use crate::web::pages::frame::Frame;
+use crate::web::pages::scripts::with_scripts;
 use actix_web::HttpResponse;
 use askama::Template;
 
@@ -28,7 +29,7 @@ pub fn show_sealed(first: bool, chars_min: usize) -> HttpResponse {
     match page.render() {
         Ok(html) => HttpResponse::ServiceUnavailable()
             .content_type("text/html; charset=utf-8")
-            .body(html),
+            .body(with_scripts(html)),
         Err(error) => {
             tracing::error!(%error, "a page can't be made");
             HttpResponse::InternalServerError().finish()

@@ -150,7 +150,7 @@ fn messages(state: &Snapshot, reader: &Person, unreached: usize) -> Result<Sign,
 }
 
 fn keys(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/signing-keys";
     let health = app.engine.health();
     match (health.has(Condition::SignerDown), health.backends().0) {
         (true, _) => sign(t!("Signing keys"), "rejected", t!("away"), HREF),
@@ -160,7 +160,7 @@ fn keys(app: &App) -> Sign {
 }
 
 fn certificate(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/tls";
     let label = t!("Certificate");
     let Some(tls) = &app.front.tls else {
         return match app.front.for_proxies {
@@ -184,7 +184,7 @@ fn certificate(app: &App) -> Sign {
 }
 
 fn backup(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/backups";
+    const HREF: &str = "/dashboard/settings/backup";
     let label = t!("Backup");
     let health = app.engine.health();
     let newest = health.backup();
@@ -201,7 +201,7 @@ fn backup(app: &App) -> Sign {
 }
 
 fn disk(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/general";
     let health = app.engine.health();
     if health.has(Condition::StorageDamaged) {
         return sign(t!("Disk"), "rejected", t!("something stored is damaged"), HREF);
@@ -219,7 +219,7 @@ fn disk(app: &App) -> Sign {
 }
 
 fn clock(app: &App) -> Sign {
-    const HREF: &str = "/dashboard/server";
+    const HREF: &str = "/dashboard/settings/general";
     match app.engine.health().has(Condition::ClockUnsound) {
         true => sign(t!("Clock"), "rejected", t!("behind the journal"), HREF),
         false => sign(t!("Clock"), "approved", t!("not behind the journal"), HREF),

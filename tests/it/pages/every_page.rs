@@ -97,8 +97,10 @@ impl Findings {
         for it in visits {
             open(browser, base, it).await;
             // Another way to ask for a page makes no other page; a request is one by what became of it.
-            let fresh =
-                it.route.is_empty() || it.route == "GET /a/{id}" || self.routes.insert(it.route.clone());
+            let fresh = it.route.is_empty()
+                || it.route == "GET /a/{id}"
+                || it.route == "GET /dashboard/set-up/{step}"
+                || self.routes.insert(it.route.clone());
             let axe = axe.filter(|_| fresh || it.then.is_some());
             self.look(browser, axe, &format!("{} ({})", it.name, it.route), false)
                 .await;

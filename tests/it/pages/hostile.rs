@@ -466,6 +466,23 @@ impl Hostile {
                     ),
                     "location.pathname.endsWith('/app')",
                 ),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/passkey"),
+            Visit::of("GET /dashboard/set-up/{step}", format!("/dashboard/set-up/public-url?address={evil}"))
+                .called("an address that will not do"),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/tls"),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/signing-key"),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/forge"),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/policy"),
+            Visit::of("GET /dashboard/set-up/{step}", "/dashboard/set-up/approver"),
+            Visit::of("POST /dashboard/set-up/{step}", "/dashboard/set-up/signing-key")
+                .called("a fingerprint that was not written down")
+                .then(
+                    &format!(
+                        "document.querySelector('#typed').value = {}; document.querySelector('#typed').form.submit()",
+                        json!(cut(&payloads().join(" "), 90))
+                    ),
+                    "document.querySelector('#typed[aria-invalid]')",
+                ),
             Visit::of("GET /problems/{type}", "/problems/self-approval"),
             Visit::of("GET /problems/{type}", format!("/problems/{evil}")).called("a problem that is none"),
             Visit::of("GET /dashboard/requests", "/dashboard/requests"),

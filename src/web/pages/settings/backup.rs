@@ -6,6 +6,7 @@ use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
+use crate::web::pages::settings::{BACKUP, SettingView, of};
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::problem::Problem;
 use crate::web::session::Reader;
@@ -14,8 +15,8 @@ use actix_web::web::Data;
 use askama::Template;
 
 #[derive(Template)]
-#[template(path = "admin/backups.html")]
-struct BackupsPage {
+#[template(path = "settings/backup.html")]
+struct BackupPage {
     frame: Frame,
     admin: bool,
     /// Directory and schedule, where one is set.
@@ -24,10 +25,11 @@ struct BackupsPage {
     newest: Option<(Moment, u64)>,
     failed: Option<String>,
     kept: Vec<(String, String)>,
+    settings: Vec<SettingView>,
 }
 
-/// `GET /dashboard/backups`: administrators and auditors.
-pub async fn show_backups(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+/// `GET /dashboard/settings/backup`: administrators and auditors.
+pub async fn show_backup(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     let health = app.engine.health();
     let kept = app.backups.list().map_err(Problem::internal)?;
@@ -43,8 +45,9 @@ pub async fn show_backups(app: Data<App>, Reader(person): Reader) -> Result<Http
             it.keep,
         )
     });
-    Ok(html(&BackupsPage {
-        frame: Frame::new(&app, Some(&person), Place::Backups, "Backups"),
+    Ok(html(&BackupPage {
+        frame: Frame::new(&app, Some(&person), Place::Backup, "Backup"),
+        settings: of(&app, BACKUP),
         admin: person.has(Role::Admin),
         plan,
         newest: health.backup().map(|(at, entries)| (Moment::of(at), entries)),

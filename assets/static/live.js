@@ -1,0 +1,53 @@
+// Keeps the marked parts of a page as they are on the server, while somebody looks at it. Nothing moves while the focus is in
+// the page's content, or the pointer on something that could be clicked there: what is newer waits until they are elsewhere.
+
+const { all, local, one } = await import(document.querySelector('[src*="/app.js"]').src);
+const note = one("[data-updated]");
+const EVERY = 30_000;
+let fresh = null;
+let at = "";
+let asking = false;
+
+const say = (text) => {
+  note.hidden = false;
+  note.textContent = text;
+};
+
+function show() {
+  if (!fresh) return;
+  if (document.activeElement?.closest("main *") || one(":is(main, footer) :is(a, button, summary, input, select):hover")) {
+    return say(`Newer at ${at}: shown once pointer and focus are elsewhere`);
+  }
+  for (const part of all("[data-live]")) {
+    const other = fresh.getElementById(part.id);
+    // What was folded open stays so, and a countdown goes on.
+    const open = all("details", part).map((it) => it.open);
+    all("details", other).forEach((it, n) => (it.open = open[n] ?? it.open));
+    for (const it of all("[data-until]", other)) {
+      const same = one(`[data-until][datetime="${it.dateTime}"]`, part);
+      if (same) it.replaceWith(same.cloneNode(true));
+    }
+    if (!part.isEqualNode(other)) part.replaceChildren(...other.childNodes);
+  }
+  fresh = null;
+  say(`Updated ${at}`);
+}
+
+async function ask() {
+  if (asking || document.hidden) return;
+  asking = true;
+  const answer = await fetch(location.href).catch(() => null);
+  const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  asking = false;
+  at = new Date().toLocaleTimeString([], { timeStyle: "short" });
+  if (!page) return say(`Not updated: no answer at ${at}`);
+  // Another page in its place: signed out, or not for this person any more.
+  if (all("[data-live]").some(({ id }) => !page.getElementById(id))) return say("Not updated any more: load the page again");
+  local(page);
+  fresh = page;
+  show();
+}
+
+setInterval(ask, EVERY);
+document.addEventListener("visibilitychange", ask);
+for (const it of ["pointermove", "focusout"]) document.addEventListener(it, () => fresh && setTimeout(show));

@@ -1,0 +1,116 @@
+//! All parts of the settings, and what each holds.
+
+use crate::domain::people::{Person, Role};
+use crate::texts::filters;
+use crate::web::app::App;
+use crate::web::pages::frame::{Frame, Place};
+use crate::web::pages::{PageError, html, only_dashboard};
+use crate::web::session::Reader;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "settings/index.html")]
+struct SettingsPage {
+    frame: Frame,
+    parts: Vec<Part>,
+}
+
+/// One page of the settings.
+struct Part {
+    href: &'static str,
+    label: &'static str,
+    about: &'static str,
+    /// Where what it shows is set.
+    kept: &'static str,
+}
+
+const HOST: &str = "set on the host";
+const JOURNAL: &str = "recorded in the journal";
+const BOTH: &str = "both";
+const NOTHING: &str = "to look at";
+
+fn parts(person: &Person) -> Vec<Part> {
+    let all = [
+        (
+            "/dashboard/settings/general",
+            "General",
+            "The address, what this server listens on, limits, logs, and what about it needs somebody.",
+            HOST,
+        ),
+        (
+            "/dashboard/settings/tls",
+            "TLS",
+            "The certificate or the proxy in front, and how to change either.",
+            HOST,
+        ),
+        (
+            "/dashboard/settings/signing-keys",
+            "Signing keys",
+            "The keys there ever were, their fingerprints, rotation and revocation.",
+            BOTH,
+        ),
+        (
+            "/dashboard/settings/log-sinks",
+            "Log sinks",
+            "Where the journal’s entries are sent.",
+            JOURNAL,
+        ),
+        (
+            "/dashboard/settings/notifications",
+            "Notifications",
+            "How approvers are told that something waits.",
+            JOURNAL,
+        ),
+        (
+            "/dashboard/settings/backup",
+            "Backup",
+            "The schedule, what there is, and how to bring one back.",
+            HOST,
+        ),
+        (
+            "/dashboard/settings/security",
+            "Security",
+            "Sessions, ways to prove who you are, limits, recovery, and which changes need what.",
+            HOST,
+        ),
+        (
+            "/dashboard/settings/retention",
+            "Retention",
+            "How long documents are kept, and erasing them.",
+            JOURNAL,
+        ),
+        (
+            "/dashboard/settings/diagnostics",
+            "Diagnostics",
+            "Clocks, names, forges, webhooks, messages, and a support bundle.",
+            NOTHING,
+        ),
+        (
+            "/dashboard/settings/about",
+            "About",
+            "Version, checksum, licences, and what this journal is called.",
+            NOTHING,
+        ),
+    ];
+    all.into_iter()
+        // How people are told is for administrators alone.
+        .filter(|(href, ..)| person.has(Role::Admin) || !href.ends_with("/notifications"))
+        .map(|(href, label, about, kept)| Part {
+            href,
+            label,
+            about,
+            kept,
+        })
+        .collect()
+}
+
+/// `GET /dashboard/settings`: administrators and auditors.
+pub async fn show_settings(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
+    only_dashboard(&person)?;
+    Ok(html(&SettingsPage {
+        frame: Frame::new(&app, Some(&person), Place::Settings, "Settings"),
+        parts: parts(&person),
+    }))
+}
