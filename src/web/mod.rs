@@ -29,6 +29,7 @@ mod session;
 pub mod statistics;
 mod support;
 pub mod waits;
+pub mod words;
 
 use crate::listen::{Connection, Front};
 use crate::web::app::App;
