@@ -104,7 +104,9 @@ impl Filters {
             match field {
                 "q" => query.search(value),
                 "status" => query.status(Status::parse(value).ok_or_else(|| wrong(marked!("not a status")))?),
-                "kind" => query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?),
+                "kind" => {
+                    query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?)
+                }
                 "project" => query.project(value),
                 "environment" => query.environment(value),
                 "requester" => query.requester(value),
@@ -115,8 +117,9 @@ impl Filters {
                 "policy" => query.policy(value),
                 "rule" => query.rule(value),
                 "since" | "until" => {
-                    let (begin, end) = span_of(value)
-                        .ok_or_else(|| wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339")))?;
+                    let (begin, end) = span_of(value).ok_or_else(|| {
+                        wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339"))
+                    })?;
                     match field {
                         "since" => query.since = Some(begin),
                         _ => query.until = Some(end),
