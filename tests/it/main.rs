@@ -67,6 +67,7 @@ mod secrets;
 mod sink_chaos;
 mod sinks;
 mod start_time;
+mod status_reads;
 mod support;
 mod support_selftest;
 mod syslog;
