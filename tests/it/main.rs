@@ -71,6 +71,7 @@ mod set_up;
 mod sink_chaos;
 mod sinks;
 mod start_time;
+mod status_reads;
 mod support;
 mod support_selftest;
 mod syslog;
