@@ -55,6 +55,8 @@ problem_types! {
         "A rule of the policy blocks this. No decision opens it; only another change or another policy does.";
     NOT_ALLOWED = "not-allowed", 403, "This can't be done here",
         "The rules forbid exactly this, for the reason in `detail`.";
+    PASSKEY_NEEDED = "passkey-needed", 403, "Confirm this with your passkey",
+        "This change could open a gate or give somebody what opens one, so a session alone does not make it. Confirm exactly this call with a passkey (`/api/v1/me/confirmations`), then send it again with `X-Confirmation`. The pages do so by themselves.";
     NOT_FOUND = "not-found", 404, "There is nothing here",
         "There is nothing by that id or path that you may know of. Foreign and unknown ids get the same answer.";
     WRONG_METHOD = "wrong-method", 405, "The path exists, the method does not",
@@ -154,6 +156,11 @@ impl Problem {
             true => t!("The server refused it.").to_owned(),
             false => said(&sentence).into_owned(),
         }
+    }
+
+    /// A passkey under this very call is missing, and nothing else.
+    pub fn wants_passkey(&self) -> bool {
+        self.0.kind == PASSKEY_NEEDED
     }
 
     /// The member it is about; empty where it is about none.
@@ -441,6 +448,7 @@ impl From<Refusal> for Problem {
             Refusal::LinkSpent => Problem::new(LINK_SPENT, detail),
             Refusal::Duplicate { .. } => Problem::new(DUPLICATE, detail),
             Refusal::Invalid { field, reason } => Problem::invalid(&field, reason),
+            Refusal::PasskeyNeeded { .. } => Problem::new(PASSKEY_NEEDED, detail),
             Refusal::NotAllowed { .. } => Problem::new(NOT_ALLOWED, detail),
             Refusal::Outdated { .. } => Problem::new(OUTDATED, detail),
             Refusal::TooManyWaiting { .. } => Problem::new(TOO_MANY, detail).after_seconds(60),

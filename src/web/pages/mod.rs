@@ -50,6 +50,7 @@ mod signs;
 mod since;
 mod sinks;
 mod standing;
+mod test_message;
 mod views;
 mod waiting;
 

@@ -81,6 +81,8 @@ struct EditorPage {
     found: Found,
     /// Something stopped the saving.
     refused: Option<String>,
+    /// It asks for less than what holds, so a passkey has to be put under it.
+    confirm: bool,
     /// Another version became active meanwhile: what differs between that and the text.
     outdated: Option<(u64, Difference)>,
 }
@@ -316,6 +318,7 @@ fn page(
         form,
         found,
         refused: None,
+        confirm: false,
         outdated: None,
     })
 }
@@ -380,6 +383,7 @@ pub async fn edit_policy(
     }
     let (mut found, document) = found(&app, &form).await?;
     let mut refused = None;
+    let mut confirm = false;
     let mut outdated = None;
     match (form.action.as_str(), document) {
         ("compare", Some(document)) => {
@@ -404,7 +408,10 @@ pub async fn edit_policy(
             } else {
                 match save(&app, &who, &name, &form).await {
                     Ok(place) => return Ok(see_other(&place)),
-                    Err(problem) => refused = Some(problem.told()),
+                    Err(problem) => {
+                        confirm = problem.wants_passkey();
+                        refused = Some(problem.told());
+                    }
                 }
             }
         }
@@ -412,6 +419,7 @@ pub async fn edit_policy(
     }
     let mut shown = page(&app, &who.0, &name, record.as_ref(), form, found)?;
     shown.refused = refused;
+    shown.confirm = confirm;
     if let Some((version, difference)) = outdated {
         // From here on the text is a change to what holds now.
         shown.form.base = record.map(|it| it.document.to_string()).unwrap_or_default();

@@ -127,6 +127,10 @@ fn what(change: &Governed, state: &impl Read, people: &People) -> Result<String,
             let name = record.map_or_else(|| group.to_string(), |it| shown(&it.name, TEXT_MAX));
             t!("Remove the group “{name}”", name = name)
         }
+        Governed::Roles {
+            new: Some((name, _)), ..
+        } => format!("Invite {}", shown(name, TEXT_MAX)),
+        Governed::Roles { person, .. } => format!("Other roles for {}", people.name(person)),
         Governed::Recovery { person } => {
             t!(
                 "End the passkeys of {person} and let them enrol anew",
@@ -293,6 +297,33 @@ fn rows(
                     after: at.to_the_second(),
                 });
             }
+        }
+        Governed::Roles {
+            person,
+            new,
+            roles,
+            active,
+        } => {
+            let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
+            let names = |roles: &BTreeSet<Role>, active: bool| {
+                let names: Vec<&str> = roles.iter().map(|it| it.name()).collect();
+                let inactive = if active { "" } else { " (inactive)" };
+                format!("{}{inactive}", names.join(", "))
+            };
+            if let Some((name, email)) = new {
+                for (label, text) in [("Name", name), ("E-mail address", email)] {
+                    rows.push(Row {
+                        label,
+                        before: String::new(),
+                        after: shown(text, TEXT_MAX),
+                    });
+                }
+            }
+            rows.push(Row {
+                label: "Roles",
+                before: record.map_or_else(String::new, |it| names(&it.roles, it.active)),
+                after: names(roles, *active),
+            });
         }
         Governed::Recovery { person } => {
             let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;

@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 /// Where the frame has room for them.
 const PLACE: &str = "<!--scripts-->";
 
+/// What asks for a passkey where a call needs one.
+const CONFIRM: &[&str] = &["passkey.js", "confirm.js"];
+
 /// An attribute that is worth nothing without its script, and the scripts in the order in which they run.
-const SCRIPTS: [(&str, &[&str]); 17] = [
+const SCRIPTS: [(&str, &[&str]); 25] = [
     (" data-show=", &["show.js"]),
     (" data-copy=", &["copy.js"]),
     (" data-print", &["copy.js"]),
@@ -18,6 +21,15 @@ const SCRIPTS: [(&str, &[&str]); 17] = [
     (" data-login=", &["passkey.js", "enter.js"]),
     (" data-add-passkey=", &["passkey.js", "enter.js"]),
     (" data-set-up", &["passkey.js", "codes.js"]),
+    // Forms of what may take a passkey besides (`domain::danger`).
+    (" data-to=\"/api/v1/people", CONFIRM),
+    (" data-to=\"/api/v1/integrations/", CONFIRM),
+    (" data-to=\"/api/v1/groups", CONFIRM),
+    (" data-to=\"/api/v1/delegations\"", CONFIRM),
+    (" data-to=\"/api/v1/erasures\"", CONFIRM),
+    (" data-to=\"/api/v1/api-keys\"", CONFIRM),
+    (" data-to=\"/api/v1/keys/", CONFIRM),
+    (" data-save-policy", CONFIRM),
     (" data-push", &["phone.js"]),
     (" data-inbox", &["phone.js"]),
     (" data-live", &["live.js"]),
