@@ -102,6 +102,14 @@ pub fn whole(value: impl Display, _: &dyn askama::Values) -> askama::Result<Safe
     }))
 }
 
+/// A text that was composed below the pages, in English: `{{ why|said }}`.
+#[askama::filter_fn]
+pub fn said(text: impl Display, _: &dyn askama::Values) -> askama::Result<String> {
+    let text = text.to_string();
+    let found = spoken().and_then(|it| it.recognised(&text));
+    Ok(found.unwrap_or(text))
+}
+
 /// What a block writes, with marks around its values or without.
 fn written(block: &impl Display, marking: bool) -> askama::Result<String> {
     let _marking = Marking::set(marking);

@@ -2,7 +2,7 @@
 
 use crate::domain::people::{Person, Role};
 use crate::engine::Condition;
-use crate::texts::{spoken, t};
+use crate::texts::{said, spoken, t};
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::pages::{set_up, shown};
@@ -102,7 +102,12 @@ impl Frame {
                 .health()
                 .standing()
                 .into_iter()
-                .map(|it| (words_of(it.condition), shown(&it.detail, DETAIL_MAX)))
+                .map(|it| {
+                    (
+                        words_of(it.condition),
+                        said(&shown(&it.detail, DETAIL_MAX)).into_owned(),
+                    )
+                })
                 .collect();
             frame.who = Some(shown(&person.name, NAME_MAX));
             frame.version = Some(App::version());

@@ -1,6 +1,6 @@
 //! Short explanations that work without a network, and the pages behind every error's `type`.
 
-use crate::texts::{filters, t};
+use crate::texts::{filters, fixed, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html};
@@ -61,7 +61,7 @@ fn problems() -> Vec<Problem> {
         .into_iter()
         .map(|it| Problem {
             name: it.0.trim_start_matches("/problems/").to_owned(),
-            title: it.1.to_owned(),
+            title: fixed(it.1).to_owned(),
             text: it.2.to_owned(),
         })
         .collect()

@@ -96,7 +96,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
 use crate::domain::text::{shortened, visible};
 use crate::store;
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::pages::frame::Frame;
 use crate::web::problem::Problem;
 use actix_web::http::StatusCode;
@@ -105,8 +105,10 @@ use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
 /// A sentence in pieces: what stands between backticks is code (`true`).
-pub(crate) fn told(text: &str) -> impl Iterator<Item = (bool, &str)> {
-    text.split('`').enumerate().map(|(at, it)| (at % 2 == 1, it))
+pub(crate) fn told(text: &str) -> Vec<(bool, String)> {
+    let text = said(text);
+    let pieces = text.split('`').enumerate();
+    pieces.map(|(at, it)| (at % 2 == 1, it.to_owned())).collect()
 }
 
 /// Why a page can't be shown. Its answer is a page as well, which tells nothing of what is inside (ASVS 13.4.6).
