@@ -8,23 +8,23 @@ const PLACE: &str = "<!--scripts-->";
 
 /// An attribute that is worth nothing without its script, and the scripts in the order in which they run.
 const SCRIPTS: [(&str, &[&str]); 17] = [
-    (" data-show=", &["show.js"]),
-    (" data-copy=", &["copy.js"]),
-    (" data-print", &["copy.js"]),
-    (" data-until", &["countdown.js"]),
-    (" data-answer", &["passkey.js", "decide.js"]),
-    (" data-watch", &["passkey.js", "decide.js"]),
-    (" data-enrol=", &["passkey.js", "enter.js"]),
-    (" data-login=", &["passkey.js", "enter.js"]),
-    (" data-add-passkey=", &["passkey.js", "enter.js"]),
-    (" data-set-up", &["passkey.js", "codes.js"]),
-    (" data-push", &["phone.js"]),
-    (" data-inbox", &["phone.js"]),
-    (" data-live", &["live.js"]),
-    (" data-zone", &["phone.js"]),
-    (" data-export=", &["audit.js"]),
-    (" data-drop", &["audit.js"]),
-    (" data-editor", &["editor.js"]),
+    ("data-show", &["show.js"]),
+    ("data-copy", &["copy.js"]),
+    ("data-print", &["copy.js"]),
+    ("data-until", &["countdown.js"]),
+    ("data-answer", &["passkey.js", "decide.js"]),
+    ("data-watch", &["passkey.js", "decide.js"]),
+    ("data-enrol", &["passkey.js", "enter.js"]),
+    ("data-login", &["passkey.js", "enter.js"]),
+    ("data-add-passkey", &["passkey.js", "enter.js"]),
+    ("data-set-up", &["passkey.js", "codes.js"]),
+    ("data-push", &["phone.js"]),
+    ("data-inbox", &["phone.js"]),
+    ("data-live", &["live.js"]),
+    ("data-zone", &["phone.js"]),
+    ("data-export", &["audit.js"]),
+    ("data-drop", &["audit.js"]),
+    ("data-editor", &["editor.js"]),
 ];
 
 /// The page with the scripts that it asks for. Text from outside that reads like an attribute can only make it load more of
@@ -34,7 +34,7 @@ pub fn with_scripts(page: String) -> String {
         return page;
     }
     let mut names: Vec<&str> = Vec::new();
-    for (_, scripts) in SCRIPTS.iter().filter(|(mark, _)| page.contains(mark)) {
+    for (_, scripts) in SCRIPTS.iter().filter(|(name, _)| has(&page, name)) {
         for it in *scripts {
             if !names.contains(it) {
                 names.push(it);
@@ -49,6 +49,14 @@ pub fn with_scripts(page: String) -> String {
     page.replacen(PLACE, &tags, 1)
 }
 
+/// Whether some element has the attribute.
+fn has(page: &str, name: &str) -> bool {
+    page.match_indices(name).any(|(at, _)| {
+        let (before, after) = (page[..at].chars().next_back(), page[at + name.len()..].chars().next());
+        before.is_some_and(char::is_whitespace) && matches!(after, Some(' ' | '=' | '>' | '\n'))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +68,8 @@ mod tests {
         let at = |name: &str| made.find(&format!("/static/{name}?v="));
         assert!(at("passkey.js") < at("decide.js") && at("passkey.js").is_some());
         assert_eq!(made.matches("copy.js").count(), 1);
+        let longer = with_scripts("<!--scripts--><b data-drop-draft>".to_owned());
+        assert!(!longer.contains("audit.js"), "another attribute");
         assert!(at("phone.js").is_none() && !made.contains(PLACE));
     }
 }
