@@ -1,13 +1,13 @@
 // What every page needs. Text goes in as text, never as markup.
 
-export const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-export const one = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const one = (selector, root = document) => root.querySelector(selector);
 
-export const token = location.hash.slice(1);
+const token = location.hash.slice(1);
 
-export const wrong = (field, message) => Object.assign(Error(message), { field });
+const wrong = (field, message) => Object.assign(Error(message), { field });
 
-export async function call(method, path, body, reason) {
+async function call(method, path, body, reason) {
   const headers = {};
   if (body) headers["Content-Type"] = "application/json";
   if (reason) headers["X-Reason"] = `UTF-8''${encodeURIComponent(reason)}`;
@@ -40,7 +40,7 @@ function tell(form, { message, field }) {
   input.focus();
 }
 
-export async function busy(form, work) {
+async function busy(form, work) {
   const lock = (on) => all("button", form).forEach((it) => (it.disabled = on), (form.ariaBusy = on));
   one("[data-error]:not(#wrong)", form).textContent = "";
   one("#wrong")?.remove();
@@ -53,17 +53,17 @@ export async function busy(form, work) {
   lock(false);
 }
 
-export const onSubmit = (selector, work) =>
+const onSubmit = (selector, work) =>
   all(selector).forEach((form) => (form.onsubmit = () => (busy(form, () => work(form)), false)));
 
-export function go(place) {
+function go(place) {
   const url = new URL(place, location);
   if (url.pathname !== location.pathname) return location.assign(url);
   history.replaceState(null, "", url);
   location.reload();
 }
 
-export function values(form) {
+function values(form) {
   const body = {};
   for (const { name, value, checked, dataset } of form.elements) {
     const text = value?.trim();
@@ -107,9 +107,12 @@ onSubmit("[data-form]", async (form) => {
 // The address keeps its token.
 one(".skip").onclick = () => (one("#main").focus(), false);
 
-export const local = (root) =>
+const local = (root) =>
   all("[data-local]", root).forEach((it) => (it.textContent = new Date(it.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })));
 local();
+
+// For the scripts that follow.
+window.page = { all, busy, call, go, local, one, onSubmit, token, values, wrong };
 
 // From the browser's memory comes what is old.
 window.onpageshow = ({ persisted }) => persisted && location.reload();

@@ -1,9 +1,6 @@
 // Setting one-time codes up: a passkey allows it, then the secret is shown, once.
 
-// Both are loaded already: their addresses name their content.
-const loaded = (name) => import(document.querySelector(`[src*="/${name}.js"]`).src);
-const { call, onSubmit } = await loaded("app");
-const { passkey } = await loaded("passkey");
+const { call, onSubmit, passkey } = window.page;
 
 onSubmit("[data-set-up]", async (form) => {
   const path = "/api/v1/me/totp";

@@ -1,6 +1,6 @@
-// A decision, and a request that moves meanwhile. What is imported is loaded already: its address names its content.
-const [app, { passkey }] = await Promise.all(["app", "passkey"].map((it) => import(document.querySelector(`[src*="/${it}.js"]`).src)));
-const { all, busy, call, go, one, values, wrong } = app;
+// A decision, and a request that moves meanwhile.
+
+const { all, busy, call, go, one, passkey, values, wrong } = page;
 
 // What is signed is what the page shows, and the challenge is made from it.
 async function check({ intent, nonce, publicKey }, expected) {
@@ -42,15 +42,15 @@ for (const button of all("[data-answer]")) {
 }
 
 // A request that moves says so, and then offers no decision.
-async function watch(page) {
-  const form = one("[data-decide]", page);
+async function watch(article) {
+  const form = one("[data-decide]", article);
   for (let wait = 0; ; wait = 50) {
-    const it = await call("GET", `/api/v1/approvals/${page.dataset.request}?wait=${wait}`).catch(() => null);
-    const same = it?.status === "pending" && it.decisions.length === +page.dataset.decisions;
+    const it = await call("GET", `/api/v1/approvals/${article.dataset.request}?wait=${wait}`).catch(() => null);
+    const same = it?.status === "pending" && it.decisions.length === +article.dataset.decisions;
     if (form?.done) return;
     if (it && !same && form?.ariaBusy !== "true") {
-      one("[data-moved]", page).hidden = false;
-      if (it.status !== "pending") all("[data-answer]", page).forEach((button) => button.remove());
+      one("[data-moved]", article).hidden = false;
+      if (it.status !== "pending") all("[data-answer]", article).forEach((button) => button.remove());
       return;
     }
     await new Promise((done) => setTimeout(done, it ? 1e3 : 15e3));
@@ -58,12 +58,12 @@ async function watch(page) {
 }
 
 // Told once it is looked at.
-for (const page of all("[data-watch]")) {
-  watch(page);
+for (const article of all("[data-watch]")) {
+  watch(article);
   const seen = () => {
     if (document.visibilityState !== "visible") return;
     document.onvisibilitychange = null;
-    call("POST", `/api/v1/approvals/${page.dataset.request}/seen`, {}).catch(() => {});
+    call("POST", `/api/v1/approvals/${article.dataset.request}/seen`, {}).catch(() => {});
   };
   document.onvisibilitychange = seen;
   seen();

@@ -1,4 +1,4 @@
-// Explains while one types, jumps to the line of an error, and keeps a draft in this browser.
+// Explains while one types, jumps to errors, keeps a draft.
 
 const one = (name) => document.querySelector(`[data-${name}]`);
 const [form, panel, place, size] = ["editor", "found", "place", "size"].map(one);
@@ -26,7 +26,7 @@ const keeping = () =>
     ? "Your draft is kept in this browser"
     : "This browser can’t keep so large a draft: stay on this page, or copy the text before you leave";
 let sending = false;
-window.addEventListener("beforeunload", (event) => {
+addEventListener("beforeunload", (event) => {
   if (!kept && !sending) event.preventDefault();
 });
 
@@ -42,9 +42,7 @@ function excess() {
 }
 
 function say(sentence) {
-  const note = document.createElement("p");
-  note.className = "error";
-  note.textContent = sentence;
+  const note = Object.assign(document.createElement("p"), { className: "error", textContent: sentence });
   panel.replaceChildren(note);
 }
 

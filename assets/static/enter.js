@@ -1,9 +1,6 @@
 // Passkeys that are made, and signing in with one.
 
-// Both are loaded already: their addresses name their content.
-const loaded = (name) => import(document.querySelector(`[src*="/${name}.js"]`).src);
-const { all, call, go, onSubmit, one, token, values } = await loaded("app");
-const { passkey } = await loaded("passkey");
+const { all, call, go, onSubmit, one, passkey, token, values } = page;
 
 for (const form of all("[data-enrol]")) {
   form.hidden = !token;

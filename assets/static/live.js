@@ -1,7 +1,7 @@
 // Keeps the marked parts of a page as they are on the server, while somebody looks at it. Nothing moves while the focus is in
 // the page's content, or the pointer on something that could be clicked there: what is newer waits until they are elsewhere.
 
-const { all, local, one } = await import(document.querySelector('[src*="/app.js"]').src);
+const { all, local, one } = window.page;
 const note = one("[data-updated]");
 const EVERY = 30_000;
 let fresh = null;
@@ -50,4 +50,4 @@ async function ask() {
 
 setInterval(ask, EVERY);
 document.addEventListener("visibilitychange", ask);
-for (const it of ["pointermove", "focusout"]) document.addEventListener(it, () => fresh && setTimeout(show));
+setInterval(show, 500);

@@ -1,13 +1,11 @@
 // One ceremony with a passkey.
-
-const kind = window.PublicKeyCredential;
-const older = kind?.parseRequestOptionsFromJSON ? {} : await import("./passkey-json.js");
-
-export async function passkey(verb, options) {
+page.passkey = async (verb, options) => {
+  const kind = window.PublicKeyCredential;
   if (!kind) throw Error("No passkeys here: the address must be https, or localhost.");
+  const parse = kind[`parse${verb === "get" ? "Request" : "Creation"}OptionsFromJSON`]?.bind(kind);
+  const older = parse ? { parse } : await import("./passkey-json.js");
   try {
-    const parse = older.parse ?? ((it) => kind[`parse${verb === "get" ? "Request" : "Creation"}OptionsFromJSON`](it));
-    const answer = await navigator.credentials[verb]({ publicKey: parse(options) });
+    const answer = await navigator.credentials[verb]({ publicKey: older.parse(options) });
     return answer.toJSON?.() ?? older.write(answer);
   } catch (error) {
     throw Error({
@@ -16,4 +14,4 @@ export async function passkey(verb, options) {
       SecurityError: `Passkeys do not work at ${location.host}.`,
     }[error.name] || `The passkey did not work (${error.name}).`);
   }
-}
+};

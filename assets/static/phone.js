@@ -1,7 +1,7 @@
 // Messages to this device, and a queue that stays fresh. A subscription can vanish without a word: each load of a page says it
 // to the server again.
 
-const { call, one } = await import(document.querySelector('[src*="/app.js"]').src);
+const { call, one } = page;
 
 // How many wait, on the app's sign.
 const badge = (waiting) => {

@@ -785,6 +785,8 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
         } => {
             let delivery = format!("{integration}\0{delivery}");
             remember_delivery(delivery.as_bytes(), at, state)?;
+            let project = forge_project_row(integration, forge_project_id);
+            state.put_raw(Table::LastHooks, project.as_bytes(), &at.time.0.to_be_bytes())?;
             if let Some(key) = change {
                 return put_hint(state, key, at.seq);
             }

@@ -13,7 +13,9 @@ use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
     ProposalId, RequestId, SinkId, ViewId,
 };
-use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours};
+use crate::domain::notice::{
+    Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy,
+};
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
@@ -356,7 +358,10 @@ pub enum Command {
         view: ViewId,
     },
     /// The actor wants to see whether a message arrives.
-    AskTestNotice,
+    AskTestNotice {
+        /// By this way alone.
+        by: Option<TestBy>,
+    },
     RecordNotice(NewNotice),
     MakePushKey {
         public_key: String,

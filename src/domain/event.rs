@@ -14,7 +14,7 @@ use crate::domain::ids::{
     PersonId, ProjectId, ProposalId, RequestId, SinkId, ViewId,
 };
 use crate::domain::notice::{
-    Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours,
+    Audience, ChatKind, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy,
 };
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
@@ -536,7 +536,12 @@ pub enum Event {
     ViewRemoved { view: ViewId },
     /// A person wants to see whether a message arrives.
     #[serde(rename = "notification.asked")]
-    NotificationAsked { person: PersonId },
+    NotificationAsked {
+        person: PersonId,
+        /// By this way alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<TestBy>,
+    },
     /// Somebody was told, or it was tried.
     #[serde(rename = "notification.sent")]
     NotificationSent {
@@ -1056,7 +1061,7 @@ impl Event {
             | Event::DeviceEnded { device, .. } => ("device", device.to_string()),
             Event::ChatAdded { chat, .. } | Event::ChatRemoved { chat } => ("chat", chat.to_string()),
             Event::NotificationsConfigured { .. } => ("settings", "notifications".to_owned()),
-            Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person } => {
+            Event::NotificationsPreferred { person, .. } | Event::NotificationAsked { person, .. } => {
                 ("person", person.to_string())
             }
             Event::ViewSaved { view, .. } | Event::ViewRemoved { view } => ("view", view.to_string()),

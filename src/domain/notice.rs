@@ -419,6 +419,15 @@ impl Sent {
     }
 }
 
+/// The one way by which a test message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestBy {
+    /// To the person's devices.
+    Push,
+    Mail,
+}
+
 /// One delivery by one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {

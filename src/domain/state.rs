@@ -88,6 +88,8 @@ pub enum Table {
     DeliveryTimes,
     /// `integration NUL the forge's number` → the newest record of a webhook about a project that is not gated.
     Strangers,
+    /// `integration NUL the forge's number` → time of the newest webhook about that project (i64 big-endian, ms).
+    LastHooks,
     /// Changes a webhook or the reconciler says to look at again: `project NUL number` → journal position of the newest hint.
     Hints,
     /// Last status each forge confirmed.
@@ -165,6 +167,7 @@ impl Table {
         Table::Deliveries,
         Table::DeliveryTimes,
         Table::Strangers,
+        Table::LastHooks,
         Table::Hints,
         Table::Statuses,
         Table::Credentials,
@@ -228,6 +231,7 @@ impl Table {
             Table::Deliveries => "deliveries",
             Table::DeliveryTimes => "delivery_times",
             Table::Strangers => "strangers",
+            Table::LastHooks => "last_hooks",
             Table::Hints => "hints",
             Table::Statuses => "statuses",
             Table::Credentials => "credentials",

@@ -103,7 +103,7 @@ pub struct App {
     /// Long polls.
     pub waits: Waits,
     /// Keys by their secret's digest, as they were looked up.
-    pub recent_keys: Recent<Digest, ApiKey>,
+    pub recent_keys: Recent<Digest, Arc<ApiKey>>,
     /// Requests as they were answered.
     pub recent_requests: Recent<(RequestId, bool), Shown>,
     /// What each API key may use.

@@ -4,6 +4,7 @@ use crate::domain::ids::PersonId;
 use crate::domain::request::{Kind, Status};
 use crate::domain::search::Query;
 use crate::domain::time::Time;
+use crate::texts::marked;
 use std::collections::BTreeMap;
 use url::form_urlencoded;
 
@@ -64,7 +65,7 @@ impl Filters {
     /// All that are set.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = |it: &&'static str| Some((*it, self.0.get(*it)?.as_str()));
-        NAMES.iter().filter_map(move |it| named(&it))
+        NAMES.iter().filter_map(move |it| named(it))
     }
 
     /// The same with one filter set otherwise; an empty value takes it away.
@@ -98,24 +99,27 @@ impl Filters {
                 reason: reason.to_owned(),
             };
             if value.chars().count() > VALUE_CHARS_MAX {
-                return Err(wrong(&format!("longer than {VALUE_CHARS_MAX} characters")));
+                return Err(wrong(marked!("longer than 300 characters")));
             }
             match field {
                 "q" => query.search(value),
-                "status" => query.status(Status::parse(value).ok_or_else(|| wrong("not a status"))?),
-                "kind" => query.kind(Kind::parse(value).ok_or_else(|| wrong("not a kind of request"))?),
+                "status" => query.status(Status::parse(value).ok_or_else(|| wrong(marked!("not a status")))?),
+                "kind" => {
+                    query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?)
+                }
                 "project" => query.project(value),
                 "environment" => query.environment(value),
                 "requester" => query.requester(value),
                 "decided_by" => {
-                    let person = PersonId::parse(value).ok_or_else(|| wrong("not a person’s id"))?;
+                    let person = PersonId::parse(value).ok_or_else(|| wrong(marked!("not a person’s id")))?;
                     query.decided_by(&person);
                 }
                 "policy" => query.policy(value),
                 "rule" => query.rule(value),
                 "since" | "until" => {
-                    let (begin, end) = span_of(value)
-                        .ok_or_else(|| wrong("not a day such as 2026-03-15, nor a time of RFC 3339"))?;
+                    let (begin, end) = span_of(value).ok_or_else(|| {
+                        wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339"))
+                    })?;
                     match field {
                         "since" => query.since = Some(begin),
                         _ => query.until = Some(end),
@@ -124,7 +128,7 @@ impl Filters {
                 other => unreachable!("{other} is a filter without a meaning"),
             }
             if query.is_too_long() {
-                return Err(wrong("more words than are looked at"));
+                return Err(wrong(marked!("more words than are looked at")));
             }
         }
         if let (Some(since), Some(until)) = (query.since, query.until)
@@ -132,7 +136,7 @@ impl Filters {
         {
             return Err(Wrong {
                 field: "until",
-                reason: "not after the beginning".to_owned(),
+                reason: marked!("not after the beginning").to_owned(),
             });
         }
         Ok(query)

@@ -6,6 +6,7 @@ use crate::domain::state::Fault;
 use crate::engine;
 use crate::engine::Condition;
 use crate::store;
+use crate::texts::{fixed, said, t};
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
@@ -152,8 +153,8 @@ impl Problem {
     pub fn told(&self) -> String {
         let sentence = crate::domain::text::visible(&self.0.detail);
         match sentence.is_empty() {
-            true => "The server refused it.".to_owned(),
-            false => sentence,
+            true => t!("The server refused it.").to_owned(),
+            false => said(&sentence).into_owned(),
         }
     }
 
@@ -170,8 +171,11 @@ impl Problem {
     /// As [`Self::told`], for the place beside the field, which needs not be named there.
     pub fn told_of_field(&self) -> String {
         let named = format!("`{}`: ", self.field());
-        let sentence = self.told();
-        sentence.strip_prefix(&named).unwrap_or(&sentence).to_owned()
+        let sentence = crate::domain::text::visible(&self.0.detail);
+        match sentence.strip_prefix(&named) {
+            Some(it) => said(it).into_owned(),
+            None => self.told(),
+        }
     }
 
     fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
@@ -395,11 +399,12 @@ impl ResponseError for Problem {
                 .insert_header((header::CACHE_CONTROL, "no-store"))
                 .finish();
         }
+        // English for programs; what a script of our own pages asked is shown to somebody as it comes (`web/language.rs`).
         let mut document = json!({
             "type": format!("/problems/{}", self.0.kind.slug),
-            "title": self.0.kind.title,
+            "title": fixed(self.0.kind.title),
             "status": self.0.kind.status,
-            "detail": self.0.detail,
+            "detail": said(&self.0.detail),
             "instance": format!("urn:uuid:{}", self.0.instance),
         });
         if let Some(field) = &self.0.field {

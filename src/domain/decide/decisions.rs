@@ -18,6 +18,7 @@ use crate::domain::policy::{
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
+use crate::domain::text::English;
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
 
@@ -125,7 +126,11 @@ pub fn may_answer(
         return emergency(&it.emergency, answer, comment);
     }
     if it.rules.is_empty() {
-        let named: Vec<String> = it.emergency.iter().map(|it| words::rule_name(it)).collect();
+        let named: Vec<String> = it
+            .emergency
+            .iter()
+            .map(|it| words::rule_name(&English, it))
+            .collect();
         let named = named.join(" and ");
         let why = match answer {
             Answer::Approve => format!(

@@ -416,7 +416,7 @@ fn carry_out(
             shared,
         } => views::save(view, name, query, shared, actor, state),
         Command::RemoveView { view } => views::remove(&view, actor, state),
-        Command::AskTestNotice => notices::ask_test(actor, state),
+        Command::AskTestNotice { by } => notices::ask_test(by, actor, state),
         Command::RecordNotice(it) => notices::record(it, state),
         Command::MakePushKey { public_key } => {
             Ok(Plan::done(vec![Step::event(Event::PushKeyMade { public_key })]))

@@ -7,6 +7,7 @@ use crate::domain::event::{Actor, Event};
 use crate::domain::ids::{ChatId, DeviceId, Digest, PersonId};
 use crate::domain::notice::{
     Audience, Chat, Device, DeviceState, MailTls, MailWhen, NoticeSettings, Preferences, QuietHours, Sent,
+    TestBy,
 };
 use crate::domain::people::{Group, Person};
 use crate::domain::refusal::Refusal;
@@ -272,10 +273,11 @@ pub(super) fn prefer(mail: MailWhen, quiet: Option<QuietHours>, actor: &Actor, s
     })]))
 }
 
-pub(super) fn ask_test(actor: &Actor, state: &impl Read) -> Decided {
+pub(super) fn ask_test(by: Option<TestBy>, actor: &Actor, state: &impl Read) -> Decided {
     let person = somebody(actor, state)?;
     Ok(Plan::done(vec![Step::event(Event::NotificationAsked {
         person: person.id,
+        by,
     })]))
 }
 

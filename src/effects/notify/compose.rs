@@ -4,7 +4,7 @@
 use crate::domain::attention::requester_row;
 use crate::domain::event::Event;
 use crate::domain::ids::PersonId;
-use crate::domain::notice::{Due, NoticeKind, NoticeSettings, Wording};
+use crate::domain::notice::{Due, NoticeKind, NoticeSettings, TestBy, Wording};
 use crate::domain::people::Person;
 use crate::domain::project::{ForgeKind, Integration, Project};
 use crate::domain::request::{Kind, Opening, Request, Requester};
@@ -39,6 +39,8 @@ pub(super) struct Alert {
     pub to: Recipients,
     pub kind: NoticeKind,
     pub message: Message,
+    /// By this way alone.
+    pub by: Option<TestBy>,
 }
 
 /// A requester as the caps know them.
@@ -176,6 +178,7 @@ pub(super) fn alert(event: &Event, public_url: &str, snapshot: &Snapshot) -> Res
             ttl_seconds: TTL_SECONDS,
             badge: None,
         },
+        by: None,
     };
     let owner = |person: &PersonId, title: &str, body: String| Alert {
         to: Recipients::One(person.clone()),
@@ -188,6 +191,7 @@ pub(super) fn alert(event: &Event, public_url: &str, snapshot: &Snapshot) -> Res
             ttl_seconds: TTL_SECONDS,
             badge: None,
         },
+        by: None,
     };
     const EXCEPTIONS: &str = "/dashboard/exceptions";
     Ok(Some(match event {
@@ -262,7 +266,7 @@ pub(super) fn alert(event: &Event, public_url: &str, snapshot: &Snapshot) -> Res
                 ),
             )
         },
-        Event::NotificationAsked { person } => {
+        Event::NotificationAsked { person, by } => {
             let record: Option<Person> = snapshot.get(person.as_str())?;
             let name = record.map_or_else(String::new, |it| said(&it.name, NAME_MAX));
             let mut alert = owner(
@@ -271,6 +275,7 @@ pub(super) fn alert(event: &Event, public_url: &str, snapshot: &Snapshot) -> Res
                 format!("Messages for {name} arrive here."),
             );
             alert.kind = NoticeKind::Test;
+            alert.by = *by;
             alert.message.url = format!("{public_url}/a/phone");
             alert
         }

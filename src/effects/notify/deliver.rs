@@ -3,7 +3,7 @@
 use crate::domain::ids::{ChatId, PersonId};
 use crate::domain::notice::{
     APNS_SECRET, Audience, Chat, Delivery, Device, MAIL_SECRET, MailTls, MailWhen, NoticeKind,
-    NoticeSettings, Platform, Preferences, Sent, VAPID_SECRET, chat_secret, device_secret,
+    NoticeSettings, Platform, Preferences, Sent, TestBy, VAPID_SECRET, chat_secret, device_secret,
 };
 use crate::domain::people::Person;
 use crate::domain::state::Read;
@@ -113,6 +113,15 @@ pub(super) enum Channel {
 }
 
 impl Channel {
+    /// Whether it is a way of this kind.
+    pub(super) fn is_by(&self, by: TestBy) -> bool {
+        match self {
+            Channel::Device(_) => by == TestBy::Push,
+            Channel::Mail(..) => by == TestBy::Mail,
+            Channel::Chat(_) => false,
+        }
+    }
+
     fn id(&self) -> String {
         match self {
             Channel::Device(it) => format!("device/{}", it.id),

@@ -257,6 +257,7 @@ impl Desk {
                     message,
                     again: Some((channel, 1)),
                     alert: None,
+                    by: None,
                 }));
             }
         }

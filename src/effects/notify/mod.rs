@@ -12,7 +12,7 @@ use crate::domain::command::{Command, NewNotice};
 use crate::domain::event::Actor;
 use crate::domain::ids::RequestId;
 use crate::domain::notice::{
-    Action, Counted, Due, Notice, NoticeKind, NoticeSettings, Preferences, Sent, VAPID_SECRET, plan,
+    Action, Counted, Due, Notice, NoticeKind, NoticeSettings, Preferences, Sent, TestBy, VAPID_SECRET, plan,
 };
 use crate::domain::people::{Person, Role};
 use crate::domain::request::Request;
@@ -61,6 +61,8 @@ struct Errand {
     again: Option<(String, usize)>,
     /// Position of the alert that this is about.
     alert: Option<u64>,
+    /// By this way alone.
+    by: Option<TestBy>,
 }
 
 /// What came of it.
@@ -237,6 +239,7 @@ fn follow(
                 message: alert.message.clone(),
                 again: None,
                 alert: Some(seq),
+                by: alert.by,
             }));
         }
         *next = last + 1;
@@ -305,6 +308,7 @@ fn errands(
             message,
             again: None,
             alert: None,
+            by: None,
         });
     }
     Ok(Some(errands))
@@ -346,11 +350,12 @@ async fn run(
     errand: &Errand,
 ) -> Result<Vec<(String, Option<Duration>)>, Trouble> {
     let only = errand.again.as_ref().map(|(channel, _)| channel.as_str());
-    let (channels, settings) = {
+    let (mut channels, settings) = {
         let snapshot = at.store.read()?;
         let settings = NoticeSettings::load(&snapshot)?;
         (deliver::channels(&errand.to, &settings, &snapshot)?, settings)
     };
+    channels.retain(|it| errand.by.is_none_or(|by| it.is_by(by)));
     let mut told =
         deliver::deliver(at, post, &settings, channels, only, &errand.message, errand.kind).await?;
     let last = errand

@@ -2,35 +2,39 @@
 //! support bundle is in `web/support.rs`.
 
 use crate::domain::ids::IntegrationId;
-use crate::domain::notice::{Chat, NoticeSettings, Sent};
+use crate::domain::notice::{Chat, NoticeSettings, Sent, TestBy};
 use crate::domain::people::Role;
-use crate::domain::project::Integration;
+use crate::domain::project::{ForgeKind, Integration, Project, forge_project_row};
 use crate::domain::sink::{Destination, Sink};
-use crate::domain::state::Read;
-use crate::domain::time::span;
+use crate::domain::state::{Read, Table};
+use crate::domain::time::{Time, span};
 use crate::forge::called_at;
 use crate::store::Snapshot;
 use crate::texts::filters;
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
+use crate::web::body::{API_BYTES_MAX, read_bytes};
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::policy_editor::only_admin;
 use crate::web::pages::reach::Reach;
 use crate::web::pages::signs::{Sign, signs};
 use crate::web::pages::standing::People;
+use crate::web::pages::test_message::{Tried, try_message};
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::{Reader, SignedIn};
 use crate::web::support::{Traffic, skew};
-use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// Longest text of others, in characters.
 const TEXT_MAX: usize = 300;
+/// Projects of one forge on the page.
+const PROJECTS_MAX: usize = 100;
 /// Clocks that differ by more seconds are marked: tokens and signatures begin to be refused.
 const SKEW_MAX: i64 = 30;
 /// How long a name may take to be resolved.
@@ -44,6 +48,8 @@ struct DiagnosticsPage {
     signs: Vec<Sign>,
     forges: Vec<ForgeLine>,
     checked: bool,
+    /// What came of a test message just now.
+    tried: Option<Tried>,
     messages: Vec<MessageLine>,
     hosts: Vec<HostLine>,
     /// Entries that were looked at.
@@ -57,7 +63,17 @@ struct ForgeLine {
     clock: String,
     clock_odd: bool,
     webhook: Option<Moment>,
+    projects: Vec<ProjectLine>,
+    /// Projects that are not shown.
+    more: usize,
     found: Vec<Found>,
+}
+
+/// One gated project, and when a webhook told of it last.
+struct ProjectLine {
+    path: String,
+    href: &'static str,
+    webhook: Option<Moment>,
 }
 
 /// What a look found just now.
@@ -88,18 +104,48 @@ struct HostLine {
 /// `GET /dashboard/settings/diagnostics`: administrators and auditors.
 pub async fn show_diagnostics(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
-    page(&app, &person, &BTreeMap::new(), false)
+    page(&app, &person, Looked::default())
 }
 
-/// `POST /dashboard/settings/diagnostics`: admins. The same page, after a look at each forge: its name and its API.
-pub async fn check_now(app: Data<App>, who: SignedIn) -> Result<HttpResponse, PageError> {
+/// What was looked at, or tried, at this moment.
+#[derive(Default)]
+struct Looked {
+    forges: Option<BTreeMap<IntegrationId, Vec<Found>>>,
+    tried: Option<Tried>,
+}
+
+/// `POST /dashboard/settings/diagnostics`: admins. The same page, after a look at each forge, its name and its API; or after a
+/// test message to whoever asks, by push or by mail.
+pub async fn check_now(
+    app: Data<App>,
+    who: SignedIn,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, PageError> {
     only_admin(&who.0)?;
+    let form = read_bytes(&request, payload, API_BYTES_MAX).await?;
+    let asked = form_urlencoded::parse(&form).find(|(name, _)| name == "test");
+    let by = match asked.as_ref().map(|(_, value)| value.as_ref()) {
+        Some("push") => Some(TestBy::Push),
+        Some("mail") => Some(TestBy::Mail),
+        _ => None,
+    };
+    if let Some(by) = by {
+        let looked = Looked {
+            tried: Some(try_message(&app, &who, by).await?),
+            ..Looked::default()
+        };
+        return page(&app, &who.0, looked);
+    }
     let mut forges: Vec<Integration> = app.snapshot()?.all()?;
     forges.retain(|it| !it.removed);
     let looks = forges.iter().map(|it| look(&app, it));
     let found = futures_util::future::join_all(looks).await;
-    let found = forges.iter().map(|it| it.id.clone()).zip(found).collect();
-    page(&app, &who.0, &found, true)
+    let looked = Looked {
+        forges: Some(forges.iter().map(|it| it.id.clone()).zip(found).collect()),
+        ..Looked::default()
+    };
+    page(&app, &who.0, looked)
 }
 
 /// Resolves a forge's name and asks it who we are.
@@ -151,8 +197,7 @@ async fn look(app: &App, forge: &Integration) -> Vec<Found> {
 fn page(
     app: &App,
     person: &crate::domain::people::Person,
-    found: &BTreeMap<IntegrationId, Vec<Found>>,
-    checked: bool,
+    looked: Looked,
 ) -> Result<HttpResponse, PageError> {
     let state = app.snapshot()?;
     let traffic = Traffic::read(&state)?;
@@ -160,18 +205,31 @@ fn page(
     let mut forges: Vec<Integration> = state.all()?;
     forges.retain(|it| !it.removed);
     forges.sort_by_key(|it| it.created_at);
+    let mut projects: Vec<Project> = state.all()?;
+    projects.retain(|it| !it.removed);
+    projects.sort_by(|a, b| a.path.cmp(&b.path));
+    let checked = looked.forges.is_some();
+    let found = looked.forges.unwrap_or_default();
     let forges = forges.iter().map(|it| {
         let skew = skew(app, &it.id);
-        ForgeLine {
+        let own: Vec<&Project> = projects.iter().filter(|one| one.integration == it.id).collect();
+        let line = |one: &&Project| project_line(one, it, &state);
+        Ok::<_, PageError>(ForgeLine {
+            projects: own
+                .iter()
+                .take(PROJECTS_MAX)
+                .map(line)
+                .collect::<Result<_, _>>()?,
+            more: own.len().saturating_sub(PROJECTS_MAX),
             name: shown(&it.name, TEXT_MAX),
             place: shown(&it.base_url, TEXT_MAX),
             clock: clock_words(skew),
             clock_odd: skew.is_some_and(|it| it.abs() > SKEW_MAX),
             webhook: traffic.webhooks.get(&it.id).copied().map(Moment::of),
             found: found.get(&it.id).cloned().unwrap_or_default(),
-        }
+        })
     });
-    let forges = forges.collect();
+    let forges = forges.collect::<Result<_, _>>()?;
     let messages =
         [("device", "Push services"), ("mail", "Mail"), ("chat", "Chats")].map(|(kind, channel)| {
             MessageLine {
@@ -193,10 +251,26 @@ fn page(
         signs: signs(app, &state, person, unreached)?,
         forges,
         checked,
+        tried: looked.tried,
         messages: messages.into(),
         hosts: hosts(app, &state)?,
         entries: traffic.looked_at,
     }))
+}
+
+fn project_line(project: &Project, forge: &Integration, state: &Snapshot) -> Result<ProjectLine, PageError> {
+    let row = forge_project_row(&project.integration, &project.settings.forge_project_id);
+    let at = state.get_raw(Table::LastHooks, row.as_bytes())?;
+    let at = at.and_then(|it| it.try_into().ok()).map(i64::from_be_bytes);
+    Ok(ProjectLine {
+        path: shown(&project.path, TEXT_MAX),
+        href: match forge.kind {
+            ForgeKind::Gitlab => "/dashboard/integrations/gitlab",
+            ForgeKind::Github => "/dashboard/integrations/github",
+            ForgeKind::BitbucketCloud | ForgeKind::BitbucketDataCenter => "/dashboard/integrations/bitbucket",
+        },
+        webhook: at.map(|it| Moment::of(Time(it))),
+    })
 }
 
 fn clock_words(skew: Option<i64>) -> String {

@@ -6,7 +6,7 @@ use crate::domain::request::{Kind, Status};
 use crate::domain::search::{Facet, Found, More, find, known_values};
 use crate::domain::state::Read;
 use crate::domain::view::{NAME_CHARS_MAX, View, views_of};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::filters::{Filters, Wrong};
 use crate::web::pages::card::{Card, Places};
@@ -66,10 +66,8 @@ impl RequestsPage {
     fn why_wrong(&self, field: &str) -> String {
         let wrong = self.wrong.as_ref().filter(|it| it.field == field);
         wrong.map_or_else(String::new, |it| {
-            format!(
-                r#"<p class="error" id="wrong-{}">This is {}.</p>"#,
-                it.field, it.reason
-            )
+            let sentence = t!("This is {reason}.", reason = said(&it.reason));
+            format!(r#"<p class="error" id="wrong-{}">{sentence}</p>"#, it.field)
         })
     }
 
@@ -196,7 +194,7 @@ fn page(
         "kind",
     ];
     Ok(RequestsPage {
-        frame: Frame::new(app, Some(person), Place::Requests, "Requests"),
+        frame: Frame::new(app, Some(person), Place::Requests, t!("Requests")),
         cards: cards.collect::<Result<_, _>>()?,
         older: found.more.before().map(further),
         stopped: match found.more {
@@ -249,26 +247,26 @@ fn choice(filters: &Filters, name: &'static str, value: &str, label: &str) -> Ch
 /// The word for a status in a list.
 fn word(status: Status) -> &'static str {
     match status {
-        Status::Pending => "Waiting",
-        Status::Approved => "Approved",
-        Status::Rejected => "Rejected",
-        Status::Expired => "Expired",
-        Status::Cancelled => "Cancelled",
-        Status::Superseded => "Superseded",
-        Status::Skipped => "Skipped",
+        Status::Pending => t!("Waiting"),
+        Status::Approved => t!("Approved"),
+        Status::Rejected => t!("Rejected"),
+        Status::Expired => t!("Expired"),
+        Status::Cancelled => t!("Cancelled"),
+        Status::Superseded => t!("Superseded"),
+        Status::Skipped => t!("Skipped"),
     }
 }
 
 fn kind_word(kind: Kind) -> &'static str {
     match kind {
-        Kind::Change => "Merge or pull request",
-        Kind::Deployment => "Deployment",
-        Kind::Action => "Other action",
+        Kind::Change => t!("Merge or pull request"),
+        Kind::Deployment => t!("Deployment"),
+        Kind::Action => t!("Other action"),
     }
 }
 
 fn statuses(filters: &Filters) -> Vec<Choice> {
-    let all = [choice(filters, "status", "", "All")];
+    let all = [choice(filters, "status", "", t!("All"))];
     let one = |it: Status| choice(filters, "status", it.name(), word(it));
     all.into_iter().chain(Status::ALL.into_iter().map(one)).collect()
 }
@@ -331,16 +329,16 @@ fn suggestions(state: &impl Read) -> Result<Vec<Suggestions>, PageError> {
 
 fn chips(filters: &Filters, people: &People) -> Vec<Chip> {
     let label = |name| match name {
-        "q" => "Words",
-        "kind" => "Kind",
-        "project" => "Project",
-        "environment" => "Environment",
-        "requester" => "Asked by",
-        "decided_by" => "Decided by",
-        "policy" => "Policy",
-        "rule" => "Rule",
-        "since" => "Opened from",
-        _ => "Opened until",
+        "q" => t!("Words"),
+        "kind" => t!("Kind"),
+        "project" => t!("Project"),
+        "environment" => t!("Environment"),
+        "requester" => t!("Asked by"),
+        "decided_by" => t!("Decided by"),
+        "policy" => t!("Policy"),
+        "rule" => t!("Rule"),
+        "since" => t!("Opened from"),
+        _ => t!("Opened until"),
     };
     let set = filters.set().filter(|(name, _)| *name != "status");
     set.map(|(name, value)| {

@@ -4,6 +4,7 @@ use crate::domain::command::Command;
 use crate::domain::ids::ViewId;
 use crate::domain::view::{View, views_of};
 use crate::identity::random_id;
+use crate::texts::t;
 use crate::web::app::App;
 use crate::web::body::{API_BYTES_MAX, read_bytes};
 use crate::web::filters::Filters;
@@ -63,7 +64,7 @@ pub async fn change_views(
             let saving = Saving {
                 name: form.name,
                 shared: form.shared,
-                refused: "Filter the list first: a view is a filter under a name.".to_owned(),
+                refused: t!("Filter the list first: a view is a filter under a name.").to_owned(),
                 view: String::new(),
             };
             return refused(&app, &who.0, filters, saving);

@@ -3,11 +3,13 @@
 
 mod accessible;
 mod every_page;
+mod forced;
 mod forms;
 mod from_nothing;
 mod headers;
 mod hostile;
 mod keyboard;
+mod translated;
 mod weight;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,17 @@ use crate::support::person::text;
 
 /// A first load has less than this.
 const BYTES_MAX: u64 = 60_000;
+/// All scripts of a page, as they are written, have less than this.
+const SCRIPT_BYTES_MAX: u64 = 10 * 1024;
+
+/// Bytes of all scripts of a page, as they are written, and each one's.
+const SCRIPTS: &str = r#"
+    const own = performance.getEntriesByType("resource").filter((it) => new URL(it.name).pathname.endsWith(".js")
+        && new URL(it.name).pathname !== "/sw.js");
+    return [own.reduce((sum, it) => sum + it.decodedBodySize, 0),
+        own.map((it) => `${new URL(it.name).pathname} ${it.decodedBodySize}`).join(", "),
+        document.querySelectorAll("script[src]").length === own.length];
+"#;
 
 /// Bytes of the page and of all it loads, headers included, and each part's.
 const TRANSFERRED: &str = r#"
@@ -58,11 +69,23 @@ async fn a_first_load_transfers_less_than_60_kilobytes() {
         .await;
     let base = it.appliance.base();
     let mut heavy = Vec::new();
+    let mut most = 0;
     for path in [
         "/login",
         "",
         "/a/",
+        "/a/phone",
+        "/a/passkeys",
+        "/a/codes",
+        "/a/accounts",
         &format!("/a/{waiting}"),
+        "/dashboard/requests",
+        "/dashboard/set-up",
+        "/dashboard/audit",
+        "/dashboard/integrations/gitlab",
+        "/dashboard/api-keys",
+        "/verify",
+        "/offline",
         "/dashboard",
         "/dashboard/policies/default/edit",
         "/dashboard/people",
@@ -86,6 +109,15 @@ async fn a_first_load_transfers_less_than_60_kilobytes() {
         if bytes >= BYTES_MAX {
             heavy.push(format!("{path}: {bytes} bytes: {parts}"));
         }
+        browser.wait_until(&format!("(() => {{ {SCRIPTS} }})()[2]")).await;
+        let scripts = browser.script(SCRIPTS, &[]).await;
+        let written = scripts[0].as_u64().expect("a number");
+        println!("{path}: scripts of {written} bytes: {}", scripts[1]);
+        most = most.max(written);
+        if written >= SCRIPT_BYTES_MAX {
+            heavy.push(format!("{path}: scripts of {written} bytes: {}", scripts[1]));
+        }
     }
+    assert!(most > 5_000, "the heaviest has more than this: {most}");
     assert!(heavy.is_empty(), "\n{}\n", heavy.join("\n"));
 }
