@@ -258,6 +258,71 @@ fn certificate(dir: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Requests a second that wrk counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tuning {
+    /// The directives of Debian's own `nginx.conf` that matter here: a line in the log for each answer, no files kept open.
+    AsInstalled,
+    /// Nothing beside the answer: no log, the file kept open, connections never closed.
+    Tuned,
+}
+
+/// A web server that serves the file `status.json` of a directory.
+struct Nginx {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Nginx {
+    fn start(dir: &Path, name: &str, tuning: Tuning, cert: &Path, key: &Path) -> Nginx {
+        let (port, shown) = (free_port(), dir.display());
+        let (events, http) = match tuning {
+            Tuning::AsInstalled => (
+                "worker_connections 768;",
+                format!(
+                    "sendfile on; tcp_nopush on; types_hash_max_size 2048; include /etc/nginx/mime.types; gzip on;\n\
+                     default_type application/octet-stream; ssl_prefer_server_ciphers on; access_log {shown}/{name}.log;"
+                ),
+            ),
+            Tuning::Tuned => (
+                "worker_connections 1024;",
+                "access_log off; keepalive_requests 1000000000; sendfile on; default_type application/json; \
+                 open_file_cache max=10;"
+                    .to_owned(),
+            ),
+        };
+        let config = format!(
+            "daemon off; worker_processes auto; pid {shown}/{name}.pid; error_log {shown}/{name}-error.log;\n\
+             events {{ {events} }}\n\
+             http {{ {http}\n\
+             client_body_temp_path {shown}; proxy_temp_path {shown}; fastcgi_temp_path {shown}; uwsgi_temp_path {shown};\n\
+             scgi_temp_path {shown};\n\
+             server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};\n\
+             ssl_protocols TLSv1.3; root {shown}; }} }}\n",
+            cert.display(),
+            key.display(),
+        );
+        let file = dir.join(format!("{name}.conf"));
+        std::fs::write(&file, config).expect("writable");
+        let child = Command::new("nginx")
+            .args([
+                "-c",
+                file.to_str().expect("UTF-8"),
+                "-e",
+                dir.join(format!("{name}-error.log")).to_str().expect("UTF-8"),
+            ])
+            .spawn()
+            .expect("nginx starts");
+        let url = format!("https://localhost:{port}/status.json");
+        Nginx { child, url }
+    }
+
+    /// Asked to stop it takes its workers along; killed it would leave them.
+    fn stop(mut self) {
+        output("kill", &["-TERM", &self.child.id().to_string()]).expect("it runs");
+        self.child.wait().expect("it is reaped");
+    }
+}
+
 fn wrk(url: &str, key: Option<&str>) -> f64 {
     let seconds = format!("{WRK_SECONDS}s");
     let header = key.map(|it| format!("Authorization: Bearer {it}"));
@@ -292,8 +357,6 @@ async fn reads() {
     options.trusted_pem = Some(pem);
     options.public_url = "https://localhost:{port}".to_owned();
     let options = options
-        // As its peer: no line for each read.
-        .env("SIGNEDAPPROVAL_LOG", "warn")
         .env("SIGNEDAPPROVAL_TLS__CERTIFICATE", cert.to_str().expect("UTF-8"))
         .env("SIGNEDAPPROVAL_TLS__PRIVATE_KEY", key.to_str().expect("UTF-8"))
         .env(
@@ -310,30 +373,8 @@ async fn reads() {
     let path = format!("/api/v1/approvals/{id}");
     let body = ci.get(&path).await.body;
     std::fs::write(dir.join("status.json"), &body).expect("writable");
-    let port = free_port();
-    let shown = dir.display();
-    let config = format!(
-        "daemon off; worker_processes 2; pid {shown}/nginx.pid; error_log {shown}/error.log;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; keepalive_requests 1000000000; sendfile on; default_type application/json;\n\
-         client_body_temp_path {shown}; proxy_temp_path {shown}; fastcgi_temp_path {shown}; uwsgi_temp_path {shown};\n\
-         scgi_temp_path {shown};\n\
-         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};\n\
-         ssl_protocols TLSv1.3; open_file_cache max=10; root {shown}; }} }}\n",
-        cert.display(),
-        key.display(),
-    );
-    let file = dir.join("nginx.conf");
-    std::fs::write(&file, config).expect("writable");
-    let mut nginx = Command::new("nginx")
-        .args([
-            "-c",
-            file.to_str().expect("UTF-8"),
-            "-e",
-            dir.join("error.log").to_str().expect("UTF-8"),
-        ])
-        .spawn()
-        .expect("nginx starts");
+    let tuned = Nginx::start(&dir, "tuned", Tuning::Tuned, &cert, &key);
+    let usual = Nginx::start(&dir, "usual", Tuning::AsInstalled, &cert, &key);
     tokio::time::sleep(Duration::from_secs(1)).await;
     println!(
         "status reads over TLS 1.3, {} bytes of body, 32 connections, wrk beside it on the same machine",
@@ -345,21 +386,30 @@ async fn reads() {
             .unwrap_or_default()
             .trim()
     );
-    let mut ratios = Vec::new();
+    let mut ratios = [Vec::new(), Vec::new()];
     for round in 1..=ROUNDS {
-        let peer = wrk(&format!("https://localhost:{port}/status.json"), None);
+        let best = wrk(&tuned.url, None);
         let own = wrk(&format!("{}{path}", appliance.base()), Some(&api_key));
-        ratios.push(own / peer);
+        let installed = wrk(&usual.url, None);
         println!(
-            "round {round}: nginx {peer:.0} 1/s, SignedApproval {own:.0} 1/s, ratio {:.2}",
-            own / peer
+            "round {round}: SignedApproval {own:.0} 1/s; nginx as Debian sets it up {installed:.0} 1/s, ratio {:.2}; \
+             nginx without its log and with open files kept {best:.0} 1/s, ratio {:.2}",
+            own / installed,
+            own / best
+        );
+        ratios[0].push(own / installed);
+        ratios[1].push(own / best);
+    }
+    for (ratios, of) in ratios.iter_mut().zip(["as Debian sets it up", "tuned"]) {
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "ratio to nginx {of}, median of {ROUNDS}: {:.2}",
+            ratios[ROUNDS / 2]
         );
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("ratio, median of {ROUNDS}: {:.2}", ratios[ROUNDS / 2]);
-    // Ours alone: started above. Asked to stop it takes its workers along; killed it would leave them.
-    output("kill", &["-TERM", &nginx.id().to_string()]).expect("it runs");
-    nginx.wait().expect("it is reaped");
+    for it in [tuned, usual] {
+        it.stop();
+    }
     drop(appliance);
     let _removed = std::fs::remove_dir_all(&dir);
 }

@@ -5,6 +5,7 @@ use crate::domain::facts::RepoPath;
 use crate::domain::policy::{
     ControlFiles, Document, Evaluation, Hypothesis, LintFacts, ParseError, ProjectDefaults, lint, words,
 };
+use crate::domain::text::English;
 use crate::domain::text::visible;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -209,12 +210,12 @@ fn explain(args: &ExplainArgs) -> Result<(u8, String), Stop> {
 }
 
 fn told(it: &Evaluation) -> String {
-    let mut text = format!("{}\n", words::judged(it));
+    let mut text = format!("{}\n", words::judged(&English, it));
     for glass in &it.break_glass {
         text += &format!(
             "In an emergency: {} ({}).\n",
-            words::obligation(glass),
-            words::rule_name(&glass.rule)
+            words::obligation(&English, glass),
+            words::rule_name(&English, &glass.rule)
         );
     }
     for reason in &it.reasons {
@@ -228,12 +229,19 @@ fn told(it: &Evaluation) -> String {
             "" => "the request as a whole",
             path => path,
         };
-        let matched: Vec<String> = entry.matched.iter().map(|it| words::rule_name(it)).collect();
+        let matched: Vec<String> = entry
+            .matched
+            .iter()
+            .map(|it| words::rule_name(&English, it))
+            .collect();
         let matched = match matched.is_empty() {
             true => "no rule".to_owned(),
             false => matched.join(", "),
         };
-        text += &format!("{path}\n  matches {matched}: {}\n", words::effect(entry.effect));
+        text += &format!(
+            "{path}\n  matches {matched}: {}\n",
+            words::effect(&English, entry.effect)
+        );
         if let Some(reason) = &entry.reason {
             text += &format!("  {reason}\n");
         }

@@ -434,6 +434,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
         require_sink: settings.sinks.require.map_or(Requirement::None, Requirement::Any),
         relying_party,
         ceremonies: Ceremonies::default(),
+        confirmations: Default::default(),
         seal: seal.clone(),
         unseal: unseal.clone(),
         generators: SettingsUp::default(),

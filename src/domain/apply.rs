@@ -15,7 +15,7 @@ use crate::domain::governance::{Confirmation, Delegation, Exception, Proposal, P
 use crate::domain::ids::{ApiKeyId, Digest, IntegrationId, PersonId, ProjectId, RequestId};
 use crate::domain::keys;
 use crate::domain::notice::{Chat, Device, DeviceState, Preferences};
-use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Session};
+use crate::domain::people::{ApiKey, Group, Invitation, LinkedAccount, Passkey, Person, Role, Session};
 use crate::domain::project::{
     Enforcement, Integration, PolicyRecord, Project, Stranger, forge_project_row, gated_project,
 };
@@ -351,6 +351,7 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             passkeys: Vec::new(),
             accounts: Vec::new(),
             created_at: at.time,
+            approves_since: None,
             totp: None,
         }),
         Event::PersonChanged {
@@ -359,9 +360,14 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
             roles,
             active,
         } => edit_person(state, person, |it| {
+            let could = it.has(Role::Approver);
+            let admin = it.roles.contains(&Role::Admin) || roles.contains(&Role::Admin);
             it.name.clone_from(name);
             it.roles.clone_from(roles);
             it.active = *active;
+            if admin && !could && it.has(Role::Approver) {
+                it.approves_since = Some(at.time);
+            }
         }),
         Event::InvitationCreated {
             invitation,
@@ -447,11 +453,24 @@ pub fn apply(event: &Event, at: Place, state: &mut impl Write) -> Result<(), Fau
                 proven: *proven,
             });
         }),
-        Event::GroupSet { group, name, members } => state.put(&Group {
-            id: group.clone(),
-            name: name.clone(),
-            members: members.clone(),
-        }),
+        Event::GroupSet { group, name, members } => {
+            let before: Option<Group> = state.get(group.as_str())?;
+            let was = |it: &PersonId| before.as_ref().is_some_and(|group| group.members.contains(it));
+            let mut since = before.as_ref().map(|it| it.since.clone()).unwrap_or_default();
+            since.retain(|it, _| members.contains(it));
+            for member in members.iter().filter(|it| !was(it)) {
+                let record: Option<Person> = state.get(member.as_str())?;
+                if record.is_some_and(|it| it.has(Role::Admin)) {
+                    since.insert(member.clone(), at.time);
+                }
+            }
+            state.put(&Group {
+                id: group.clone(),
+                name: name.clone(),
+                members: members.clone(),
+                since,
+            })
+        }
         Event::GroupRemoved { group } => state.delete_raw(Table::Groups, group.as_str().as_bytes()),
 
         Event::ApiKeyCreated {

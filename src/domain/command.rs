@@ -2,6 +2,7 @@
 
 use crate::domain::branch::{Landing, Moved};
 use crate::domain::condition::Reported;
+use crate::domain::danger::Act;
 use crate::domain::deployment::{DeploymentAnswer, DeploymentFacts, DeploymentKey};
 use crate::domain::event::{Actor, Event};
 use crate::domain::facts::{Account, ChangeFacts};
@@ -12,7 +13,9 @@ use crate::domain::ids::{
     ApiKeyId, ChatId, DelegationId, DeviceId, Digest, IntegrationId, InvitationId, PersonId, ProjectId,
     ProposalId, RequestId, SinkId, ViewId,
 };
-use crate::domain::notice::{Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy};
+use crate::domain::notice::{
+    Chat, Delivery, MailWhen, NoticeKind, NoticeSettings, Platform, QuietHours, TestBy,
+};
 use crate::domain::people::{Role, Scope};
 use crate::domain::policy::Method;
 use crate::domain::project::{Enforcement, ForgeKind, ProjectSettings};
@@ -62,6 +65,15 @@ pub struct NewInvitation {
     pub lifetime_seconds: u64,
 }
 
+/// A passkey under exactly one call, checked before it gets here.
+#[derive(Clone, Debug)]
+pub struct Confirmed {
+    pub person: PersonId,
+    pub proof: CeremonyProof,
+    /// What was signed and the signature, to be kept.
+    pub evidence: Vec<u8>,
+}
+
 /// The proof of one passkey ceremony, checked twice before it gets here.
 #[derive(Clone, Debug)]
 pub struct CeremonyProof {
@@ -101,6 +113,15 @@ pub enum Command {
     Because {
         reason: String,
         command: Box<Command>,
+    },
+    /// What a passkey was put under, at this moment and for exactly this.
+    Confirmed {
+        confirmed: Box<Confirmed>,
+        command: Box<Command>,
+    },
+    /// A dangerous act that is no command itself is about to begin.
+    BeginAct {
+        act: Act,
     },
     /// The very first admin enrols with the set-up link.
     ClaimSetUp {
@@ -549,6 +570,7 @@ impl Command {
             return false;
         };
         match self {
+            Command::Confirmed { command, .. } => command.lacks_reason(actor),
             Command::Because { reason, .. } | Command::WithdrawProposal { reason, .. } => {
                 reason.trim().is_empty()
             }
@@ -569,6 +591,7 @@ impl Command {
             | Command::RemoveChat { .. }
             | Command::ConfigureNotices(_)
             | Command::StartTrial { .. }
+            | Command::BeginAct { .. }
             | Command::AddSink { .. }
             | Command::ChangeSink { .. }
             | Command::RemoveSink { .. } => true,

@@ -119,3 +119,24 @@ impl Second {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::danger::Act;
+
+    #[test]
+    fn the_page_about_security_has_each_act_as_it_is() {
+        let page = include_str!("../../docs/security.md");
+        let rows: Vec<&str> = page.lines().filter(|it| it.starts_with("| `")).collect();
+        for act in Act::ALL {
+            let row = format!(
+                "| `{}` | {} | yes | yes | {} |",
+                act.name(),
+                act.words(),
+                act.second().words()
+            );
+            assert!(rows.contains(&row.as_str()), "docs/security.md lacks: {row}");
+        }
+        assert_eq!(rows.len(), Act::ALL.len(), "a row too many");
+    }
+}

@@ -2,6 +2,7 @@
 //! each other.
 
 use crate::domain::ids::{DelegationId, Digest, GroupId, PersonId, ProjectId, ProposalId};
+use crate::domain::people::Role;
 use crate::domain::project::ProjectSettings;
 use crate::domain::retention::ErasureScope;
 use crate::domain::state::{Record, Table};
@@ -40,6 +41,15 @@ pub enum Governed {
     /// Somebody has lost all their passkeys: those end, and they are invited anew. Always by two admins, or on the host.
     Recovery {
         person: PersonId,
+    },
+    /// Somebody is brought in with roles, gets or loses one, or is let in or out.
+    Roles {
+        person: PersonId,
+        /// Name and e-mail address of somebody who is not there yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        new: Option<(String, String)>,
+        roles: BTreeSet<Role>,
+        active: bool,
     },
     /// An admin lets somebody stand in for somebody else.
     Delegation {

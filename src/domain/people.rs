@@ -5,7 +5,7 @@ use crate::domain::state::{Record, Table};
 use crate::domain::time::Time;
 use crate::domain::totp::Generator;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a person may do. Roles add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Role; 3] = [Role::Admin, Role::Approver, Role::Auditor];
+
     /// Reads a role by its name.
     pub fn parse(text: &str) -> Option<Role> {
         match text {
@@ -52,6 +55,9 @@ pub struct Person {
     pub passkeys: Vec<Passkey>,
     pub accounts: Vec<LinkedAccount>,
     pub created_at: Time,
+    /// Since when an admin may approve who was given the role later. What waited by then is not theirs to decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approves_since: Option<Time>,
     /// Their generator of one-time codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp: Option<Generator>,
@@ -128,6 +134,9 @@ pub struct Group {
     pub id: GroupId,
     pub name: String,
     pub members: BTreeSet<PersonId>,
+    /// Since when admins are in it who were added later: for what waited by then they are not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub since: BTreeMap<PersonId, Time>,
 }
 
 impl Record for Group {

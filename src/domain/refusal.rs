@@ -54,6 +54,9 @@ pub enum Refusal {
     /// A value that the rules do not take.
     #[error("{reason}")]
     Invalid { field: String, reason: String },
+    /// A dangerous act without a passkey at that moment.
+    #[error("Confirm this with your passkey: to {act}, being signed in is not enough.")]
+    PasskeyNeeded { act: &'static str },
     /// The last admin can't be removed, and the like.
     #[error("{why}")]
     NotAllowed { why: String },

@@ -1,5 +1,7 @@
 //! Making text from outside safe to look at.
 
+use std::fmt::Display;
+
 /// The text with control, bidi and invisible characters escaped as `\u{…}`, so that what a person sees is what is there.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -30,5 +32,66 @@ pub fn shortened(text: &str, max: usize) -> String {
     }
     let mut out: String = text.chars().take(max.saturating_sub(1)).collect();
     out.push('…');
+    out
+}
+
+/// Says a text in somebody's language. The text is English and names its values in braces: `Needs {rules}.`
+pub trait Speaker {
+    /// A text with its values, each by its name.
+    fn say(&self, text: &'static str, values: &[(&str, &dyn Display)]) -> String;
+
+    /// A text with a number, `{n}`, of which each language has its own forms.
+    fn say_counted(
+        &self,
+        count: u64,
+        one: &'static str,
+        other: &'static str,
+        values: &[(&str, &dyn Display)],
+    ) -> String;
+}
+
+/// What is recorded, signed, logged and told to programs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct English;
+
+impl Speaker for English {
+    fn say(&self, text: &'static str, values: &[(&str, &dyn Display)]) -> String {
+        filled(text, values)
+    }
+
+    fn say_counted(
+        &self,
+        count: u64,
+        one: &'static str,
+        other: &'static str,
+        values: &[(&str, &dyn Display)],
+    ) -> String {
+        let mut all: Vec<(&str, &dyn Display)> = vec![("n", &count)];
+        all.extend_from_slice(values);
+        filled(if count == 1 { one } else { other }, &all)
+    }
+}
+
+/// A text with its values put in. What stands in a value stays as it is; a name that has none stays too.
+pub fn filled(text: &str, values: &[(&str, &dyn Display)]) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        out.push_str(before);
+        let found = values
+            .iter()
+            .find_map(|(name, value)| Some((value, behind.strip_prefix(*name)?.strip_prefix('}')?)));
+        match found {
+            Some((value, behind)) => {
+                out.push_str(&value.to_string());
+                rest = behind;
+            }
+            None => {
+                out.push('{');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
     out
 }

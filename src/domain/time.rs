@@ -1,5 +1,6 @@
 //! Instants as data. Nothing here can tell what time it is.
 
+use crate::domain::text::{English, Speaker};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, UTC. Written as RFC 3339 with milliseconds, `2026-03-15T14:23:07.000Z`.
@@ -60,14 +61,21 @@ impl<'de> Deserialize<'de> for Time {
 
 /// A span in its largest fitting unit, with a second one where it matters: `9 min`, `1 h 5 min`, `3 days`.
 pub fn span(seconds: u64) -> String {
+    span_in(&English, seconds)
+}
+
+/// The same in a language.
+pub fn span_in(to: &impl Speaker, seconds: u64) -> String {
     let minutes = seconds / 60;
     let hours = minutes / 60;
     match (hours / 24, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min"),
-        (0, _, _) if minutes.is_multiple_of(60) => format!("{hours} h"),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        (1, ..) => "1 day".to_owned(),
-        (days, ..) => format!("{days} days"),
+        (0, 0, 0) => to.say("{n} s", &[("n", &seconds)]),
+        (0, 0, _) => to.say("{n} min", &[("n", &minutes)]),
+        (0, _, _) if minutes.is_multiple_of(60) => to.say("{n} h", &[("n", &hours)]),
+        (0, _, _) => to.say(
+            "{hours} h {minutes} min",
+            &[("hours", &hours), ("minutes", &(minutes % 60))],
+        ),
+        (days, ..) => to.say_counted(days, "{n} day", "{n} days", &[]),
     }
 }

@@ -202,6 +202,33 @@ impl ChangeIntent<'_> {
     }
 }
 
+/// The `type` of what somebody signs under a dangerous call.
+pub const ACT_INTENT_TYPE: &str = "signedapproval/act-intent";
+
+/// What somebody signs under one dangerous call: exactly that call.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActIntent<'a> {
+    pub v: u32,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub method: &'a str,
+    /// With its query.
+    pub path: &'a str,
+    pub body_sha256: Digest,
+    pub reason: &'a str,
+    pub person: &'a str,
+    pub person_name: &'a str,
+    /// RFC 3339, UTC: when the ceremony started.
+    pub issued_at: &'a str,
+}
+
+impl ActIntent<'_> {
+    /// The intent's bytes, made once.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and digests always serialise")
+    }
+}
+
 /// The challenge for the authenticator:
 /// `SHA-256("signedapproval/webauthn-challenge/v1" || 0x00 || nonce || SHA-256(intent))`.
 /// The nonce keeps it unpredictable, the hash binds it to the intent.

@@ -74,6 +74,18 @@ pub enum Purpose {
         challenge: [u8; 32],
         state: Box<PasskeyAuthentication>,
     },
+    /// Somebody confirms one call, which is dangerous.
+    Act {
+        person: PersonId,
+        method: String,
+        path: String,
+        body_sha256: Digest,
+        reason: String,
+        intent: Vec<u8>,
+        nonce: [u8; 32],
+        challenge: [u8; 32],
+        state: Box<PasskeyAuthentication>,
+    },
     /// A further admin confirms a change to the rules.
     Confirm {
         person: PersonId,

@@ -3,7 +3,8 @@
 //! A text without values is found by one lookup, and in English by none. In English a message is written as it stands. In any other language it is first written with marks around every value, so that
 //! message and values can be told apart, and then the way the language says it. Values are escaped before they are marked.
 
-use crate::texts::{filled, spoken};
+use crate::domain::text::filled;
+use crate::texts::spoken;
 use askama::filters::Escaper;
 use askama::filters::Safe;
 use std::borrow::Borrow;
@@ -99,6 +100,14 @@ pub fn whole(value: impl Display, _: &dyn askama::Values) -> askama::Result<Safe
     } else {
         text
     }))
+}
+
+/// A text that was composed below the pages, in English: `{{ why|said }}`.
+#[askama::filter_fn]
+pub fn said(text: impl Display, _: &dyn askama::Values) -> askama::Result<String> {
+    let text = text.to_string();
+    let found = spoken().and_then(|it| it.recognised(&text));
+    Ok(found.unwrap_or(text))
 }
 
 /// What a block writes, with marks around its values or without.
@@ -249,7 +258,6 @@ impl Display for Counted {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::texts::{Language, filters, speaking_now};
     use askama::Template;
 

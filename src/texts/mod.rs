@@ -4,6 +4,7 @@
 //!   `{% filter message %}Waits for <b>{{ who }}</b> since {{ ui::time(at) }}.{% endfilter %}`. The markup is ours, every value is
 //!   escaped, and a value of several elements comes from a macro whose body is `{% filter whole %}`;
 //! - with a number `{{ "One waits"|plural("{n} wait", mine.len()) }}`, and other values behind it, `|with("who", it.who)`;
+//! - in the domain, which knows no languages, by the `Speaker` that is handed to it: `to.say("Needs {rules}.", &[("rules", &rules)])`;
 //! - in Rust `t!("Queue")`, `t!("Since {name} approved", name = it.name)`, `plural!(n, "One day", "{n} days")`; what a const
 //!   or the domain holds is `marked!("…")` there and goes through [`said`] where a page shows it.
 //!
@@ -19,7 +20,9 @@ mod pseudo;
 
 pub use catalogue::Languages;
 pub use language::{Direction, Language};
+pub use pseudo::accented;
 
+use crate::domain::text::{Speaker, filled};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::future::Future;
@@ -72,20 +75,25 @@ pub fn counted(count: u64, one: &str, other: &str, values: &[(&str, &dyn Display
     found.unwrap_or_else(|| filled(if count == 1 { one } else { other }, &all))
 }
 
-/// An English text with its values put in.
-fn filled(text: &str, values: &[(&str, &dyn Display)]) -> String {
-    let pieces = language::pieces(text);
-    let mut out = String::with_capacity(text.len() + 16);
-    for it in &pieces {
-        match it {
-            language::Piece::Text(it) => out.push_str(it),
-            language::Piece::Value(name) => match values.iter().find(|(it, _)| it == name) {
-                Some((_, value)) => out.push_str(&value.to_string()),
-                None => out.push_str(&format!("{{{name}}}")),
-            },
-        }
+/// Says what the domain says in the language of this task.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spoken;
+
+impl Speaker for Spoken {
+    fn say(&self, text: &'static str, values: &[(&str, &dyn Display)]) -> String {
+        let found = spoken().and_then(|it| it.composed(text, values));
+        found.unwrap_or_else(|| filled(text, values))
     }
-    out
+
+    fn say_counted(
+        &self,
+        count: u64,
+        one: &'static str,
+        other: &'static str,
+        values: &[(&str, &dyn Display)],
+    ) -> String {
+        counted(count, one, other, values)
+    }
 }
 
 /// A text in the language spoken: `&'static str` without values, `String` with them.
@@ -136,7 +144,7 @@ pub(crate) use {marked, plural, t};
 
 #[cfg(test)]
 mod tests {
-    use crate::texts::{Language, plural, said, speaking_now, t};
+    use crate::texts::{Language, said, speaking_now};
 
     const GERMAN: &str = r#"
 [language]

@@ -19,6 +19,7 @@ use crate::store;
 use crate::store::{Snapshot, Store};
 use crate::texts::Languages;
 use crate::web::api::programs::Program;
+use crate::web::confirm::{Confirmations, with_ceremony};
 use crate::web::idle::SessionUses;
 use crate::web::keys;
 use crate::web::limits::Limits;
@@ -86,6 +87,8 @@ pub struct App {
     pub require_sink: Requirement,
     pub relying_party: RelyingParty,
     pub ceremonies: Ceremonies,
+    /// Dangerous calls that a passkey was put under.
+    pub confirmations: Confirmations,
     pub seal: Seal,
     /// Opens what was sealed under its name.
     pub unseal: Unseal,
@@ -100,7 +103,7 @@ pub struct App {
     /// Long polls.
     pub waits: Waits,
     /// Keys by their secret's digest, as they were looked up.
-    pub recent_keys: Recent<Digest, ApiKey>,
+    pub recent_keys: Recent<Digest, Arc<ApiKey>>,
     /// Requests as they were answered.
     pub recent_requests: Recent<(RequestId, bool), Shown>,
     /// What each API key may use.
@@ -215,7 +218,7 @@ impl App {
 
     /// Gives a command and waits until it is durable.
     pub async fn submit(&self, actor: Actor, command: Command) -> Result<Reply, Problem> {
-        Ok(self.engine.submit(actor, command).await?)
+        Ok(self.engine.submit(actor, with_ceremony(command)).await?)
     }
 
     /// As `submit`, with sealed secrets in the same transaction.
@@ -227,7 +230,7 @@ impl App {
     ) -> Result<Reply, Problem> {
         let submission = Submission {
             actor,
-            command,
+            command: with_ceremony(command),
             secrets,
             cursor: None,
         };

@@ -65,7 +65,7 @@ impl Filters {
     /// All that are set.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = |it: &&'static str| Some((*it, self.0.get(*it)?.as_str()));
-        NAMES.iter().filter_map(move |it| named(&it))
+        NAMES.iter().filter_map(move |it| named(it))
     }
 
     /// The same with one filter set otherwise; an empty value takes it away.
@@ -104,7 +104,9 @@ impl Filters {
             match field {
                 "q" => query.search(value),
                 "status" => query.status(Status::parse(value).ok_or_else(|| wrong(marked!("not a status")))?),
-                "kind" => query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?),
+                "kind" => {
+                    query.kind(Kind::parse(value).ok_or_else(|| wrong(marked!("not a kind of request")))?)
+                }
                 "project" => query.project(value),
                 "environment" => query.environment(value),
                 "requester" => query.requester(value),
@@ -115,8 +117,9 @@ impl Filters {
                 "policy" => query.policy(value),
                 "rule" => query.rule(value),
                 "since" | "until" => {
-                    let (begin, end) = span_of(value)
-                        .ok_or_else(|| wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339")))?;
+                    let (begin, end) = span_of(value).ok_or_else(|| {
+                        wrong(marked!("not a day such as 2026-03-15, nor a time of RFC 3339"))
+                    })?;
                     match field {
                         "since" => query.since = Some(begin),
                         _ => query.until = Some(end),

@@ -5,7 +5,7 @@ use crate::web::pages::Said;
 use actix_web::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
@@ -41,9 +41,9 @@ pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let evaluation = request.app_data::<Data<App>>().is_some_and(|it| it.evaluation);
-    // With a certificate that nobody can check, a browser would ignore it (RFC 6797, section 8.1).
-    let self_signed = request.app_data::<Data<App>>().is_some_and(|it| it.self_signed());
+    let app = request.app_data::<Data<App>>();
+    let evaluation = app.is_some_and(|it| it.evaluation);
+    let strict = app.is_none_or(|it| is_strict(it));
     let mut response = next.call(request).await?.map_into_boxed_body();
     // An error page is made where the server is not at hand; in evaluation it says so like every other page.
     let said = response.response().extensions().get::<Said>().cloned();
@@ -55,6 +55,25 @@ pub async fn guard(
     let data = headers.get(CONTENT_TYPE).is_some_and(|it| {
         [b"application/json".as_slice(), b"application/problem+json"].contains(&it.as_bytes())
     });
+    add(headers, data, strict);
+    if let Some(FormsTo(policy)) = elsewhere {
+        headers.insert(HeaderName::from_static("content-security-policy"), policy);
+    }
+    Ok(response)
+}
+
+/// The same for an answer that is known to be data.
+pub fn guard_data(app: &App, headers: &mut HeaderMap) {
+    add(headers, true, is_strict(app));
+}
+
+/// Whether browsers are told to insist on TLS. With a certificate that nobody can check they would ignore it (RFC 6797,
+/// section 8.1); evaluation has none.
+fn is_strict(app: &App) -> bool {
+    !app.evaluation && !app.self_signed()
+}
+
+fn add(headers: &mut HeaderMap, data: bool, strict: bool) {
     let mut set = |name: &'static str, value: &'static str| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     };
@@ -71,15 +90,10 @@ pub async fn guard(
             "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
         );
     }
-    if !evaluation && !self_signed {
+    if strict {
         set("strict-transport-security", "max-age=31536000");
     }
-    if let Some(FormsTo(policy)) = elsewhere {
-        headers.insert(HeaderName::from_static("content-security-policy"), policy);
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    let cache = HeaderName::from_static("cache-control");
-    if !headers.contains_key(&cache) {
-        headers.insert(cache, HeaderValue::from_static("no-store"));
-    }
-    Ok(response)
 }

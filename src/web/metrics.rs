@@ -9,12 +9,14 @@ use crate::store::Snapshot;
 use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::problem::Problem;
+use crate::web::recall::ROUTE;
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::ConstantTimeEq;
@@ -31,6 +33,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     seconds: HistogramVec,
+    /// Those of answers that are given again.
+    recalled: (IntCounter, Histogram),
     /// Needed to read them, where one is set.
     token: Option<String>,
     started: Time,
@@ -56,8 +60,13 @@ impl Metrics {
         for it in both {
             registry.register(it).expect("each is registered once");
         }
+        let recalled = (
+            requests.with_label_values(&[ROUTE, "GET", "200"]),
+            seconds.with_label_values(&[ROUTE]),
+        );
         Metrics {
             registry,
+            recalled,
             requests,
             seconds,
             token,
@@ -71,6 +80,13 @@ impl Metrics {
             .with_label_values(&[route, method, &status.to_string()])
             .inc();
         self.seconds.with_label_values(&[route]).observe(seconds);
+    }
+
+    /// Counts an answer that was given again.
+    pub fn recalled(&self, seconds: f64) {
+        let (requests, times) = &self.recalled;
+        requests.inc();
+        times.observe(seconds);
     }
 }
 

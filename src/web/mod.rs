@@ -5,6 +5,7 @@ pub mod api;
 pub mod app;
 mod assets;
 mod body;
+pub mod confirm;
 pub mod exports;
 mod filters;
 mod headers;
@@ -20,6 +21,7 @@ mod plain_http;
 pub mod problem;
 pub(crate) mod qr;
 mod reason;
+mod recall;
 pub mod recent;
 pub mod recovery;
 mod routes;
@@ -28,18 +30,24 @@ mod session;
 pub mod statistics;
 mod support;
 pub mod waits;
+pub mod words;
 
 use crate::listen::{Connection, Front};
 use crate::web::app::App;
 use actix_http::HttpService;
+use actix_http::body::EitherBody;
 use actix_http::error::DispatchError;
+use actix_http::{Request, Response};
 use actix_server::ServerBuilder;
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::web::{Data, to};
 use actix_web::{App as Actix, Error, HttpServer};
+use futures_util::future::Either;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -66,10 +74,12 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 /// When the listener can't be used.
 pub fn serve(app: Data<App>, listener: TcpListener) -> std::io::Result<Server> {
     let front = app.front.clone();
-    listen("public", front, listener, move || {
+    let known = Some(app.clone());
+    listen("public", front, listener, known, move || {
         Actix::new()
             .app_data(app.clone())
             .configure(routes::parsing)
+            .wrap(from_fn(confirm::carry))
             .wrap(from_fn(headers::guard))
             .wrap(from_fn(language::speak))
             .wrap(from_fn(observe::observe))
@@ -90,7 +100,7 @@ pub fn serve_redirect(app: Data<App>, listener: TcpListener) -> std::io::Result<
         for_proxies: false,
         keys_need_certificate: AtomicBool::new(false),
     });
-    listen("redirect", front, listener, move || {
+    listen("redirect", front, listener, None, move || {
         Actix::new()
             .app_data(app.clone())
             .configure(routes::parsing)
@@ -99,8 +109,14 @@ pub fn serve_redirect(app: Data<App>, listener: TcpListener) -> std::io::Result<
     })
 }
 
-/// One listener: connections as `front` lets them in, requests as `make` answers them.
-fn listen<F, T, B>(name: &str, front: Arc<Front>, listener: TcpListener, make: F) -> std::io::Result<Server>
+/// One listener: connections as `front` lets them in, requests as `make` answers them, where `known` does not answer before.
+fn listen<F, T, B>(
+    name: &str,
+    front: Arc<Front>,
+    listener: TcpListener,
+    known: Option<Data<App>>,
+    make: F,
+) -> std::io::Result<Server>
 where
     F: Fn() -> Actix<T> + Send + Clone + 'static,
     T: ServiceFactory<
@@ -120,7 +136,7 @@ where
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen(name, listener, move || {
-        let stopping = stopping.clone();
+        let (stopping, known) = (stopping.clone(), known.clone());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -132,11 +148,29 @@ where
             .on_connect_ext(|io: &Connection, extensions| {
                 extensions.insert(io.peer().clone());
             })
-            .h1(map_config(
-                make()
-                    .into_factory()
-                    .map_err(|error: Error| error.error_response()),
-                |()| AppConfig::default(),
+            .h1(apply_fn_factory(
+                map_config(
+                    make()
+                        .into_factory()
+                        .map_err(|error: Error| error.error_response()),
+                    |()| AppConfig::default(),
+                ),
+                move |request: Request, routes: &_| {
+                    let again = known.as_ref().and_then(|it| recall::again(it, &request));
+                    let answer = match again {
+                        Some(it) => Either::Left(it),
+                        None => Either::Right(Service::call(routes, request)),
+                    };
+                    async move {
+                        match answer {
+                            Either::Left(it) => Ok(it.map_body(|_, body| EitherBody::right(body))),
+                            Either::Right(it) => {
+                                let it: Response<B> = it.await?.into();
+                                Ok(it.map_body(|_, body| EitherBody::left(body)))
+                            }
+                        }
+                    }
+                },
             ));
         let front = front.clone();
         fn_service(move |io: TcpStream| {
@@ -222,7 +256,7 @@ pub fn serve_recovery(
     socket: UnixListener,
 ) -> std::io::Result<(Server, Server)> {
     let at = recovery.clone();
-    let server = listen("recovery", front, listener, move || {
+    let server = listen("recovery", front, listener, None, move || {
         Actix::new()
             .app_data(at.clone())
             .configure(routes::parsing)

@@ -5,6 +5,7 @@ use crate::listen::{Peer, Serving};
 use crate::web::app::App;
 use crate::web::plain_http;
 use crate::web::problem::Problem;
+use actix_http::Request;
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -75,7 +76,7 @@ pub async fn observe(
     let certificate = peer.and_then(|it| it.certificate);
     let span = tracing::info_span!("request", request.id = %id);
     let answered = REQUEST.scope(id, async {
-        if header_bytes(request.headers()) > HEADER_BYTES_MAX {
+        if has_too_many_headers(request.headers()) {
             let refusal = Problem::headers_too_large(HEADER_BYTES_MAX).error_response();
             return Ok(request.into_response(refusal));
         }
@@ -87,10 +88,9 @@ pub async fn observe(
     });
     let mut response = answered.instrument(span).await?;
     let status = response.status().as_u16();
-    let id_text = HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value");
     response
         .headers_mut()
-        .insert(HeaderName::from_static("x-request-id"), id_text);
+        .insert(HeaderName::from_static("x-request-id"), id_value(id));
     if let Some(app) = &app {
         // The pattern, never the path: a figure for each path would have no end.
         let route = response
@@ -147,21 +147,40 @@ fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl DoubleEndedIte
     all.into_iter()
 }
 
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers
+/// Whether a request's headers are more than anybody needs.
+pub fn has_too_many_headers(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
-        .sum()
+        .sum();
+    bytes > HEADER_BYTES_MAX
+}
+
+/// The same as [`observe`] for an answer that `recall` gives: its id, its figures and its line in the log.
+pub fn recalled(app: &App, request: &Request, peer: &Peer, started: Instant, headers: &mut HeaderMap) {
+    let id = Uuid::new_v4();
+    headers.insert(HeaderName::from_static("x-request-id"), id_value(id));
+    app.metrics.recalled(started.elapsed().as_secs_f64());
+    tracing::debug!(
+        request.id = %id, method = "GET", path = request.path(), status = 200, duration_ms = 0,
+        client.address = %peer.address.ip(),
+        client.certificate = peer.certificate.as_ref().map(|it| it.subject.as_str()), "answered"
+    );
+}
+
+fn id_value(id: Uuid) -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is a header value")
 }
 
 /// A body that keeps its connection marked as at work until it is sent.
-struct Watched {
-    body: BoxBody,
-    _serving: Option<Serving>,
+pub struct Watched<B> {
+    pub body: B,
+    pub _serving: Option<Serving>,
 }
 
-impl MessageBody for Watched {
-    type Error = <BoxBody as MessageBody>::Error;
+impl<B: MessageBody + Unpin> MessageBody for Watched<B> {
+    type Error = B::Error;
 
     fn size(&self) -> BodySize {
         self.body.size()

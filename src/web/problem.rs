@@ -6,6 +6,7 @@ use crate::domain::state::Fault;
 use crate::engine;
 use crate::engine::Condition;
 use crate::store;
+use crate::texts::{fixed, said, t};
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
@@ -54,6 +55,8 @@ problem_types! {
         "A rule of the policy blocks this. No decision opens it; only another change or another policy does.";
     NOT_ALLOWED = "not-allowed", 403, "This can't be done here",
         "The rules forbid exactly this, for the reason in `detail`.";
+    PASSKEY_NEEDED = "passkey-needed", 403, "Confirm this with your passkey",
+        "This change could open a gate or give somebody what opens one, so a session alone does not make it. Confirm exactly this call with a passkey (`/api/v1/me/confirmations`), then send it again with `X-Confirmation`. The pages do so by themselves.";
     NOT_FOUND = "not-found", 404, "There is nothing here",
         "There is nothing by that id or path that you may know of. Foreign and unknown ids get the same answer.";
     WRONG_METHOD = "wrong-method", 405, "The path exists, the method does not",
@@ -150,9 +153,14 @@ impl Problem {
     pub fn told(&self) -> String {
         let sentence = crate::domain::text::visible(&self.0.detail);
         match sentence.is_empty() {
-            true => "The server refused it.".to_owned(),
-            false => sentence,
+            true => t!("The server refused it.").to_owned(),
+            false => said(&sentence).into_owned(),
         }
+    }
+
+    /// A passkey under this very call is missing, and nothing else.
+    pub fn wants_passkey(&self) -> bool {
+        self.0.kind == PASSKEY_NEEDED
     }
 
     /// The member it is about; empty where it is about none.
@@ -163,8 +171,11 @@ impl Problem {
     /// As [`Self::told`], for the place beside the field, which needs not be named there.
     pub fn told_of_field(&self) -> String {
         let named = format!("`{}`: ", self.field());
-        let sentence = self.told();
-        sentence.strip_prefix(&named).unwrap_or(&sentence).to_owned()
+        let sentence = crate::domain::text::visible(&self.0.detail);
+        match sentence.strip_prefix(&named) {
+            Some(it) => said(it).into_owned(),
+            None => self.told(),
+        }
     }
 
     fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
@@ -388,11 +399,12 @@ impl ResponseError for Problem {
                 .insert_header((header::CACHE_CONTROL, "no-store"))
                 .finish();
         }
+        // English for programs; what a script of our own pages asked is shown to somebody as it comes (`web/language.rs`).
         let mut document = json!({
             "type": format!("/problems/{}", self.0.kind.slug),
-            "title": self.0.kind.title,
+            "title": fixed(self.0.kind.title),
             "status": self.0.kind.status,
-            "detail": self.0.detail,
+            "detail": said(&self.0.detail),
             "instance": format!("urn:uuid:{}", self.0.instance),
         });
         if let Some(field) = &self.0.field {
@@ -436,6 +448,7 @@ impl From<Refusal> for Problem {
             Refusal::LinkSpent => Problem::new(LINK_SPENT, detail),
             Refusal::Duplicate { .. } => Problem::new(DUPLICATE, detail),
             Refusal::Invalid { field, reason } => Problem::invalid(&field, reason),
+            Refusal::PasskeyNeeded { .. } => Problem::new(PASSKEY_NEEDED, detail),
             Refusal::NotAllowed { .. } => Problem::new(NOT_ALLOWED, detail),
             Refusal::Outdated { .. } => Problem::new(OUTDATED, detail),
             Refusal::TooManyWaiting { .. } => Problem::new(TOO_MANY, detail).after_seconds(60),

@@ -86,7 +86,7 @@ impl Reason {
 }
 
 /// The header: text in UTF-8, or as RFC 8187 writes it for clients that can only send ASCII: `UTF-8''Gr%C3%BCnde`.
-fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(HEADER) else {
         return Ok(None);
     };

@@ -1,10 +1,10 @@
 //! Every route, in one list.
 
 use crate::web::api::{
-    accounts, api_keys, approvals, attention, audit, backups, credentials, decisions, delegations,
-    description, devices, enrolment, exceptions, github_apps, governance, health, hooks, integrations,
-    journal, local, log, me, notifications, people, policies, policy_versions, programs, provisioning,
-    retention, server, session, sinks, totp, trials, well_known,
+    accounts, api_keys, approvals, attention, audit, backups, confirmations, credentials, decisions,
+    delegations, description, devices, enrolment, exceptions, github_apps, governance, health, hooks,
+    integrations, journal, keys, local, log, me, notifications, people, policies, policy_versions, programs,
+    provisioning, retention, server, session, sinks, totp, trials, well_known,
 };
 use crate::web::metrics;
 use crate::web::pages;
@@ -237,6 +237,16 @@ fn table() -> Vec<(&'static str, Vec<Method>)> {
             vec![get(accounts::list_accounts), post(accounts::prove_account)],
         ),
         ("/api/v1/me/accounts/claim", vec![post(accounts::claim_account)]),
+        (
+            "/api/v1/me/confirmations/options",
+            vec![post(confirmations::start_confirming)],
+        ),
+        (
+            "/api/v1/me/confirmations",
+            vec![post(confirmations::confirm_call)],
+        ),
+        ("/api/v1/keys/rotate", vec![post(keys::rotate_key)]),
+        ("/api/v1/keys/revoke", vec![post(keys::revoke_key)]),
         ("/api/v1/me/sessions", vec![get(me::list_sessions)]),
         ("/api/v1/me/sessions/{id}", vec![delete(me::end_session)]),
         (

@@ -77,7 +77,7 @@ pub fn serve_sealed(
     sealed: Data<Sealed>,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
-    listen("sealed", front, listener, move || {
+    listen("sealed", front, listener, None, move || {
         Actix::new()
             .app_data(sealed.clone())
             .app_data(sealed.waiting.clone())

@@ -11,10 +11,11 @@ use crate::web::problem::Problem;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -73,7 +74,7 @@ pub struct Reader(pub Person);
 #[derive(Clone, Debug)]
 pub enum Caller {
     Person(Person),
-    Key(ApiKey),
+    Key(Arc<ApiKey>),
 }
 
 impl SignedIn {
@@ -162,24 +163,53 @@ fn person_of(request: &HttpRequest) -> Result<Option<Person>, Problem> {
         .filter(|it| it.active))
 }
 
-fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
-    let app = request
-        .app_data::<Data<App>>()
-        .ok_or_else(|| Problem::internal("no app"))?;
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
-        return Ok(None);
-    };
+/// The secret that a call shows as its key. `None`: it shows none at all.
+fn shown_secret(headers: &HeaderMap) -> Option<Result<&str, Problem>> {
+    let value = headers.get(header::AUTHORIZATION)?;
     let secret = value.to_str().ok().and_then(|it| {
         let (scheme, secret) = it.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
     });
-    let secret = secret
-        .filter(|it| it.starts_with("sa_"))
-        .ok_or_else(Problem::unauthenticated)?;
+    Some(
+        secret
+            .filter(|it| it.starts_with("sa_"))
+            .ok_or_else(Problem::unauthenticated),
+    )
+}
+
+/// Whether keys alone don't count on this connection.
+fn lacks_certificate(app: &App, certified: bool) -> bool {
+    !certified && app.front.keys_need_certificate.load(Ordering::Relaxed)
+}
+
+fn is_live(app: &App, key: &ApiKey) -> bool {
+    !key.revoked && app.now() < key.expires_at
+}
+
+/// The key of a call that reads, if it was looked up since the journal grew, counts, and may read once more: that is counted.
+/// `None` says nothing about the key.
+pub fn known_key(app: &App, headers: &HeaderMap, certified: bool) -> Option<Arc<ApiKey>> {
+    let secret = shown_secret(headers)?.ok()?;
+    if lacks_certificate(app, certified) {
+        return None;
+    }
+    let key = app.recent_keys.get(app.engine.size(), &hash_token(secret))?;
+    let counts = is_live(app, &key) && app.limits.take(&key.id, Use::Read, Instant::now()).is_ok();
+    counts.then_some(key)
+}
+
+fn key_of(request: &HttpRequest) -> Result<Option<Arc<ApiKey>>, Problem> {
+    let app = request
+        .app_data::<Data<App>>()
+        .ok_or_else(|| Problem::internal("no app"))?;
+    let Some(secret) = shown_secret(request.headers()) else {
+        return Ok(None);
+    };
+    let secret = secret?;
     let certified = request
         .conn_data::<Peer>()
         .is_some_and(|it| it.certificate.is_some());
-    if !certified && app.front.keys_need_certificate.load(Ordering::Relaxed) {
+    if lacks_certificate(app, certified) {
         return Err(Problem::no_client_certificate());
     }
     let digest = hash_token(secret);
@@ -187,14 +217,14 @@ fn key_of(request: &HttpRequest) -> Result<Option<ApiKey>, Problem> {
     let found = match app.recent_keys.get(size, &digest) {
         Some(key) => Some(key),
         None => {
-            let found = app.snapshot()?.get::<ApiKey>(&digest.to_string())?;
+            let found = app.snapshot()?.get::<ApiKey>(&digest.to_string())?.map(Arc::new);
             if let Some(key) = &found {
                 app.recent_keys.put(size, digest, key.clone());
             }
             found
         }
     };
-    let live = found.filter(|it| !it.revoked && app.now() < it.expires_at);
+    let live = found.filter(|it| is_live(app, it));
     let key = live.ok_or_else(Problem::unauthenticated)?;
     let what = match *request.method() {
         Method::GET | Method::HEAD => Use::Read,

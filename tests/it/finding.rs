@@ -23,7 +23,9 @@ const PAGE: &str = "/dashboard/requests";
 /// The requests that a page lists, in its order.
 fn listed(page: &str) -> Vec<String> {
     let cards = page.split("class=\"card-link\" href=\"/a/").skip(1);
-    cards.map(|it| it.split('"').next().expect("an id").to_owned()).collect()
+    cards
+        .map(|it| it.split('"').next().expect("an id").to_owned())
+        .collect()
 }
 
 /// What the API and the page answer to the same filters: the same.
@@ -62,8 +64,10 @@ async fn a_request_is_found_by_every_word_and_filter_that_leads_to_it() {
     let key = it.ada.create_api_key("Night robot", &["request"], &[]).await.key;
     let ci = it.appliance.api().with_key(&key);
     let deploy = ci
-        .open_request(&json!({"action": "Deploy card service 4.2", "environment": "Production", "project": "shop/api",
-            "metadata": {"commit": "0123456789abcdef0123456789abcdef01234567"}}))
+        .open_request(
+            &json!({"action": "Deploy card service 4.2", "environment": "Production", "project": "shop/api",
+            "metadata": {"commit": "0123456789abcdef0123456789abcdef01234567"}}),
+        )
         .await;
     let other = ci.open_request(&json!({"action": "Rotate the keys"})).await;
     it.bea.approve(&deploy).await;
@@ -71,7 +75,10 @@ async fn a_request_is_found_by_every_word_and_filter_that_leads_to_it() {
         .await
         .expect(200);
     let (number, head) = (change.iid, change.head.to_string());
-    let (bea, robot) = (it.bea.id(), text(&it.ada.get("/api/v1/api-keys").await.json()["items"][0], "id"));
+    let (bea, robot) = (
+        it.bea.id(),
+        text(&it.ada.get("/api/v1/api-keys").await.json()["items"][0], "id"),
+    );
     assert!(robot.starts_with("key_"));
     let foreign = ci.get(&format!("/api/v1/approvals/{merge}")).await;
     assert_eq!(foreign.status, 404, "a key sees its own alone");
@@ -118,7 +125,11 @@ async fn a_request_is_found_by_every_word_and_filter_that_leads_to_it() {
     assert_eq!(own.len(), 1);
     assert_eq!(text(&own[0], "id"), deploy);
     // What makes no sense is said beside its field, with what was typed.
-    for (query, field) in [("status=done", "status"), ("since=soon&q=card", "since"), ("decided_by=Ada", "decided_by")] {
+    for (query, field) in [
+        ("status=done", "status"),
+        ("since=soon&q=card", "since"),
+        ("decided_by=Ada", "decided_by"),
+    ] {
         let answer = it.auditor.get(&format!("/api/v1/approvals?{query}")).await;
         assert_problem!(answer, 400, "bad-request");
         assert_eq!(answer.json()["field"], field);
@@ -127,7 +138,10 @@ async fn a_request_is_found_by_every_word_and_filter_that_leads_to_it() {
         assert!(listed(&page.text()).is_empty(), "{query}");
     }
     let page = it.ada.get(&format!("{PAGE}?since=soon&q=card")).await.text();
-    assert!(page.contains("id=\"wrong-since\"") && page.contains("value=\"card\""), "{page}");
+    assert!(
+        page.contains("id=\"wrong-since\"") && page.contains("value=\"card\""),
+        "{page}"
+    );
     let strange = it.auditor.get("/api/v1/approvals?colour=red").await;
     assert_problem!(strange, 400, "bad-request");
     assert_eq!(it.bea.get(PAGE).await.status, 403);
@@ -147,7 +161,10 @@ async fn a_long_list_is_read_page_by_page_and_a_view_of_it_is_saved() {
         made.push(ci.open_request(&body).await);
     }
     let first = ada.get(&format!("{PAGE}?q=deploy")).await.text();
-    let older = first.split("href=\"").find(|it| it.starts_with(PAGE) && it.contains("before=")).expect("a link");
+    let older = first
+        .split("href=\"")
+        .find(|it| it.starts_with(PAGE) && it.contains("before="))
+        .expect("a link");
     let older = older.split('"').next().expect("its end").replace("&#38;", "&");
     assert!(older.contains("q=deploy"), "{older}");
     let second = ada.get(&older).await.text();
@@ -157,7 +174,10 @@ async fn a_long_list_is_read_page_by_page_and_a_view_of_it_is_saved() {
     read.reverse();
     assert_eq!(read, made, "each once, the newest first");
     assert!(!second.contains("before="), "there is no third page");
-    assert!(second.contains("Newest") && !second.contains("data-live"), "only the newest are kept fresh");
+    assert!(
+        second.contains("Newest") && !second.contains("data-live"),
+        "only the newest are kept fresh"
+    );
 
     // Saved by a plain form, seen by whom it is for.
     let origin = appliance.origin();
@@ -169,30 +189,52 @@ async fn a_long_list_is_read_page_by_page_and_a_view_of_it_is_saved() {
     };
     let told = send(&eve, &origin, &save("Eve’s staging", false)).await;
     assert_eq!(told.status, 303, "{told:?}");
-    assert_eq!(told.header("location"), Some("/dashboard/requests?environment=staging#views"));
+    assert_eq!(
+        told.header("location"),
+        Some("/dashboard/requests?environment=staging#views")
+    );
     let refused = send(&eve, &origin, &save("For all", true)).await;
     assert_eq!(refused.status, 422, "{refused:?}");
-    assert!(refused.text().contains("Administrators share views.") && refused.text().contains("value=\"For all\""));
+    assert!(
+        refused.text().contains("Administrators share views.")
+            && refused.text().contains("value=\"For all\"")
+    );
     send(&ada, &origin, &save("<b>Staging</b>", true)).await;
     let twice = send(&ada, &origin, &save("<b>Staging</b>", true)).await;
     assert_eq!(twice.status, 422);
-    assert!(twice.text().contains("There is a view by this name."), "{}", twice.text());
+    assert!(
+        twice.text().contains("There is a view by this name."),
+        "{}",
+        twice.text()
+    );
     let (of_ada, of_eve) = (ada.get(PAGE).await.text(), eve.get(PAGE).await.text());
     let shared = "<bdi>&#60;b&#62;Staging&#60;/b&#62;</bdi> <span class=\"dim\">shared</span>";
     assert!(of_ada.contains(shared) && of_eve.contains(shared), "{of_ada}");
     assert!(of_eve.contains("Eve’s staging") && !of_ada.contains("Eve’s staging"));
-    assert_eq!(listed(&eve.get(&format!("{PAGE}?{staging}")).await.text()).len(), 6);
+    assert_eq!(
+        listed(&eve.get(&format!("{PAGE}?{staging}")).await.text()).len(),
+        6
+    );
 
     // Renamed and removed by whoever may; nobody touches another's.
     let id = |page: &str, name: &str| -> String {
-        let form = page.split("name=\"view\" value=\"").skip(1).find(|it| it.contains(name)).expect(name);
+        let form = page
+            .split("name=\"view\" value=\"")
+            .skip(1)
+            .find(|it| it.contains(name))
+            .expect(name);
         form.split('"').next().expect("its end").to_owned()
     };
     let own = id(&of_eve, "Eve’s staging");
     assert!(!of_eve.contains("name=\"view\" value=\"vew_") || !of_eve.contains(&id(&of_ada, "Staging")));
     let foreign = [("action", "remove"), ("view", own.as_str()), ("query", "")];
     assert_eq!(send(&ada, &origin, &foreign).await.status, 404);
-    let rename = [("action", "rename"), ("view", own.as_str()), ("name", "Trial runs"), ("query", "")];
+    let rename = [
+        ("action", "rename"),
+        ("view", own.as_str()),
+        ("name", "Trial runs"),
+        ("query", ""),
+    ];
     assert_eq!(send(&eve, &origin, &rename).await.status, 303);
     assert!(eve.get(PAGE).await.text().contains("Trial runs"));
     let common = id(&of_ada, "Staging");
@@ -220,11 +262,15 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
     let ada = Person::set_up(&appliance, "Ada").await;
     let key = ada.create_api_key("CI", &["request"], &[]).await.key;
     let ci = appliance.api().with_key(&key);
-    ci.open_request(&json!({"action": "The first", "environment": "production"})).await;
+    ci.open_request(&json!({"action": "The first", "environment": "production"}))
+        .await;
     let browser = Browser::start().await;
     browser.device(1280, 900, 1, false).await;
     browser.add_authenticator().await;
-    let url = text(&ada.invite("Dana Reyes", &["admin", "approver"]).await, "invite_url");
+    let url = text(
+        &ada.invite("Dana Reyes", &["admin", "approver"]).await,
+        "invite_url",
+    );
     browser.goto(&url).await;
     browser.click("[data-enrol] button").await;
     browser.wait_until("location.pathname === '/a/'").await;
@@ -234,15 +280,23 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
     ci.open_request(&json!({"action": "The second"})).await;
     browser.script(COMES_BACK, &[]).await;
     browser.wait_for_text("The second").await;
-    browser.wait_until("/^Updated \\d/.test(document.querySelector('[data-updated]').textContent)").await;
+    browser
+        .wait_until("/^Updated \\d/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
     // The focus in the content, as somebody types or goes through the list: nothing is put in its place.
-    browser.script("document.querySelector('.card-link').focus()", &[]).await;
+    browser
+        .script("document.querySelector('.card-link').focus()", &[])
+        .await;
     ci.open_request(&json!({"action": "The third"})).await;
     browser.script(COMES_BACK, &[]).await;
-    browser.wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)").await;
+    browser
+        .wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
     let page = browser.text("main").await;
     assert!(!page.contains("The third"), "{page}");
-    let held = browser.script("return document.activeElement.className", &[]).await;
+    let held = browser
+        .script("return document.activeElement.className", &[])
+        .await;
     assert_eq!(held, "card-link");
     browser.script("document.activeElement.blur()", &[]).await;
     browser.wait_for_text("The third").await;
@@ -261,13 +315,20 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
     browser.cdp("Input.dispatchMouseEvent", &to(x, y)).await;
     ci.open_request(&json!({"action": "The fourth"})).await;
     browser.script(COMES_BACK, &[]).await;
-    browser.wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)").await;
+    browser
+        .wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
     assert!(!browser.text("main").await.contains("The fourth"));
-    browser.cdp("Input.dispatchMouseEvent", &to(json!(2), json!(2))).await;
+    browser
+        .cdp("Input.dispatchMouseEvent", &to(json!(2), json!(2)))
+        .await;
     browser.wait_for_text("The fourth").await;
     // Nobody is told aloud of a list that changes by itself.
     let aloud = browser
-        .script("return document.querySelectorAll('main [aria-live], main [role=status]').length", &[])
+        .script(
+            "return document.querySelectorAll('main [aria-live], main [role=status]').length",
+            &[],
+        )
         .await;
     assert_eq!(aloud, 0);
 
@@ -298,7 +359,12 @@ async fn the_list_of_requests_is_searched_in_the_browser() {
         return;
     }
     let it = Gated::start().await;
-    let change = it.open_with("retry-cards", "main", "Retry the card payments", &Gated::commit_of_carl("a.rs"));
+    let change = it.open_with(
+        "retry-cards",
+        "main",
+        "Retry the card payments",
+        &Gated::commit_of_carl("a.rs"),
+    );
     it.pending(&change, "main").await;
     let key = it.ada.create_api_key("Night robot", &["request"], &[]).await.key;
     let ci = it.appliance.api().with_key(&key);
@@ -312,7 +378,10 @@ async fn the_list_of_requests_is_searched_in_the_browser() {
     let browser = Browser::start().await;
     browser.device(1280, 900, 1, false).await;
     browser.add_authenticator().await;
-    let url = text(&it.ada.invite("Dana Reyes", &["admin", "approver"]).await, "invite_url");
+    let url = text(
+        &it.ada.invite("Dana Reyes", &["admin", "approver"]).await,
+        "invite_url",
+    );
     browser.goto(&url).await;
     browser.click("[data-enrol] button").await;
     browser.wait_until("location.pathname === '/a/'").await;
@@ -322,20 +391,33 @@ async fn the_list_of_requests_is_searched_in_the_browser() {
     browser.fill("#q", "card 4.").await;
     browser.click(".search button").await;
     browser.wait_until("location.search.includes('q=card')").await;
-    browser.wait_until("document.querySelectorAll('.card').length === 6").await;
+    browser
+        .wait_until("document.querySelectorAll('.card').length === 6")
+        .await;
     browser.click(".search summary").await;
     browser.fill("#environment", "production").await;
     browser.click(".search details button").await;
-    browser.wait_until("location.search.includes('environment=production')").await;
+    browser
+        .wait_until("location.search.includes('environment=production')")
+        .await;
     shoot(&browser, "requests-filtered").await;
     browser.click(".views summary").await;
     browser.fill("#view-name", "Cards to production").await;
     browser.click(".view-form [name=shared]").await;
     browser.click("button[value=save]").await;
-    browser.wait_until("document.querySelector('.view-list [aria-current]')").await;
-    browser.script("document.querySelectorAll('details').forEach((it) => (it.open = true))", &[]).await;
+    browser
+        .wait_until("document.querySelector('.view-list [aria-current]')")
+        .await;
+    browser
+        .script(
+            "document.querySelectorAll('details').forEach((it) => (it.open = true))",
+            &[],
+        )
+        .await;
     shoot(&browser, "requests-views").await;
-    browser.goto(&format!("{base}{PAGE}?q=none+such&since=2020-01-01")).await;
+    browser
+        .goto(&format!("{base}{PAGE}?q=none+such&since=2020-01-01"))
+        .await;
     shoot(&browser, "requests-none").await;
     browser.goto(&format!("{base}{PAGE}?kind=nonsense")).await;
     shoot(&browser, "requests-wrong").await;

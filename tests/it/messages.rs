@@ -181,7 +181,7 @@ fn of_code(text: &str) -> Texts {
     let mut texts = Texts::default();
     // Tests stand at the end of a file.
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let mut calls: Vec<(usize, &str)> = ["t!(", "plural!(", "marked!("]
+    let mut calls: Vec<(usize, &str)> = ["t!(", "plural!(", "marked!(", "to.say(", "to.say_counted("]
         .iter()
         .flat_map(|call| code.match_indices(call).map(|(at, _)| (at, *call)))
         .collect();
@@ -189,12 +189,15 @@ fn of_code(text: &str) -> Texts {
     for (at, call) in calls {
         let before = code[..at].chars().next_back();
         let line = code[..at].rsplit('\n').next().unwrap_or_default();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '`') || line.contains("//") {
+        let is_macro = call.ends_with("!(");
+        if (is_macro && before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '`'))
+            || line.contains("//")
+        {
             continue;
         }
         let behind = &code[at + call.len()..];
         let here = behind.lines().next().unwrap_or_default();
-        if call == "plural!(" {
+        if call == "plural!(" || call == "to.say_counted(" {
             let Some((_, forms)) = behind.split_once(',') else {
                 continue;
             };
@@ -212,7 +215,7 @@ fn of_code(text: &str) -> Texts {
                     wanted.push("n".to_owned());
                     wanted.sort();
                     wanted.dedup();
-                    if given != wanted {
+                    if is_macro && given != wanted {
                         texts
                             .wrong
                             .push(format!("{here}: it names {wanted:?} and is given {given:?}"));
@@ -239,6 +242,124 @@ fn of_code(text: &str) -> Texts {
         }
     }
     texts
+}
+
+/// Where people are told something by pages that did not compose it: these say it in whole sentences.
+const BELOW: &[&str] = &[
+    "src/audit/",
+    "src/domain/",
+    "src/effects/",
+    "src/engine/",
+    "src/forge/",
+    "src/identity/",
+    "src/listen/",
+    "src/outbound/",
+    "src/sink/",
+    "src/signing/",
+    "src/store/",
+    "src/web/",
+];
+/// Where sentences are for programs, operators and mails.
+const NOT_BELOW: &[&str] = &[
+    "src/web/pages/",
+    "src/web/openapi/",
+    "src/effects/notify/",
+    "src/web/metrics.rs",
+];
+
+/// The sentences of code below the pages, which say them by `said`: every literal that begins and ends like a sentence. Values
+/// are named by what stands in their braces.
+fn sentences(name: &str, text: &str) -> Vec<String> {
+    let here = |list: &[&str]| list.iter().any(|it| name.starts_with(it));
+    if !here(BELOW) || here(NOT_BELOW) || name.ends_with("tests.rs") || name.contains("/tests/") {
+        return Vec::new();
+    }
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        let (before, here) = rest.split_at(at);
+        if here.starts_with("//") {
+            rest = here.split_once('\n').map_or("", |it| it.1);
+        } else if let Some(behind) = here.strip_prefix("'\"'") {
+            rest = behind;
+        } else if let Some((said, behind)) = here.starts_with('"').then(|| literal(here)).flatten() {
+            rest = behind;
+            let for_people = ![
+                "expect(",
+                "error!(",
+                "warn!(",
+                "info!(",
+                "debug!(",
+                "error = %error, ",
+                "panic!(",
+                "b",
+                "r",
+                "#",
+            ]
+            .iter()
+            .any(|it| before.trim_end().ends_with(it));
+            let log = before.lines().last().is_some_and(|it| it.contains("tracing::"));
+            // The titles of problems are no sentences, and are shown all the same.
+            let title =
+                name == "src/web/problem.rs" && said.starts_with(char::is_uppercase) && said.contains(' ');
+            if for_people && !log && (title || is_sentence(&said)) {
+                found.push(named_values(&said));
+            }
+        } else {
+            rest = &here[1..];
+        }
+    }
+    found
+}
+
+fn is_sentence(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_uppercase() || c == '“' || c == '{');
+    let plain: String = text
+        .split('{')
+        .enumerate()
+        .map(|(at, it)| {
+            if at == 0 {
+                it
+            } else {
+                it.split_once('}').map_or("", |it| it.1)
+            }
+        })
+        .collect();
+    let words = plain
+        .split_whitespace()
+        .filter(|it| it.starts_with(char::is_alphabetic))
+        .count();
+    begins
+        && words >= 3
+        && text.ends_with(['.', '…', '?', ':'])
+        && !text.contains("{{")
+        && !text.contains("\n\n")
+}
+
+/// `{}` and `{it.name:?}` as values with names.
+fn named_values(text: &str) -> String {
+    let mut out = String::new();
+    let mut number = 0;
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let Some((inside, behind)) = behind.split_once('}') else {
+            break;
+        };
+        out.push_str(before);
+        let name = inside.split(':').next().unwrap_or_default();
+        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if is_name {
+            out.push_str(&format!("{{{name}}}"));
+        } else {
+            number += 1;
+            out.push_str(&format!("{{value_{number}}}"));
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// What a value of a template is called in its message.
@@ -403,7 +524,14 @@ fn written() -> (String, Vec<String>) {
     }
     for (name, text) in files("src", "rs") {
         if !name.starts_with("src/texts/") {
-            sources.push((name, of_code(&text)));
+            let mut texts = of_code(&text);
+            let known: Vec<String> = texts.found.iter().map(|it| it.text.clone()).collect();
+            for it in sentences(&name, &text) {
+                if !known.contains(&spaced(&it)) {
+                    texts.add(&it);
+                }
+            }
+            sources.push((name, texts));
         }
     }
     for (name, texts) in sources {
@@ -516,6 +644,12 @@ fn texts_are_found_as_they_are_written() {
             "the key"
         ]
     );
+    let code = "Err(Stop::not(\"Only an admin may do this.\")); // \"Not a text of ours.\"\nformat!(\"The {} of {it:?} is \\\n        gone.\", x)";
+    assert_eq!(
+        sentences("src/domain/x.rs", code),
+        ["Only an admin may do this.", "The {value_1} of {it} is gone."]
+    );
+    assert!(sentences("src/cli/x.rs", code).is_empty());
     let bad = of_template("{% filter message %}a {% if b %}c{% endif %}{% endfilter %}");
     assert_eq!(bad.wrong.len(), 1);
 

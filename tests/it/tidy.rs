@@ -25,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("audit", &["domain", "tlog", "evidence", "store"]),
     ("forge", &["domain", "config", "outbound"]),
     ("sink", &["domain", "tlog", "outbound"]),
-    ("texts", &[]),
+    ("texts", &["domain"]),
     ("notify", &["domain", "outbound"]),
     (
         "engine",

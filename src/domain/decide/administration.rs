@@ -101,14 +101,14 @@ pub(super) fn add_integration(
     })]))
 }
 
-pub(super) fn remove_integration(integration: IntegrationId, state: &impl Read) -> Decided {
+pub(super) fn remove_integration(integration: IntegrationId, needed: u32, state: &impl Read) -> Decided {
     live_integration(&integration, state)?;
     let projects = state.all::<Project>()?.into_iter();
     let mut steps = Vec::new();
     for project in projects.filter(|it| !it.removed && it.integration == integration) {
-        if removal_quorum(&project.id, state)? > 1 {
+        if removal_quorum(&project.id, state)?.max(needed) > 1 {
             let why = format!(
-                "The policy of {} asks for several admins to take its gate away. Remove that project first.",
+                "It takes several admins to take the gate of {} away. Remove that project first.",
                 project.path
             );
             return Err(Refusal::NotAllowed { why }.into());

@@ -11,6 +11,7 @@ use crate::domain::policy::{DefaultRule, Method, RuleEffect, words};
 use crate::domain::project::Project;
 use crate::domain::refusal::Refusal;
 use crate::domain::state::{Fault, Read};
+use crate::domain::text::English;
 use crate::domain::time::Time;
 use crate::domain::totp::{DIGITS, Generator, PERIOD_SECONDS, SKEW_STEPS, WRONG_IN_A_ROW_MAX, step_at};
 
@@ -85,7 +86,7 @@ pub fn deciding_codes(state: &impl Read) -> Result<Vec<String>, Fault> {
             if matches!(&rule.effect, RuleEffect::Require(it) if takes(&it.methods)) {
                 all.push(format!(
                     "rule {} of the policy {name}",
-                    words::rule_name(&rule.name)
+                    words::rule_name(&English, &rule.name)
                 ));
             }
         }

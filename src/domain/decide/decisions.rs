@@ -18,6 +18,7 @@ use crate::domain::policy::{
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{Answer, Opening, Request, Status};
 use crate::domain::state::{Fault, Read, decode};
+use crate::domain::text::English;
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
 
@@ -77,7 +78,12 @@ pub fn eligibility(request: &Request, person: &Person, roster: &Roster, now: Tim
         };
         Refusal::NotEligible { why }
     });
-    let counts_by = |means| counts_for(request, &roster.candidate(person, means, &request.involved, now));
+    let counts_by = |means| {
+        counts_for(
+            request,
+            &roster.candidate(person, means, &request.involved, request.created_at, now),
+        )
+    };
     let by_code = match decides_by_code(person, now) {
         true => counts_by(Means::CODE).map_or_else(|_| Vec::new(), |it| it.rules),
         false => Vec::new(),
@@ -120,7 +126,11 @@ pub fn may_answer(
         return emergency(&it.emergency, answer, comment);
     }
     if it.rules.is_empty() {
-        let named: Vec<String> = it.emergency.iter().map(|it| words::rule_name(it)).collect();
+        let named: Vec<String> = it
+            .emergency
+            .iter()
+            .map(|it| words::rule_name(&English, it))
+            .collect();
         let named = named.join(" and ");
         let why = match answer {
             Answer::Approve => format!(
@@ -245,7 +255,7 @@ fn judge(it: Decide, now: Time, state: &impl Read) -> Decided {
         return Err(why.into());
     }
     let means = means_given(&it.proof, &person, now)?;
-    let own = roster.candidate(&person, means, &request.involved, now);
+    let own = roster.candidate(&person, means, &request.involved, request.created_at, now);
     let counts = counts_for(&request, &own)?;
     let eligible = Eligibility {
         rules: counts.rules,
@@ -375,7 +385,7 @@ fn approvers(request: &Request, roster: &Roster, now: Time) -> Vec<(Candidate, b
                 method: decision.method,
                 device_bound: bound.then_some(decision.method),
             };
-            let candidate = roster.candidate(person, means, &request.involved, now);
+            let candidate = roster.candidate(person, means, &request.involved, request.created_at, now);
             candidates.push((candidate, decision.break_glass));
         }
     }
@@ -509,5 +519,8 @@ pub fn hopeless(request: &Request, roster: &Roster, now: Time) -> Vec<Unsatisfia
     if request.status != Status::Pending || request.blocked {
         return Vec::new();
     }
-    unsatisfiable(&request.obligations, &roster.candidates(&request.involved, now))
+    unsatisfiable(
+        &request.obligations,
+        &roster.candidates(&request.involved, request.created_at, now),
+    )
 }

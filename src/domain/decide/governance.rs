@@ -5,7 +5,7 @@
 use crate::domain::command::{ConfirmProposal, Govern, Reply};
 use crate::domain::decide::administration::{checked_settings, known_approvers, live_project};
 use crate::domain::decide::codes::revoked;
-use crate::domain::decide::people::checked_name;
+use crate::domain::decide::people::{checked_name, roles_set};
 use crate::domain::decide::requests::DEFAULT_POLICY;
 use crate::domain::decide::{Decided, Plan, Step, Stop, erasures};
 use crate::domain::event::{Actor, Event};
@@ -32,7 +32,14 @@ struct Behind {
     proposal: Option<ProposalId>,
 }
 
-pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) -> Decided {
+pub(super) fn govern(
+    it: Govern,
+    needed: u32,
+    by_key: bool,
+    actor: &Actor,
+    now: Time,
+    state: &impl Read,
+) -> Decided {
     if it.reason.chars().count() > REASON_CHARS_MAX {
         return Err(Refusal::invalid("reason", format!("At most {REASON_CHARS_MAX} characters.")).into());
     }
@@ -70,9 +77,10 @@ pub(super) fn govern(it: Govern, actor: &Actor, now: Time, state: &impl Read) ->
         (Governed::Delegation { from, .. }, Some(person)) if from == person => 1,
         // Whoever is on the host could read every file anyway; without this the last admin could never come back.
         (Governed::Recovery { .. }, None) if matches!(actor, Actor::Host) => 1,
-        _ => change_quorum(&it.change, state)?,
+        _ => change_quorum(&it.change, state)?.max(needed),
     };
-    if quorum <= 1 {
+    // A key has no passkey to confirm a dangerous act with: an admin's has to, and the key counts as nobody.
+    if quorum <= 1 && !by_key {
         return Ok(Plan::done(steps));
     }
     let mut may_confirm = ready_admins(now, state)?;
@@ -320,6 +328,12 @@ fn carried(
             let group = group.clone();
             Ok(vec![Step::event(Event::GroupRemoved { group })])
         }
+        Governed::Roles {
+            person,
+            new,
+            roles,
+            active,
+        } => roles_set(person, new.as_ref(), roles, *active, state),
         Governed::Recovery { person } => {
             let record: Person = state.get(person.as_str())?.ok_or(Refusal::Unknown)?;
             if !record.active {
@@ -463,6 +477,9 @@ fn base(change: &Governed, state: &impl Read) -> Result<Option<Digest>, Fault> {
         Governed::Project { project, .. } | Governed::ProjectRemoval { project } => state
             .get::<Project>(project.as_str())?
             .map(|it| Digest::of(&encode(&it.settings))),
+        Governed::Roles { person, .. } => state
+            .get::<Person>(person.as_str())?
+            .map(|it| Digest::of(&encode(&(&it.roles, it.active)))),
         Governed::Recovery { person } => state.get::<Person>(person.as_str())?.map(|it| {
             let live: Vec<&str> = it.live_passkeys().map(|it| it.credential_id.as_str()).collect();
             Digest::of(&encode(&live))
@@ -506,6 +523,8 @@ pub(super) fn change_quorum(change: &Governed, state: &impl Read) -> Result<u32,
             let names = before.map(|it| Approver::Group(it.name)).into_iter().collect();
             of(&|_, document| names_one_of(document, &names))
         }
+        // What the roles need is asked of who there is, not of the policies.
+        Governed::Roles { .. } => 1,
         // One admin can neither enrol nor reset another person's credential (21 CFR 11.200(a)(3)).
         Governed::Recovery { .. } => 2,
         // Nor takes one admin evidence away (NIST 800-53 AU-9(5)).

@@ -9,6 +9,7 @@ mod branches;
 mod changes;
 mod codes;
 mod conditions;
+mod dangers;
 mod decisions;
 mod deployments;
 mod erasures;
@@ -177,6 +178,7 @@ pub struct OutcomeDraft {
 /// When a proposal can't be read.
 pub fn reason_of(command: &Command, state: &impl Read) -> Result<Option<String>, Fault> {
     let reason = match command {
+        Command::Confirmed { command, .. } => return reason_of(command, state),
         Command::Because { reason, .. } => Some(reason.clone()),
         Command::Govern(it) => Some(it.reason.clone()),
         Command::ConfirmProposal(it) => state.get::<Proposal>(it.proposal.as_str())?.map(|it| it.reason),
@@ -190,17 +192,76 @@ pub fn reason_of(command: &Command, state: &impl Read) -> Result<Option<String>,
 /// # Errors
 /// A `Fault` means the recorded state could not be read: the caller must stop. Rules that say no are in the plan.
 pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> Result<Plan, Fault> {
+    let (command, confirmed) = match command {
+        Command::Confirmed { confirmed, command } => (*command, Some(*confirmed)),
+        command => (command, None),
+    };
     if command.lacks_reason(actor) {
         let reason = "Say why: each change of the configuration is recorded with its reason.";
         return Ok(Plan::refuse(Refusal::invalid("reason", reason)));
     }
-    let command = match command {
-        Command::Because { command, .. } => *command,
-        command => command,
+    let (command, reason) = match command {
+        Command::Because { command, reason } => (*command, reason),
+        command => (command, String::new()),
     };
+    let Some(act) = dangers::act_of(&command, actor, state)? else {
+        return carry_out(command, Danger::none(), actor, now, state);
+    };
+    let needed = dangers::admins_needed(act, &command, actor, now, state)?;
+    let evidence = confirmed.as_ref().map(|it| Digest::of(&it.evidence));
+    let told = match dangers::let_pass(act, confirmed, actor, now, state) {
+        Ok(told) => told,
+        Err(Stop::Refused(refusal)) => return Ok(Plan::refuse(refusal)),
+        Err(Stop::Fault(fault)) => return Err(fault),
+    };
+    let danger = Danger {
+        needed,
+        by_key: matches!(actor, Actor::Key { .. }),
+    };
+    if danger.by_key && !matches!(command, Command::Govern(_)) {
+        return Ok(Plan::refuse(dangers::no_key(act)));
+    }
+    let command = match evidence.filter(|_| needed > 1) {
+        Some(evidence) => dangers::as_proposal(command, &reason, &evidence, state)?,
+        None => command,
+    };
+    let mut plan = carry_out(command, danger, actor, now, state)?;
+    if plan.reply.is_ok() {
+        plan.steps.splice(0..0, told);
+    }
+    Ok(plan)
+}
+
+/// What a dangerous act needs besides its ceremony.
+#[derive(Clone, Copy, Debug)]
+struct Danger {
+    /// Admins, the acting one among them; 1 where it is no dangerous act.
+    needed: u32,
+    /// A key asks, which has no passkey: it waits for an admin's.
+    by_key: bool,
+}
+
+impl Danger {
+    /// It is no dangerous act.
+    fn none() -> Self {
+        Danger {
+            needed: 1,
+            by_key: false,
+        }
+    }
+}
+
+fn carry_out(
+    command: Command,
+    danger: Danger,
+    actor: &Actor,
+    now: Time,
+    state: &impl Read,
+) -> Result<Plan, Fault> {
     let plan = match command {
-        // Nobody gives a reason for giving a reason.
-        Command::Because { .. } => return Ok(Plan::refuse(Refusal::Unknown)),
+        // Nobody gives a reason for giving a reason, or confirms a confirmation.
+        Command::Because { .. } | Command::Confirmed { .. } => return Ok(Plan::refuse(Refusal::Unknown)),
+        Command::BeginAct { .. } => Ok(Plan::done(Vec::new())),
         Command::ClaimSetUp {
             person,
             name,
@@ -285,7 +346,9 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             ca_pem,
             account,
         } => administration::add_integration(integration, kind, name, base_url, ca_pem, account, state),
-        Command::RemoveIntegration { integration } => administration::remove_integration(integration, state),
+        Command::RemoveIntegration { integration } => {
+            administration::remove_integration(integration, danger.needed, state)
+        }
         Command::AddProject {
             project,
             integration,
@@ -293,7 +356,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             web_url,
             settings,
         } => administration::add_project(project, integration, path, web_url, settings, state),
-        Command::Govern(it) => governance::govern(*it, actor, now, state),
+        Command::Govern(it) => governance::govern(*it, danger.needed, danger.by_key, actor, now, state),
         Command::ConfirmProposal(it) => governance::confirm(*it, now, state),
         Command::WithdrawProposal { proposal, reason } => governance::withdraw(proposal, reason, state),
         Command::EndDelegation { delegation } => governance::end_delegation(delegation, actor, now, state),
@@ -432,6 +495,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             plan_sha256,
             reason,
             changes,
+            danger.needed,
             actor,
             now,
             state,
@@ -443,7 +507,7 @@ pub fn decide(command: Command, actor: &Actor, now: Time, state: &impl Read) -> 
             steps,
         } => provision::record(project, enforcement, reason, steps, actor, state),
         Command::StartRestoring { project, reason } => {
-            provision::start_restoring(project, &reason, now, state)
+            provision::start_restoring(project, &reason, danger.needed, now, state)
         }
         Command::RecordRestoring {
             project,

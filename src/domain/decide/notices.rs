@@ -6,7 +6,8 @@ use crate::domain::decide::{Decided, Plan, Step, Stop};
 use crate::domain::event::{Actor, Event};
 use crate::domain::ids::{ChatId, DeviceId, Digest, PersonId};
 use crate::domain::notice::{
-    Audience, Chat, Device, DeviceState, MailTls, MailWhen, NoticeSettings, Preferences, QuietHours, Sent, TestBy,
+    Audience, Chat, Device, DeviceState, MailTls, MailWhen, NoticeSettings, Preferences, QuietHours, Sent,
+    TestBy,
 };
 use crate::domain::people::{Group, Person};
 use crate::domain::refusal::Refusal;

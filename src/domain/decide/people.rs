@@ -72,23 +72,8 @@ pub(super) fn add(
     now: Time,
     state: &impl Read,
 ) -> Decided {
-    let (name, email) = (checked_name(&name)?, checked_email(&email)?);
-    if roles.is_empty() {
-        return Err(Refusal::invalid("roles", "Give at least one of admin, approver, auditor.").into());
-    }
-    if state.all::<Person>()?.iter().any(|it| it.email == email) {
-        return Err(Refusal::Duplicate {
-            what: format!("A person with the e-mail {email} exists."),
-        }
-        .into());
-    }
     let steps = vec![
-        Step::event(Event::PersonCreated {
-            person: person.clone(),
-            name,
-            email,
-            roles,
-        }),
+        created(&person, &name, &email, &roles, state)?,
         invited(&person, invitation, now),
     ];
     Ok(Plan {
@@ -126,6 +111,38 @@ pub(super) fn change(
         Some(name) => checked_name(&name)?,
         None => record.name.clone(),
     };
+    Ok(Plan::done(vec![person_changed(
+        &record, name, &roles, active, state,
+    )?]))
+}
+
+/// What a proposal about somebody's roles does, once it holds.
+pub(super) fn roles_set(
+    person: &PersonId,
+    new: Option<&(String, String)>,
+    roles: &BTreeSet<Role>,
+    active: bool,
+    state: &impl Read,
+) -> Result<Vec<Step>, Stop> {
+    let record: Option<Person> = state.get(person.as_str())?;
+    match (record, new) {
+        (Some(record), None) if record.roles == *roles && record.active == active => Ok(Vec::new()),
+        (Some(record), None) => {
+            let name = record.name.clone();
+            Ok(vec![person_changed(&record, name, roles, active, state)?])
+        }
+        (None, Some((name, email))) => Ok(vec![created(person, name, email, roles, state)?]),
+        _ => Err(Refusal::Unknown.into()),
+    }
+}
+
+fn person_changed(
+    record: &Person,
+    name: String,
+    roles: &BTreeSet<Role>,
+    active: bool,
+    state: &impl Read,
+) -> Result<Step, Stop> {
     if roles.is_empty() {
         return Err(Refusal::invalid("roles", "Give at least one of admin, approver, auditor.").into());
     }
@@ -134,18 +151,43 @@ pub(super) fn change(
         let others = state
             .all::<Person>()?
             .into_iter()
-            .filter(|it| it.id != person && it.has(Role::Admin) && it.live_passkeys().next().is_some());
+            .filter(|it| it.id != record.id && it.has(Role::Admin) && it.live_passkeys().next().is_some());
         if others.count() == 0 {
             let why = "This is the last admin with a passkey; make another person admin first.";
             return Err(Refusal::NotAllowed { why: why.into() }.into());
         }
     }
-    Ok(Plan::done(vec![Step::event(Event::PersonChanged {
-        person,
+    Ok(Step::event(Event::PersonChanged {
+        person: record.id.clone(),
         name,
-        roles,
+        roles: roles.clone(),
         active,
-    })]))
+    }))
+}
+
+fn created(
+    person: &PersonId,
+    name: &str,
+    email: &str,
+    roles: &BTreeSet<Role>,
+    state: &impl Read,
+) -> Result<Step, Stop> {
+    let (name, email) = (checked_name(name)?, checked_email(email)?);
+    if roles.is_empty() {
+        return Err(Refusal::invalid("roles", "Give at least one of admin, approver, auditor.").into());
+    }
+    if state.all::<Person>()?.iter().any(|it| it.email == email) {
+        return Err(Refusal::Duplicate {
+            what: format!("A person with the e-mail {email} exists."),
+        }
+        .into());
+    }
+    Ok(Step::event(Event::PersonCreated {
+        person: person.clone(),
+        name,
+        email,
+        roles: roles.clone(),
+    }))
 }
 
 pub(super) fn enrol(

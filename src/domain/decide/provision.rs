@@ -28,6 +28,7 @@ pub(super) fn start(
     plan_sha256: Digest,
     reason: String,
     changes: Vec<PlannedChange>,
+    needed: u32,
     actor: &Actor,
     now: Time,
     state: &impl Read,
@@ -41,10 +42,10 @@ pub(super) fn start(
             project: project.clone(),
             settings,
         };
-        let quorum = change_quorum(&change, state)?;
+        let quorum = change_quorum(&change, state)?.max(needed);
         if quorum > 1 {
             let why = format!(
-                "The policy of {} asks for {quorum} admins to change how its gate is enforced. Set \"enforcement\" of the \
+                "It takes {quorum} admins to change how the gate of {} is enforced. Set \"enforcement\" of the \
                  project to \"{}\" first and have that confirmed; then set the gate up.",
                 record.path,
                 enforcement.name()
@@ -85,7 +86,13 @@ pub(super) fn record(
 
 /// Putting back makes a gate weaker. Where the rules ask for several admins to do that by the project's settings, one
 /// admin can't do it this way either: first the several agree that the gate is a display, then it may be put back.
-pub(super) fn start_restoring(project: ProjectId, reason: &str, now: Time, state: &impl Read) -> Decided {
+pub(super) fn start_restoring(
+    project: ProjectId,
+    reason: &str,
+    needed: u32,
+    now: Time,
+    state: &impl Read,
+) -> Decided {
     let record = live_project(&project, state)?;
     checked_reason(reason)?;
     nothing_runs(&project, now, state)?;
@@ -94,10 +101,10 @@ pub(super) fn start_restoring(project: ProjectId, reason: &str, now: Time, state
         project,
         settings: record.settings,
     };
-    let quorum = change_quorum(&change, state)?;
+    let quorum = change_quorum(&change, state)?.max(needed);
     if quorum > 1 && !display {
         let why = format!(
-            "The policy of {} asks for {quorum} admins to weaken its gate. Set \"enforcement\" of the project to \
+            "It takes {quorum} admins to weaken the gate of {}. Set \"enforcement\" of the project to \
              \"commit_status\" without \"auto_merge\" first and have that confirmed; then put the settings back.",
             record.path
         );

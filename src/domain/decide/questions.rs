@@ -40,7 +40,7 @@ pub fn lint_facts(now: Time, state: &impl Read) -> Result<LintFacts, Fault> {
         }
     }
     Ok(LintFacts {
-        people: Some(roster.candidates(&BTreeMap::new(), now)),
+        people: Some(roster.candidates(&BTreeMap::new(), now, now)),
         groups: Some(roster.groups().iter().map(|it| it.name.clone()).collect()),
         admins: Some(ready_admins(now, state)?.len()),
         sample_paths: paths.into_iter().take(PATHS_MAX).collect(),

@@ -97,12 +97,14 @@ impl Roster {
             .filter(|it| it.has(Role::Approver))
     }
 
-    /// A person as the obligations of a request see them: with their own places, and those of whoever they stand in for.
+    /// A person as the obligations of a request see them: with their own places, and those of whoever they stand in for. An
+    /// admin's place counts for what was opened after it was given: nobody lets themselves in to what waits.
     pub fn candidate(
         &self,
         person: &Person,
         means: Means,
         involved: &BTreeMap<PersonId, Involvement>,
+        opened: Time,
         now: Time,
     ) -> Candidate {
         let involvement = involved.get(&person.id);
@@ -111,7 +113,11 @@ impl Roster {
             .stands_in_for(&person.id, now)
             .filter(|it| !involved.contains_key(&it.id))
             .collect();
-        let places = |member: &PersonId| *member == person.id || absent.iter().any(|it| it.id == *member);
+        let places = |group: &Group, member: &PersonId| {
+            let counts = group.since.get(member).is_none_or(|it| *it <= opened);
+            counts && (*member == person.id || absent.iter().any(|it| it.id == *member))
+        };
+        let late = person.approves_since.filter(|it| *it > opened);
         let named = absent.iter().flat_map(|it| [it.email.clone(), it.id.to_string()]);
         Candidate {
             person: person.id.clone(),
@@ -121,12 +127,15 @@ impl Roster {
             groups: self
                 .groups
                 .iter()
-                .filter(|it| it.members.iter().any(places))
+                .filter(|it| it.members.iter().any(|member| places(it, member)))
                 .map(|it| it.name.clone())
                 .collect(),
             author: involvement.is_some_and(|it| it.author),
             contributor: involvement.is_some_and(|it| !it.author),
-            barred: self.away(&person.id, now).map(|it| {
+            barred: late.map(|_| {
+                "You were an administrator when you became an approver, and this was waiting already. Somebody else decides it."
+                    .to_owned()
+            }).or_else(|| self.away(&person.id, now).map(|it| {
                 let deputy = self
                     .people
                     .get(&it.to)
@@ -135,16 +144,21 @@ impl Roster {
                     "{deputy} stands in for you until {}. End that to decide yourself.",
                     it.until().to_the_second()
                 )
-            }),
+            })),
         }
     }
 
     /// Everyone who could decide, with the strongest method they hold.
-    pub fn candidates(&self, involved: &BTreeMap<PersonId, Involvement>, now: Time) -> Vec<Candidate> {
+    pub fn candidates(
+        &self,
+        involved: &BTreeMap<PersonId, Involvement>,
+        opened: Time,
+        now: Time,
+    ) -> Vec<Candidate> {
         self.people
             .values()
             .filter(|it| it.has(Role::Approver))
-            .filter_map(|it| Some(self.candidate(it, Means::strongest(it, now)?, involved, now)))
+            .filter_map(|it| Some(self.candidate(it, Means::strongest(it, now)?, involved, opened, now)))
             .collect()
     }
 }

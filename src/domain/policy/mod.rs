@@ -15,6 +15,7 @@ pub mod lint;
 pub mod question;
 #[cfg(test)]
 mod tests;
+pub mod weaker;
 pub mod words;
 
 pub use crate::domain::policy::document::{

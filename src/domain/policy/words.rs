@@ -1,11 +1,13 @@
-//! The policy in plain sentences, for pages and the command line. Texts from a document are made safe to look at here.
+//! The policy in plain sentences, for pages and the command line. Texts from a document are made safe to look at here. Whoever asks
+//! says in which language by a [`Speaker`].
 
-use crate::domain::policy::document::{DEFAULT_RULE, DefaultRule};
-use crate::domain::policy::document::{Document, Match, Method, Require, Rule, RuleEffect};
+use crate::domain::policy::document::DEFAULT_RULE;
+use crate::domain::policy::document::{DefaultRule, Document, Match, Method, Require, Rule, RuleEffect};
 use crate::domain::policy::evaluate::{Evaluation, Obligation, Outcome};
 use crate::domain::policy::explain::Effect;
-use crate::domain::text::{shortened, visible};
-use crate::domain::time::span;
+use crate::domain::policy::glob::{NamePattern, PathGlob};
+use crate::domain::text::{Speaker, shortened, visible};
+use crate::domain::time::span_in;
 
 /// Longest text of a document in a sentence, in characters.
 const TEXT_MAX: usize = 200;
@@ -17,145 +19,228 @@ fn shown(text: &str) -> String {
 }
 
 /// The name of a rule, as it stands in a sentence.
-pub fn rule_name(rule: &str) -> String {
+pub fn rule_name(to: &impl Speaker, rule: &str) -> String {
     match rule {
-        DEFAULT_RULE => "the default rule".to_owned(),
-        rule => format!("“{}”", shown(rule)),
+        DEFAULT_RULE => to.say("the default rule", &[]),
+        rule => to.say("“{rule}”", &[("rule", &shown(rule))]),
+    }
+}
+
+/// What a method is called.
+pub fn method(to: &impl Speaker, it: Method) -> String {
+    match it {
+        Method::Passkey => to.say("passkey", &[]),
+        Method::Biometric => to.say("biometric", &[]),
+        Method::Totp => to.say("totp", &[]),
     }
 }
 
 /// Methods, as `passkey or biometric`.
-pub fn methods(list: &[Method]) -> String {
-    let names: Vec<&str> = list.iter().map(|it| it.name()).collect();
-    names.join(" or ")
+pub fn methods(to: &impl Speaker, list: &[Method]) -> String {
+    let mut names = list.iter().map(|it| method(to, *it));
+    let first = names.next().unwrap_or_default();
+    names.fold(first, |some, last| {
+        to.say("{some} or {last}", &[("some", &some), ("last", &last)])
+    })
 }
 
 /// What one obligation asks, as `2 people of group:release by passkey`.
-pub fn obligation(it: &Obligation) -> String {
-    let mut text = match it.quorum {
-        1 => "1 person".to_owned(),
-        count => format!("{count} people"),
+pub fn obligation(to: &impl Speaker, it: &Obligation) -> String {
+    let methods = methods(to, &it.methods);
+    let names: Vec<String> = it.approvers.iter().map(|it| shown(&it.to_string())).collect();
+    let mut text = match names.is_empty() {
+        true => to.say_counted(
+            u64::from(it.quorum),
+            "{n} person by {methods}",
+            "{n} people by {methods}",
+            &[("methods", &methods)],
+        ),
+        false => to.say_counted(
+            u64::from(it.quorum),
+            "{n} person of {approvers} by {methods}",
+            "{n} people of {approvers} by {methods}",
+            &[("approvers", &any_of(to, &names)), ("methods", &methods)],
+        ),
     };
-    if !it.approvers.is_empty() {
-        let names: Vec<String> = it.approvers.iter().map(|it| shown(&it.to_string())).collect();
-        text += &format!(" of {}", listed(&names, "or"));
-    }
-    text += &format!(" by {}", methods(&it.methods));
-    for (holds, words) in [
-        (it.independent, ", other people than for the other rules"),
-        (it.allow_author, ", the author among them if they like"),
-        (it.allow_contributor, ", contributors among them if they like"),
-        (it.match_code, ", with the code that the requester sees"),
-        (it.device_bound, ", with a passkey that can’t leave its device"),
+    for (holds, extra) in [
+        (
+            it.independent,
+            to.say("other people than for the other rules", &[]),
+        ),
+        (it.allow_author, to.say("the author among them if they like", &[])),
+        (
+            it.allow_contributor,
+            to.say("contributors among them if they like", &[]),
+        ),
+        (
+            it.match_code,
+            to.say("with the code that the requester sees", &[]),
+        ),
+        (
+            it.device_bound,
+            to.say("with a passkey that can’t leave its device", &[]),
+        ),
     ] {
         if holds {
-            text += words;
+            text = to.say("{what}, {extra}", &[("what", &text), ("extra", &extra)]);
         }
     }
     text
 }
 
 /// What a policy makes of a request, in one sentence.
-pub fn judged(it: &Evaluation) -> String {
+pub fn judged(to: &impl Speaker, it: &Evaluation) -> String {
     match it.outcome {
-        Outcome::NotGated => "Not gated: the branch is outside the project's branch patterns.".to_owned(),
+        Outcome::NotGated => to.say(
+            "Not gated: the branch is outside the project's branch patterns.",
+            &[],
+        ),
         Outcome::Skip => {
-            let rules: Vec<String> = it.skipped_by.iter().map(|it| rule_name(it)).collect();
-            format!("No approval needed: skipped by {}.", listed(&rules, "and"))
+            let rules: Vec<String> = it.skipped_by.iter().map(|it| rule_name(to, it)).collect();
+            to.say(
+                "No approval needed: skipped by {rules}.",
+                &[("rules", &all_of(to, &rules))],
+            )
         }
-        Outcome::Block => "Blocked: no decision opens it, only another change or another policy.".to_owned(),
+        Outcome::Block => to.say(
+            "Blocked: no decision opens it, only another change or another policy.",
+            &[],
+        ),
         Outcome::Require => {
-            let rules: Vec<String> = it
-                .obligations
-                .iter()
-                .map(|it| format!("{} ({})", obligation(it), rule_name(&it.rule)))
-                .collect();
-            let within = it
-                .ttl
-                .map_or_else(String::new, |it| format!(", within {}", span(it)));
-            format!("Needs {}{within}.", rules.join(", and "))
+            let mut rules = it.obligations.iter().map(|it| {
+                to.say(
+                    "{what} ({rule})",
+                    &[("what", &obligation(to, it)), ("rule", &rule_name(to, &it.rule))],
+                )
+            });
+            let first = rules.next().unwrap_or_default();
+            let rules = rules.fold(first, |some, last| {
+                to.say("{some}, and {last}", &[("some", &some), ("last", &last)])
+            });
+            match it.ttl {
+                Some(ttl) => to.say(
+                    "Needs {rules}, within {time}.",
+                    &[("rules", &rules), ("time", &span_in(to, ttl))],
+                ),
+                None => to.say("Needs {rules}.", &[("rules", &rules)]),
+            }
         }
     }
 }
 
 /// The word for what a path contributes.
-pub fn effect(it: Effect) -> &'static str {
+pub fn effect(to: &impl Speaker, it: Effect) -> String {
     match it {
-        Effect::Require => "needs approval",
-        Effect::Skip => "skipped",
-        Effect::Default => "default rule",
-        Effect::Block => "blocked",
+        Effect::Require => to.say("needs approval", &[]),
+        Effect::Skip => to.say("skipped", &[]),
+        Effect::Default => to.say("default rule", &[]),
+        Effect::Block => to.say("blocked", &[]),
     }
 }
 
 /// A rule in one sentence.
-pub fn rule(it: &Rule) -> String {
-    let what = matched(&it.match_);
+pub fn rule(to: &impl Speaker, it: &Rule) -> String {
+    let what = matched(to, &it.match_);
     match &it.effect {
-        RuleEffect::Skip => format!("{what} need no approval."),
-        RuleEffect::Require(require) => {
-            let way = match require.break_glass {
-                true => "can, in an emergency, go through with",
-                false => "need",
-            };
-            format!("{what} {way} {}.", demanded(&it.name, require))
-        }
+        RuleEffect::Skip => to.say("{what} need no approval.", &[("what", &what)]),
+        RuleEffect::Require(require) if require.break_glass => to.say(
+            "{what} can, in an emergency, go through with {whom}.",
+            &[("what", &what), ("whom", &demanded(to, &it.name, require))],
+        ),
+        RuleEffect::Require(require) => to.say(
+            "{what} need {whom}.",
+            &[("what", &what), ("whom", &demanded(to, &it.name, require))],
+        ),
     }
 }
 
 /// The default rule of a document in one sentence.
-pub fn default_rule(document: &Document) -> String {
+pub fn default_rule(to: &impl Speaker, document: &Document) -> String {
     match document.default_rule() {
-        Some(DefaultRule::Block) => "What no rule matches is blocked.".to_owned(),
+        Some(DefaultRule::Block) => to.say("What no rule matches is blocked.", &[]),
         Some(DefaultRule::Require(require)) => {
-            format!("What no rule matches needs {}.", demanded(DEFAULT_RULE, require))
+            to.say("What no rule matches needs {whom}.", &[("whom", &demanded(to, DEFAULT_RULE, require))])
         }
-        None => "What no rule matches needs 1 person by passkey or biometric, or as many as the project's settings say."
-            .to_owned(),
+        None => to.say("What no rule matches needs 1 person by passkey or biometric, or as many as the project's settings say.", &[]),
     }
 }
 
-fn demanded(name: &str, require: &Require) -> String {
-    let within = require
-        .ttl_max
-        .map_or_else(String::new, |it| format!(", within {}", span(it)));
-    format!("{}{within}", obligation(&Obligation::of(name, require)))
+fn demanded(to: &impl Speaker, name: &str, require: &Require) -> String {
+    let whom = obligation(to, &Obligation::of(name, require));
+    match require.ttl_max {
+        Some(ttl) => to.say(
+            "{what}, within {time}",
+            &[("what", &whom), ("time", &span_in(to, ttl))],
+        ),
+        None => whom,
+    }
 }
 
-fn matched(it: &Match) -> String {
-    let names = |list: &[crate::domain::policy::NamePattern]| {
+fn matched(to: &impl Speaker, it: &Match) -> String {
+    let names = |list: &[NamePattern]| {
         let texts: Vec<String> = list.iter().map(|it| format!("`{}`", shown(it.text()))).collect();
-        listed(&texts, "or")
+        any_of(to, &texts)
     };
-    let globs = |list: &[crate::domain::policy::PathGlob]| {
+    let globs = |list: &[PathGlob]| {
         let texts: Vec<String> = list.iter().map(|it| format!("`{}`", shown(it.text()))).collect();
-        listed(&texts, "or")
+        any_of(to, &texts)
     };
     let mut text = match (&it.branch, &it.environment) {
-        (Some(branch), _) => format!("Changes to {}", names(branch)),
-        (None, Some(environment)) => format!("Deployments to {}", names(environment)),
-        (None, None) if it.paths.is_some() => "Changes".to_owned(),
-        (None, None) => "Changes, deployments and actions".to_owned(),
+        (Some(branch), _) => to.say("Changes to {names}", &[("names", &names(branch))]),
+        (None, Some(environment)) => to.say("Deployments to {names}", &[("names", &names(environment))]),
+        (None, None) if it.paths.is_some() => to.say("Changes", &[]),
+        (None, None) => to.say("Changes, deployments and actions", &[]),
     };
     if let Some(project) = &it.project {
-        text += &format!(" of {}", names(project));
+        text = to.say(
+            "{what} of {names}",
+            &[("what", &text), ("names", &names(project))],
+        );
     }
     if let Some(paths) = &it.paths {
-        text += &format!(" under {}", globs(paths));
+        text = to.say(
+            "{what} under {paths}",
+            &[("what", &text), ("paths", &globs(paths))],
+        );
     }
     if !it.exclude_paths.is_empty() {
-        text += &format!(", but not {}", globs(&it.exclude_paths));
+        text = to.say(
+            "{what}, but not {paths}",
+            &[("what", &text), ("paths", &globs(&it.exclude_paths))],
+        );
     }
     text
 }
 
-fn listed(names: &[String], word: &str) -> String {
-    let more = names.len().saturating_sub(NAMED_MAX);
-    let shown = &names[..names.len() - more];
+/// A list of which each will do.
+fn any_of(to: &impl Speaker, names: &[String]) -> String {
+    let (shown, more) = cut(names);
     match (shown, more) {
         ([], _) => String::new(),
         ([one], 0) => one.clone(),
-        ([first @ .., last], 0) => format!("{} {word} {last}", first.join(", ")),
-        (some, more) => format!("{} {word} {more} more", some.join(", ")),
+        ([first @ .., last], 0) => to.say(
+            "{some} or {last}",
+            &[("some", &first.join(", ")), ("last", &last)],
+        ),
+        (some, more) => to.say("{some} or {n} more", &[("some", &some.join(", ")), ("n", &more)]),
     }
+}
+
+/// A list of which all are meant.
+pub fn all_of(to: &impl Speaker, names: &[String]) -> String {
+    let (shown, more) = cut(names);
+    match (shown, more) {
+        ([], _) => String::new(),
+        ([one], 0) => one.clone(),
+        ([first @ .., last], 0) => to.say(
+            "{some} and {last}",
+            &[("some", &first.join(", ")), ("last", &last)],
+        ),
+        (some, more) => to.say("{some} and {n} more", &[("some", &some.join(", ")), ("n", &more)]),
+    }
+}
+
+fn cut(names: &[String]) -> (&[String], usize) {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    (&names[..names.len() - more], more)
 }

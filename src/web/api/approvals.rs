@@ -326,16 +326,11 @@ fn as_json(body: Bytes) -> HttpResponse {
 /// answer; for a second, since some of it follows from the time.
 fn look(app: &App, caller: &Caller, id: &RequestId) -> Result<(Arc<Request>, Bytes), Problem> {
     let size = app.engine.size();
-    for own in [true, false] {
-        let found = app.recent_requests.get(size, &(id.clone(), own));
-        if let Some(it) =
-            found.filter(|it| it.at.elapsed() < SHOWN_AGAIN && is_own(caller, &it.request) == own)
-        {
-            return match sees(caller, &it.request) {
-                true => Ok((it.request, it.body)),
-                false => Err(Problem::not_found()),
-            };
-        }
+    if let Some(it) = recent(app, size, id, |it| is_own(caller, it)) {
+        return match sees(caller, &it.request) {
+            true => Ok((it.request, it.body)),
+            false => Err(Problem::not_found()),
+        };
     }
     let snapshot = app.snapshot()?;
     let request = visible_request(&snapshot, caller, id.as_str())?;
@@ -355,9 +350,27 @@ fn look(app: &App, caller: &Caller, id: &RequestId) -> Result<(Arc<Request>, Byt
     Ok((request, body))
 }
 
+/// What was shown of a request since the journal grew, and not too long ago: to whoever asked it, or to anybody else.
+fn recent(app: &App, size: u64, id: &RequestId, is_own: impl Fn(&Request) -> bool) -> Option<Shown> {
+    [true, false].into_iter().find_map(|own| {
+        let found = app.recent_requests.get(size, &(id.clone(), own))?;
+        (found.at.elapsed() < SHOWN_AGAIN && is_own(&found.request) == own).then_some(found)
+    })
+}
+
+/// The answer that a key got, or another one like it, since the journal grew; `None` says nothing about the request.
+pub fn shown_recently(app: &App, key: &ApiKey, id: &RequestId) -> Option<Bytes> {
+    let shown = recent(app, app.engine.size(), id, |it| asked(key, it))?;
+    may_see(key, &shown.request).then_some(shown.body)
+}
+
 /// Whether the caller is the key that asked.
 fn is_own(caller: &Caller, request: &Request) -> bool {
-    matches!((caller, &request.requester), (Caller::Key(key), Requester::Key { id, .. }) if *id == key.id)
+    matches!(caller, Caller::Key(key) if asked(key, request))
+}
+
+fn asked(key: &ApiKey, request: &Request) -> bool {
+    matches!(&request.requester, Requester::Key { id, .. } if *id == key.id)
 }
 
 fn sees(caller: &Caller, request: &Request) -> bool {

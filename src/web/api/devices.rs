@@ -298,7 +298,8 @@ pub async fn test_devices(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     read_json::<Empty>(&request, payload).await?;
-    app.submit(who.actor(), Command::AskTestNotice { by: None }).await?;
+    app.submit(who.actor(), Command::AskTestNotice { by: None })
+        .await?;
     Ok(HttpResponse::Accepted().json(json!({})))
 }
 

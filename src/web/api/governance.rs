@@ -1,6 +1,6 @@
 //! Changes to the rules that may wait for further admins, and the ceremony by which one confirms such a change.
 
-use crate::domain::command::{Command, ConfirmProposal, Govern, Reply};
+use crate::domain::command::{CeremonyProof, Command, ConfirmProposal, Govern, Reply};
 use crate::domain::decide::{Stop, may_confirm};
 use crate::domain::event::Actor;
 use crate::domain::governance::{Governed, Proposal, ProposalState};
@@ -240,9 +240,24 @@ pub async fn confirm_proposal(
             return Err(Problem::ceremony_failed());
         }
     };
+    let evidence = evidence(&intent, &nonce, &proof);
+    let command = Command::ConfirmProposal(Box::new(ConfirmProposal {
+        proposal: asked.clone(),
+        person,
+        proof,
+        evidence,
+    }));
+    app.submit(who.actor(), command).await?;
+    let record = find(&app.snapshot()?, asked.as_str())?;
+    debug_assert!(record.state != ProposalState::Withdrawn);
+    Ok(HttpResponse::Ok().json(shown(&record)))
+}
+
+/// What was signed and the signature, as the journal keeps it for whoever looks later.
+pub fn evidence(intent: &[u8], nonce: &[u8; 32], proof: &CeremonyProof) -> Vec<u8> {
     let evidence = json!({
         "v": 1,
-        "intent": STANDARD.encode(&intent),
+        "intent": STANDARD.encode(intent),
         "nonce": STANDARD.encode(nonce),
         "rpId": proof.rp_id,
         "origin": proof.origin,
@@ -251,19 +266,11 @@ pub async fn confirm_proposal(
         "clientDataJSON": STANDARD.encode(&proof.client_data_json),
         "signature": STANDARD.encode(&proof.signature),
     });
-    let command = Command::ConfirmProposal(Box::new(ConfirmProposal {
-        proposal: asked.clone(),
-        person,
-        proof,
-        evidence: evidence.to_string().into_bytes(),
-    }));
-    app.submit(who.actor(), command).await?;
-    let record = find(&app.snapshot()?, asked.as_str())?;
-    debug_assert!(record.state != ProposalState::Withdrawn);
-    Ok(HttpResponse::Ok().json(shown(&record)))
+    evidence.to_string().into_bytes()
 }
 
-async fn refused(app: &App, who: &SignedIn, reason: String) -> Result<(), Problem> {
+/// Records a ceremony of somebody known that did not verify.
+pub async fn refused(app: &App, who: &SignedIn, reason: String) -> Result<(), Problem> {
     let command = Command::RefuseCeremony {
         person: Some(who.0.id.clone()),
         request: None,

@@ -9,10 +9,11 @@ use crate::domain::ids::PersonId;
 use crate::domain::keys::all_keys;
 use crate::domain::people::Person;
 use crate::domain::state::Read;
-use crate::engine::{KeyChange, KeysChanged, PassphraseText, Use};
+use crate::engine::{KeyChange, KeysChanged, PassphraseText};
 use crate::identity::random_id;
 use crate::web::api::api_keys::{KeyBody, make};
 use crate::web::api::governance::{Change, govern};
+use crate::web::api::keys::rotation;
 use crate::web::api::people::{INVITATION_SECONDS, PersonBody, invite_url, new_invitation, roles_of};
 use crate::web::app::App;
 use crate::web::body::read_json;
@@ -162,12 +163,7 @@ pub async fn rotate_key_locally(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (body, _) = read_json::<RotateBody>(&request, payload).await?;
-    let change = match body.r#use.as_str() {
-        "credential" => KeyChange::Rotate(Use::Credential),
-        "log" => KeyChange::Rotate(Use::Log),
-        "data" => KeyChange::DataKey,
-        _ => return Err(Problem::invalid("use", "`credential`, `log` or `data`.")),
-    };
+    let change = rotation(&body.r#use)?;
     Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
 }
 
@@ -226,7 +222,8 @@ pub async fn revoke_key_locally(
     Ok(changed(app.engine.change_keys(Actor::Host, change).await?))
 }
 
-fn changed(it: KeysChanged) -> HttpResponse {
+/// What came of a change of the keys.
+pub fn changed(it: KeysChanged) -> HttpResponse {
     let (ended, from_seq) = it.ended.unzip();
     HttpResponse::Ok().json(json!({
         "activated": it.activated, "ended": ended, "from_seq": from_seq, "taken_back": it.taken_back,

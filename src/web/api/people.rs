@@ -6,7 +6,7 @@ use crate::domain::ids::{GroupId, IntegrationId, InvitationId, PersonId};
 use crate::domain::people::{Group, Person, Role};
 use crate::domain::state::Read;
 use crate::identity::{Token, new_token, random_id};
-use crate::web::api::governance::{Change, govern};
+use crate::web::api::governance::{Change, Waits, govern};
 use crate::web::app::App;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
@@ -102,8 +102,11 @@ pub async fn add_person(
         roles: roles_of(&body.roles)?,
         invitation,
     };
-    let Reply::Person { id } = app.submit(caller.actor(), reason.of(command)).await? else {
-        return Err(Problem::internal("a person without an id"));
+    let id = match app.submit(caller.actor(), reason.of(command)).await? {
+        Reply::Person { id } => id,
+        // Once another admin has confirmed it, an invitation is made for whoever is there then.
+        Reply::Proposed { id } => return Ok(Waits(id).answer()),
+        _ => return Err(Problem::internal("a person without an id")),
     };
     let mut shown = shown(&find(&app, id.as_str())?);
     let url = invite_url(&app, &token);
@@ -165,7 +168,9 @@ pub async fn change_person(
         roles,
         active: body.active,
     };
-    app.submit(caller.actor(), reason.of(command)).await?;
+    if let Reply::Proposed { id } = app.submit(caller.actor(), reason.of(command)).await? {
+        return Ok(Waits(id).answer());
+    }
     Ok(HttpResponse::Ok().json(shown(&find(&app, &id)?)))
 }
 

@@ -16,6 +16,7 @@ use crate::web::api::governance::{Change, govern};
 use crate::web::api::integrations::{connected, find, find_project, gate, look_now};
 use crate::web::app::App;
 use crate::web::body::read_json;
+use crate::web::confirm::{current, within};
 use crate::web::problem::Problem;
 use crate::web::reason::Stated;
 use crate::web::session::Caller;
@@ -200,7 +201,9 @@ pub async fn set_up(
     app.submit(actor.clone(), command).await?;
     let run = carry_out(app, bench, plan, actor, reason);
     // Whoever closes the page does not leave a gate half set up.
-    actix_web::rt::spawn(run).await.map_err(Problem::internal)?
+    actix_web::rt::spawn(within(current(), run))
+        .await
+        .map_err(Problem::internal)?
 }
 
 async fn carry_out(
@@ -308,7 +311,9 @@ pub async fn undo(
         return Err(Refusal::NotAllowed { why }.into());
     }
     let run = put_back(app, bench, made, actor, reason);
-    actix_web::rt::spawn(run).await.map_err(Problem::internal)?
+    actix_web::rt::spawn(within(current(), run))
+        .await
+        .map_err(Problem::internal)?
 }
 
 async fn put_back(

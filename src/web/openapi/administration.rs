@@ -6,6 +6,17 @@ use crate::web::openapi::{Area, Operation, Who};
 pub(super) const ADMINS: Who = Who::Both("Admins and keys with the scope admin");
 pub(super) const AUDITORS: Who = Who::Both("Admins, auditors, and keys with the scope audit or admin");
 
+/// What came of a change of the keys.
+fn keys_changed() -> Schema {
+    Schema::object(&[
+        ("activated", Schema::text().or_null()),
+        ("ended", Schema::text().or_null()),
+        ("from_seq", Schema::count().or_null()),
+        ("taken_back", Schema::count()),
+        ("secrets", Schema::count()),
+    ])
+}
+
 pub(super) fn people() -> Area {
     let group = || {
         Schema::object(&[
@@ -62,6 +73,7 @@ pub(super) fn people() -> Area {
                     "The person, and a link that works once",
                     Schema::named("Person"),
                 )
+                .answers(202, "It waits for another admin", waits())
                 .refuses(&[409, 422]),
             Operation::get("/api/v1/people/{id}", "Look at a person")
                 .who(AUDITORS)
@@ -74,6 +86,7 @@ pub(super) fn people() -> Area {
                     ("active?", Schema::boolean().or_null()),
                 ]))
                 .answers(200, "The person", Schema::named("Person"))
+                .answers(202, "It waits for another admin", waits())
                 .refuses(&[409, 422]),
             Operation::post("/api/v1/people/{id}/recovery", "Recover somebody who lost all passkeys")
                 .who(ADMINS).reason()
@@ -314,6 +327,24 @@ pub(super) fn records() -> Area {
                     "Each with where it comes from; no secrets",
                     Schema::page(Schema::free()),
                 ),
+            Operation::post("/api/v1/keys/rotate", "Let the next key take over")
+                .who(Who::People("Admins, with a passkey under the call"))
+                .reason()
+                .body(Schema::body(&[(
+                    "use",
+                    Schema::one_of(&["credential", "log", "data"]),
+                )]))
+                .answers(200, "What came of it", keys_changed())
+                .refuses(&[409, 422, 503]),
+            Operation::post("/api/v1/keys/revoke", "Revoke a key")
+                .who(Who::People("Admins, with a passkey under the call"))
+                .reason()
+                .body(Schema::body(&[
+                    ("keyid", Schema::text()),
+                    ("from_seq?", Schema::count().or_null()),
+                ]))
+                .answers(200, "What came of it", keys_changed())
+                .refuses(&[409, 422, 503]),
             Operation::get("/api/v1/conditions", "What about the server needs a person")
                 .who(AUDITORS)
                 .answers(200, "While it lasts", Schema::page(Schema::free())),

@@ -81,6 +81,25 @@ pub(super) fn own() -> Area {
             Operation::get("/api/v1/me/passkeys", "My passkeys")
                 .who(SIGNED_IN)
                 .answers(200, "All that count", Schema::page(Schema::named("Passkey"))),
+            Operation::post("/api/v1/me/confirmations/options", "Start confirming a dangerous call")
+                .who(SIGNED_IN)
+                .body(Schema::body(&[
+                    ("method", Schema::text()),
+                    ("path", Schema::short(500).about("Of the call, with its query")),
+                    ("body_sha256", Schema::text().about("Of the call’s exact body")),
+                    ("reason?", Schema::at_most(500).about("What `X-Reason` of the call will say")),
+                ]))
+                .answers(200, "What the passkey signs", ceremony())
+                .refuses(&[422]),
+            Operation::post("/api/v1/me/confirmations", "Confirm a dangerous call")
+                .who(Who::People("Whose ceremony it is"))
+                .body(Schema::body(&[("ceremony", Schema::text()), ("credential", webauthn())]))
+                .answers(
+                    200,
+                    "The word for that call’s `X-Confirmation`",
+                    Schema::object(&[("confirmation", Schema::text())]),
+                )
+                .refuses(&[409]),
             Operation::post("/api/v1/me/passkeys/options", "Start adding a passkey")
                 .who(SIGNED_IN)
                 .body(Schema::body(&[("label?", Schema::short(100).or_null())]))

@@ -2,7 +2,7 @@
 
 use crate::domain::project::Integration;
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html, shown};
@@ -34,7 +34,7 @@ pub async fn show_accounts(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let integrations: Vec<Integration> = app.snapshot()?.all()?;
     let named = |it: &Integration| format!("{} ({})", shown(&it.name, NAME_MAX), it.kind.title());
     Ok(html(&AccountsPage {
-        frame: Frame::new(&app, Some(&person), Place::Passkeys, "Accounts on forges"),
+        frame: Frame::new(&app, Some(&person), Place::Passkeys, t!("Accounts on forges")),
         accounts: person
             .accounts
             .iter()

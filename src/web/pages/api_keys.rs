@@ -4,7 +4,7 @@ use crate::domain::people::{ApiKey, Role};
 use crate::domain::project::Project;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
@@ -63,7 +63,7 @@ pub async fn show_api_keys(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let projects = state.all::<Project>()?.into_iter().filter(|it| !it.removed);
     let day = |time: Time| time.to_the_second().chars().take(10).collect::<String>();
     Ok(html(&ApiKeysPage {
-        frame: Frame::new(&app, Some(&person), Place::ApiKeys, "API keys"),
+        frame: Frame::new(&app, Some(&person), Place::ApiKeys, t!("API keys")),
         admin: person.has(Role::Admin),
         keys: keys.iter().map(|it| view(it, &people, now)).collect(),
         projects: projects.map(|it| shown(&it.path, TEXT_MAX)).collect(),
@@ -74,9 +74,9 @@ pub async fn show_api_keys(app: Data<App>, Reader(person): Reader) -> Result<Htt
 
 fn view(key: &ApiKey, people: &People, now: Time) -> KeyView {
     let (state, look) = match (key.revoked, key.expires_at <= now) {
-        (true, _) => ("Revoked", "cancelled"),
-        (false, true) => ("Expired", "expired"),
-        (false, false) => ("Active", "approved"),
+        (true, _) => (t!("Revoked"), "cancelled"),
+        (false, true) => (t!("Expired"), "expired"),
+        (false, false) => (t!("Active"), "approved"),
     };
     KeyView {
         id: key.id.to_string(),

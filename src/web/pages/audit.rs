@@ -13,7 +13,7 @@ use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::leaf;
 use crate::store::Snapshot;
-use crate::texts::filters;
+use crate::texts::{filters, marked, t};
 use crate::web::api::audit::{instant, percent};
 use crate::web::app::App;
 use crate::web::exports::State;
@@ -46,17 +46,17 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Families of events, for the filter: the beginning of their types, and the words.
 const FAMILIES: [(&str, &str); 11] = [
-    ("request.", "Requests"),
-    ("decision.", "Decisions"),
-    ("exception.", "Exceptions"),
-    ("person.", "People"),
-    ("passkey.", "Passkeys"),
-    ("session.", "Sign-ins"),
-    ("ceremony.", "Refused ceremonies"),
-    ("policy.", "Policies"),
-    ("project.", "Projects"),
-    ("key.", "Signing keys"),
-    ("export.", "Exports"),
+    ("request.", marked!("Requests")),
+    ("decision.", marked!("Decisions")),
+    ("exception.", marked!("Exceptions")),
+    ("person.", marked!("People")),
+    ("passkey.", marked!("Passkeys")),
+    ("session.", marked!("Sign-ins")),
+    ("ceremony.", marked!("Refused ceremonies")),
+    ("policy.", marked!("Policies")),
+    ("project.", marked!("Projects")),
+    ("key.", marked!("Signing keys")),
+    ("export.", marked!("Exports")),
 ];
 
 #[derive(Template)]
@@ -259,7 +259,7 @@ pub async fn show_audit(
     let now = app.now();
     let kept = |it: &Option<String>| it.as_deref().map_or_else(String::new, |it| shown(it, 60));
     Ok(html(&AuditPage {
-        frame: Frame::new(&app, Some(&person), Place::Audit, "Audit"),
+        frame: Frame::new(&app, Some(&person), Place::Audit, t!("Audit")),
         root: state.root(size)?.base64(),
         size,
         covered: latest.as_ref().map(|(covered, _)| *covered),
@@ -411,10 +411,10 @@ fn export_view(job: &std::sync::Arc<crate::web::exports::Job>, people: &People) 
     }
     ExportView {
         id: job.id.to_string(),
-        period: format!(
-            "{} to before {}",
-            job.order.from.to_the_second(),
-            job.order.to.to_the_second()
+        period: t!(
+            "{from} to before {to}",
+            from = job.order.from.to_the_second(),
+            to = job.order.to.to_the_second()
         ),
         filter: words.join(", "),
         by: shown(&job.by, 100),
@@ -423,8 +423,12 @@ fn export_view(job: &std::sync::Arc<crate::web::exports::Job>, people: &People) 
         running: state == State::Running,
         done: matches!(state, State::Done { .. }),
         size: match &state {
-            State::Done { bytes, .. } if *bytes < 1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
-            State::Done { bytes, .. } => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+            State::Done { bytes, .. } if *bytes < 1_000_000 => t!("{bytes} kB", bytes = bytes.div_ceil(1000)),
+            State::Done { bytes, .. } => t!(
+                "{whole}.{tenth} MB",
+                whole = bytes / 1_000_000,
+                tenth = bytes / 100_000 % 10
+            ),
             _ => String::new(),
         },
         sha256: match &state {
@@ -447,7 +451,7 @@ fn reviews(state: &Snapshot) -> Result<Vec<ReviewView>, PageError> {
         .map(|it| ReviewView {
             by: shown(&it.name, 100),
             at: Moment::of(it.at),
-            period: format!("{} to before {}", day(it.from), day(it.to)),
+            period: t!("{from} to before {to}", from = day(it.from), to = day(it.to)),
             through: it.through,
             note: shown(&it.note, 2000),
         })
@@ -472,7 +476,7 @@ fn shown_lines(note: &str) -> String {
 fn entry(seq: u64, bytes: &[u8], sentence: String) -> Entry {
     let exact = shown(&String::from_utf8_lossy(bytes), ENTRY_MAX);
     let Ok(leaf) = leaf::parse(bytes) else {
-        let kind = "an entry that can’t be read".to_owned();
+        let kind = t!("an entry that can’t be read").to_owned();
         return Entry {
             seq,
             at: Moment::of(Time(0)),
@@ -492,11 +496,11 @@ fn entry(seq: u64, bytes: &[u8], sentence: String) -> Entry {
             .map(|it| shown(it, 120))
     };
     let who = match text("/actor/kind").as_deref() {
-        Some("person") => text("/actor/name").unwrap_or_else(|| "a person".to_owned()),
-        Some("key") => format!("key {}", text("/actor/name").unwrap_or_default()),
-        Some("forge") => "the forge".to_owned(),
-        Some("host") => "the host".to_owned(),
-        _ => "this server".to_owned(),
+        Some("person") => text("/actor/name").unwrap_or_else(|| t!("a person").to_owned()),
+        Some("key") => t!("key {name}", name = text("/actor/name").unwrap_or_default()),
+        Some("forge") => t!("the forge").to_owned(),
+        Some("host") => t!("the host").to_owned(),
+        _ => t!("this server").to_owned(),
     };
     let about = text("/object/id").unwrap_or_default();
     let request = text("/data/request").filter(|it| it.starts_with("apr_"));
@@ -564,10 +568,11 @@ pub async fn show_period_report(
                 ..Filter::default()
             },
         }),
-        (Some(from), Some(to)) if from < to => Err(format!(
-            "This page shows at most {REPORT_DAYS_MAX} days. Export a bundle for a longer period."
+        (Some(from), Some(to)) if from < to => Err(t!(
+            "This page shows at most {report_days_max} days. Export a bundle for a longer period.",
+            report_days_max = REPORT_DAYS_MAX
         )),
-        _ => Err("Give two days, the first before the second.".to_owned()),
+        _ => Err(t!("Give two days, the first before the second.").to_owned()),
     };
     let (body, problem) = match order {
         Err(problem) => (None, Some(problem)),
@@ -577,16 +582,16 @@ pub async fn show_period_report(
             match made {
                 Ok(Ok(body)) => (Some(body), None),
                 Ok(Err(audit::Error::Empty)) => {
-                    (None, Some("The journal has nothing before that day.".into()))
+                    (None, Some(t!("The journal has nothing before that day.").into()))
                 }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a report could not be made");
                     (
                         None,
-                        Some("The report could not be made; the server’s log says why.".into()),
+                        Some(t!("The report could not be made; the server’s log says why.").into()),
                     )
                 }
-                Err(_) => (None, Some("The report could not be made.".into())),
+                Err(_) => (None, Some(t!("The report could not be made.").into())),
             }
         }
     };
@@ -599,7 +604,7 @@ pub async fn show_period_report(
     projects.sort();
     projects.dedup();
     Ok(html(&ReportPage {
-        frame: Frame::new(&app, Some(&person), Place::Audit, "Period report"),
+        frame: Frame::new(&app, Some(&person), Place::Audit, t!("Period report")),
         from: shown(&from, 40),
         to: shown(&to, 40),
         project: project.map_or_else(String::new, |it| shown(&it, 200)),
@@ -622,7 +627,7 @@ struct VerifyPage {
 /// `GET /verify`: anybody. Drop a credential, an outcome or a bundle, and see what holds.
 pub async fn show_verify(app: Data<App>, Visitor(person): Visitor) -> HttpResponse {
     html(&VerifyPage {
-        frame: Frame::new(&app, person.as_ref(), Place::Elsewhere, "Verify"),
+        frame: Frame::new(&app, person.as_ref(), Place::Elsewhere, t!("Verify")),
         signed_in: person.is_some(),
     })
 }

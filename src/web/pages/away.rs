@@ -4,7 +4,7 @@ use crate::domain::governance::Delegation;
 use crate::domain::people::{Person, Role};
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
@@ -74,7 +74,7 @@ pub async fn show_away(app: Data<App>, Reader(person): Reader) -> Result<HttpRes
         others.cloned().collect()
     };
     Ok(html(&AwayPage {
-        frame: Frame::new(&app, Some(&person), Place::Away, "Out of office"),
+        frame: Frame::new(&app, Some(&person), Place::Away, t!("Out of office")),
         approver: person.has(Role::Approver),
         admin,
         own: own.iter().map(view).collect(),
@@ -91,16 +91,25 @@ fn line(it: &Delegation, reader: &Person, people: &People, now: Time) -> Line {
     let own = |id: &crate::domain::ids::PersonId| *id == reader.id;
     let (deputy, absent) = (people.name(&it.to), people.name(&it.from));
     let verb = match (it.starts > now, now < it.until()) {
-        (true, _) => "will stand in",
-        (false, true) if own(&it.to) => "stand in",
-        (false, true) => "stands in",
-        (false, false) => "stood in",
+        (true, _) => t!("will stand in"),
+        (false, true) if own(&it.to) => t!("stand in"),
+        (false, true) => t!("stands in"),
+        (false, false) => t!("stood in"),
     };
-    let deputy = if own(&it.to) { "You".to_owned() } else { deputy };
-    let absent = if own(&it.from) { "you".to_owned() } else { absent };
+    let deputy = if own(&it.to) { t!("You").to_owned() } else { deputy };
+    let absent = if own(&it.from) {
+        t!("you").to_owned()
+    } else {
+        absent
+    };
     Line {
         id: it.id.to_string(),
-        sentence: format!("{deputy} {verb} for {absent}"),
+        sentence: t!(
+            "{deputy} {verb} for {absent}",
+            deputy = deputy,
+            verb = verb,
+            absent = absent
+        ),
         until: Moment::of(it.until()),
         reason: shown(&it.reason, TEXT_MAX),
         by: shown(&it.by, TEXT_MAX),

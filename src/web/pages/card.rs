@@ -5,6 +5,7 @@ use crate::domain::project::{ForgeKind, Integration, Project};
 use crate::domain::request::{Kind, Request, Requester, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
+use crate::texts::t;
 use crate::web::pages::moment::{Moment, ago};
 use crate::web::pages::receipt::Teller;
 use crate::web::pages::shown;
@@ -78,16 +79,16 @@ impl Badge {
     /// The badge of a request.
     pub fn of(request: &Request) -> Self {
         let (look, word) = match request.status {
-            Status::Approved if request.lapsed => ("expired", "Approval lapsed"),
-            Status::Approved if request.consumed_at.is_some() => ("approved", "Approved and used"),
-            Status::Pending if request.blocked => ("rejected", "Blocked by policy"),
-            Status::Pending => ("pending", "Waiting"),
-            Status::Approved => ("approved", "Approved"),
-            Status::Rejected => ("rejected", "Rejected"),
-            Status::Expired => ("expired", "Expired"),
-            Status::Cancelled => ("cancelled", "Cancelled"),
-            Status::Superseded => ("superseded", "Superseded"),
-            Status::Skipped => ("skipped", "Skipped by a rule"),
+            Status::Approved if request.lapsed => ("expired", t!("Approval lapsed")),
+            Status::Approved if request.consumed_at.is_some() => ("approved", t!("Approved and used")),
+            Status::Pending if request.blocked => ("rejected", t!("Blocked by policy")),
+            Status::Pending => ("pending", t!("Waiting")),
+            Status::Approved => ("approved", t!("Approved")),
+            Status::Rejected => ("rejected", t!("Rejected")),
+            Status::Expired => ("expired", t!("Expired")),
+            Status::Cancelled => ("cancelled", t!("Cancelled")),
+            Status::Superseded => ("superseded", t!("Superseded")),
+            Status::Skipped => ("skipped", t!("Skipped by a rule")),
         };
         Badge { look, word }
     }
@@ -121,8 +122,8 @@ impl Band {
                     word: branch(target),
                 };
             }
-            (None, Requester::Person { .. }) => "Test: nothing changes",
-            (None, Requester::Key { .. } | Requester::ForgeAccount { .. }) => "No environment named",
+            (None, Requester::Person { .. }) => t!("Test: nothing changes"),
+            (None, Requester::Key { .. } | Requester::ForgeAccount { .. }) => t!("No environment named"),
         };
         Band {
             look: "other",
@@ -175,9 +176,9 @@ impl Card {
         now: Time,
     ) -> Result<Self, Fault> {
         let what = match request.kind {
-            Kind::Change => format!("Merge {}", places.called(request)),
-            Kind::Deployment => "Deployment".to_owned(),
-            Kind::Action => "Action".to_owned(),
+            Kind::Change => t!("Merge {request}", request = places.called(request)),
+            Kind::Deployment => t!("Deployment").to_owned(),
+            Kind::Action => t!("Action").to_owned(),
         };
         let place = match places.project(request) {
             Some(project) => shown(&project.path, NAME_MAX),

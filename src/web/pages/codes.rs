@@ -1,14 +1,14 @@
 //! A person's one-time codes: what they are worth, setting them up, removing them.
 
 use crate::domain::decide::deciding_codes;
-use crate::domain::time::span;
 use crate::domain::totp::Generator;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, shown};
 use crate::web::session::Reader;
+use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -45,7 +45,7 @@ pub async fn show_codes(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         locked: it.locked_at.map(Moment::of),
     };
     Ok(html(&CodesPage {
-        frame: Frame::new(&app, Some(&person), Place::Passkeys, "One-time codes"),
+        frame: Frame::new(&app, Some(&person), Place::Passkeys, t!("One-time codes")),
         generator: person.totp.as_ref().map(view),
         taken_by_more: taken_by.len().saturating_sub(NAMED_MAX),
         taken_by: taken_by.iter().take(NAMED_MAX).map(|it| shown(it, 300)).collect(),

@@ -5,6 +5,7 @@ use crate::domain::deployment::{Deployment, DeploymentKey};
 use crate::domain::request::Request;
 use crate::domain::state::{Fault, Read, Table};
 use crate::domain::time::Time;
+use crate::texts::t;
 use crate::web::pages::card::Places;
 use crate::web::pages::shown;
 
@@ -43,10 +44,10 @@ pub fn stuck(state: &impl Read, places: &Places, now: Time) -> Result<Vec<Stuck>
             && found.len() < SHOWN_MAX
         {
             found.push(Stuck {
-                what: format!(
-                    "{} to {}",
-                    shown(&it.facts.job_name, 100),
-                    shown(&it.facts.environment, 100)
+                what: t!(
+                    "{job_name} to {environment}",
+                    job_name = shown(&it.facts.job_name, 100),
+                    environment = shown(&it.facts.environment, 100)
                 ),
                 place: places.path_of(&it.key.project),
                 why: shown(why, TEXT_MAX),

@@ -215,7 +215,11 @@ fn page(
         let own: Vec<&Project> = projects.iter().filter(|one| one.integration == it.id).collect();
         let line = |one: &&Project| project_line(one, it, &state);
         Ok::<_, PageError>(ForgeLine {
-            projects: own.iter().take(PROJECTS_MAX).map(line).collect::<Result<_, _>>()?,
+            projects: own
+                .iter()
+                .take(PROJECTS_MAX)
+                .map(line)
+                .collect::<Result<_, _>>()?,
             more: own.len().saturating_sub(PROJECTS_MAX),
             name: shown(&it.name, TEXT_MAX),
             place: shown(&it.base_url, TEXT_MAX),

@@ -1,5 +1,6 @@
 //! Two documents side by side: what was taken out and what was put in, with a little of what stands around it.
 
+use crate::texts::t;
 use crate::web::pages::shown;
 use similar::{ChangeTag, TextDiff};
 
@@ -61,8 +62,8 @@ pub fn difference(old: &[u8], new: &[u8]) -> Difference {
         }
         for change in group.iter().flat_map(|it| diff.iter_changes(it)) {
             let (look, word, sign) = match change.tag() {
-                ChangeTag::Insert => ("added", "added", "+"),
-                ChangeTag::Delete => ("removed", "removed", "−"),
+                ChangeTag::Insert => ("added", t!("added"), "+"),
+                ChangeTag::Delete => ("removed", t!("removed"), "−"),
                 ChangeTag::Equal => ("same", "", ""),
             };
             added += usize::from(change.tag() == ChangeTag::Insert);
@@ -91,7 +92,7 @@ pub fn difference(old: &[u8], new: &[u8]) -> Difference {
 fn gap() -> DiffLine {
     DiffLine {
         look: "gap",
-        word: "lines left out",
+        word: t!("lines left out"),
         sign: "⋯",
         old: None,
         new: None,

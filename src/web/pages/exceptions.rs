@@ -9,7 +9,7 @@ use crate::domain::people::Person;
 use crate::domain::request::{Change, Request, change_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::store::Snapshot;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Places, branch};
 use crate::web::pages::frame::{Frame, Place};
@@ -17,6 +17,7 @@ use crate::web::pages::moment::Moment;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
+use crate::web::words::all_of;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -122,7 +123,7 @@ struct Told {
 }
 
 fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Result<Option<Told>, PageError> {
-    let name = |by: Option<Account>| by.map_or_else(|| "Somebody".to_owned(), |it| shown(&it.name, 100));
+    let name = |by: Option<Account>| by.map_or_else(|| t!("Somebody").to_owned(), |it| shown(&it.name, 100));
     Ok(Some(match event {
         Event::ExceptionUnapprovedChange {
             project,
@@ -139,10 +140,27 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             let (who, into) = (name(by), branch(&target));
             let number = change.as_ref().map_or(0, |it| it.number);
             let what = match way {
-                Way::Merged => format!("{who} merged !{number} into {into} without an approval"),
-                Way::Pushed => format!("{who} pushed to {into} directly, around the gate"),
-                Way::Forced => format!("{who} pushed to {into} by force: history was taken away"),
-                Way::Created => format!("{who} made the branch {into} with commits nobody approved"),
+                Way::Merged => t!(
+                    "{who} merged !{number} into {into} without an approval",
+                    who = who,
+                    number = number,
+                    into = into
+                ),
+                Way::Pushed => t!(
+                    "{who} pushed to {into} directly, around the gate",
+                    who = who,
+                    into = into
+                ),
+                Way::Forced => t!(
+                    "{who} pushed to {into} by force: history was taken away",
+                    who = who,
+                    into = into
+                ),
+                Way::Created => t!(
+                    "{who} made the branch {into} with commits nobody approved",
+                    who = who,
+                    into = into
+                ),
             };
             let mut details = Vec::new();
             if !reason.is_empty() {
@@ -150,8 +168,12 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             }
             if let Some(commit) = &commit {
                 details.push(match &before {
-                    Some(before) => format!("The branch went from {} to {}.", id(before), id(commit)),
-                    None => format!("It is in the branch as {}.", id(commit)),
+                    Some(before) => t!(
+                        "The branch went from {before} to {commit}.",
+                        before = id(before),
+                        commit = id(commit)
+                    ),
+                    None => t!("It is in the branch as {commit}.", commit = id(commit)),
                 });
             }
             let seen: Option<Change> = match &change {
@@ -159,7 +181,7 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
                 None => None,
             };
             Told {
-                kind: "Around the gate",
+                kind: t!("Around the gate"),
                 what,
                 details,
                 commits: commits.iter().map(|it| id(it)).collect(),
@@ -174,16 +196,16 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             request,
             ..
         } => Told {
-            kind: "Forged status",
-            what: format!(
-                "{} set our status {} to {}",
-                name(by),
-                shown(&status.name(), 120),
-                shown(&word, 20)
+            kind: t!("Forged status"),
+            what: t!(
+                "{by} set our status {name} to {word}",
+                by = name(by),
+                name = shown(&status.name(), 120),
+                word = shown(&word, 20)
             ),
-            details: vec![format!(
-                "On commit {}. It was set back to what was decided.",
-                id(&status.head)
+            details: vec![t!(
+                "On commit {head}. It was set back to what was decided.",
+                head = id(&status.head)
             )],
             commits: Vec::new(),
             place: places.path_of(&status.project),
@@ -199,17 +221,18 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             by,
             request,
         } => Told {
-            kind: "Around the gate",
-            what: format!(
-                "{} started {} to {} without an approval",
-                name(by),
-                shown(&job_name, 100),
-                shown(&environment, 100)
+            kind: t!("Around the gate"),
+            what: t!(
+                "{by} started {job_name} to {environment} without an approval",
+                by = name(by),
+                job_name = shown(&job_name, 100),
+                environment = shown(&environment, 100)
             ),
-            details: vec![format!(
-                "On commit {} of {}, in pipeline {pipeline}.",
-                id(&sha),
-                branch(&ref_name)
+            details: vec![t!(
+                "On commit {sha} of {ref_name}, in pipeline {pipeline}.",
+                sha = id(&sha),
+                ref_name = branch(&ref_name),
+                pipeline = pipeline
             )],
             commits: Vec::new(),
             place: places.path_of(&deployment.project),
@@ -221,13 +244,13 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             strength,
             findings,
         } => Told {
-            kind: "Gate",
+            kind: t!("Gate"),
             what: match before == strength {
-                true => "The settings of a gate got worse".to_owned(),
-                false => format!(
-                    "A gate became weaker: {} instead of {}",
-                    strength.name(),
-                    before.name()
+                true => t!("The settings of a gate got worse").to_owned(),
+                false => t!(
+                    "A gate became weaker: {name} instead of {name_2}",
+                    name = strength.name(),
+                    name_2 = before.name()
                 ),
             },
             details: findings.iter().map(|it| shown(&it.text, TEXT_MAX)).collect(),
@@ -244,17 +267,18 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
         } => {
             let record: Option<Request> = state.get(request.as_str())?;
             let mut details = vec![
-                "Nothing of this requester can be approved until somebody has looked this over.".to_owned(),
+                t!("Nothing of this requester can be approved until somebody has looked this over.")
+                    .to_owned(),
             ];
             if !note.is_empty() {
                 details.push(format!("“{}”", shown(&note, TEXT_MAX)));
             }
             Told {
-                kind: "Not me",
-                what: format!(
-                    "{} did not expect what {} asks",
-                    shown(&name, 100),
-                    shown(&requester_name, 100)
+                kind: t!("Not me"),
+                what: t!(
+                    "{name} did not expect what {requester_name} asks",
+                    name = shown(&name, 100),
+                    requester_name = shown(&requester_name, 100)
                 ),
                 details,
                 commits: Vec::new(),
@@ -270,11 +294,11 @@ fn told(event: Event, state: &Snapshot, places: &Places, people: &People) -> Res
             let names: Vec<String> = approvers.iter().map(|it| people.name(it)).collect();
             let record: Option<Request> = state.get(request.as_str())?;
             Told {
-                kind: "Break-glass",
-                what: format!(
-                    "{} broke the glass by rule “{}”",
-                    names.join(" and "),
-                    shown(&rule, 100)
+                kind: t!("Break-glass"),
+                what: t!(
+                    "{people} broke the glass by rule “{rule}”",
+                    people = all_of(&names),
+                    rule = shown(&rule, 100)
                 ),
                 details: Vec::new(),
                 commits: Vec::new(),
@@ -298,7 +322,7 @@ pub async fn show_exceptions(app: Data<App>, Reader(person): Reader) -> Result<H
     let (people, places) = (People::load(&state)?, Places::load(&state)?);
     let exceptions = newest(&state, &places, &people, &person, false, SHOWN_MAX)?;
     Ok(html(&ExceptionsPage {
-        frame: Frame::new(&app, Some(&person), Place::Overview, "Exceptions"),
+        frame: Frame::new(&app, Some(&person), Place::Overview, t!("Exceptions")),
         open: exceptions.iter().filter(|it| it.review.is_none()).count(),
         exceptions,
     }))

@@ -2,12 +2,13 @@
 
 use crate::domain::facts::{FileChange, FileStatus};
 use crate::domain::policy::TraceEntry;
+use crate::texts::{fixed, marked, t};
 use std::collections::BTreeMap;
 
 /// Most files a page lists. The rest is counted and on the forge.
 const FILES_SHOWN_MAX: usize = 400;
 /// The name of the area of files that are in no directory.
-const TOP: &str = "top level";
+const TOP: &str = marked!("top level");
 /// Width of the bar of added and removed lines, in SVG units.
 const BAR: u32 = 60;
 
@@ -75,7 +76,7 @@ pub fn areas(files: &[FileChange], trace: &[TraceEntry]) -> Vec<Area> {
             let listed = files.len().min(left);
             left -= listed;
             Area {
-                name,
+                name: if name == TOP { fixed(TOP).to_owned() } else { name },
                 count: files.len(),
                 lines: sum.map(|(added, removed)| bar(added, removed, most)),
                 more: files.len() - listed,
@@ -128,12 +129,12 @@ fn area_of(file: &FileChange) -> String {
 
 fn line(file: &FileChange, traced: &BTreeMap<&str, &TraceEntry>) -> FileLine {
     let (word, letter) = match file.status {
-        FileStatus::Added => ("added", "A"),
-        FileStatus::Modified => ("changed", "M"),
-        FileStatus::Deleted => ("deleted", "D"),
-        FileStatus::Renamed => ("renamed", "R"),
-        FileStatus::Copied => ("copied", "C"),
-        FileStatus::TypeChanged => ("another type", "T"),
+        FileStatus::Added => (t!("added"), "A"),
+        FileStatus::Modified => (t!("changed"), "M"),
+        FileStatus::Deleted => (t!("deleted"), "D"),
+        FileStatus::Renamed => (t!("renamed"), "R"),
+        FileStatus::Copied => (t!("copied"), "C"),
+        FileStatus::TypeChanged => (t!("another type"), "T"),
     };
     let old = file.old_path.as_ref().map(|it| it.shown());
     let new = file.new_path.as_ref().map(|it| it.shown());

@@ -2,7 +2,7 @@
 
 use crate::domain::people::{Person, Role};
 use crate::engine::Condition;
-use crate::texts::spoken;
+use crate::texts::{said, spoken, t};
 use crate::web::app::App;
 use crate::web::assets;
 use crate::web::pages::{set_up, shown};
@@ -102,7 +102,12 @@ impl Frame {
                 .health()
                 .standing()
                 .into_iter()
-                .map(|it| (words_of(it.condition), shown(&it.detail, DETAIL_MAX)))
+                .map(|it| {
+                    (
+                        words_of(it.condition),
+                        said(&shown(&it.detail, DETAIL_MAX)).into_owned(),
+                    )
+                })
                 .collect();
             frame.who = Some(shown(&person.name, NAME_MAX));
             frame.version = Some(App::version());
@@ -150,56 +155,56 @@ fn main_entries(person: &Person, place: Place) -> Vec<Entry> {
     };
     let dashboard = dashboard_entries(place);
     let mut entries = vec![
-        entry("/a/", "Queue", place == Place::Queue),
-        entry("/a/history", "History", place == Place::History),
-        entry("/a/phone", "Phone", place == Place::Phone),
-        entry("/a/passkeys", "Passkeys", place == Place::Passkeys),
-        entry("/a/away", "Away", place == Place::Away),
+        entry("/a/", t!("Queue"), place == Place::Queue),
+        entry("/a/history", t!("History"), place == Place::History),
+        entry("/a/phone", t!("Phone"), place == Place::Phone),
+        entry("/a/passkeys", t!("Passkeys"), place == Place::Passkeys),
+        entry("/a/away", t!("Away"), place == Place::Away),
     ];
     if person.has(Role::Admin) || person.has(Role::Auditor) {
-        entries.push(entry("/dashboard", "Dashboard", !dashboard.is_empty()));
+        entries.push(entry("/dashboard", t!("Dashboard"), !dashboard.is_empty()));
     }
-    entries.push(entry("/help", "Help", place == Place::Help));
+    entries.push(entry("/help", t!("Help"), place == Place::Help));
     entries
 }
 
 fn dashboard_entries(place: Place) -> Vec<Entry> {
     let main = [
-        ("/dashboard", "Overview", Place::Overview),
-        ("/dashboard/requests", "Requests", Place::Requests),
-        ("/dashboard/policies", "Policies", Place::Policies),
-        ("/dashboard/integrations", "Integrations", Place::Integrations),
-        ("/dashboard/people", "People", Place::People),
-        ("/dashboard/groups", "Groups", Place::Groups),
-        ("/dashboard/api-keys", "API keys", Place::ApiKeys),
-        ("/dashboard/audit", "Audit", Place::Audit),
+        ("/dashboard", t!("Overview"), Place::Overview),
+        ("/dashboard/requests", t!("Requests"), Place::Requests),
+        ("/dashboard/policies", t!("Policies"), Place::Policies),
+        ("/dashboard/integrations", t!("Integrations"), Place::Integrations),
+        ("/dashboard/people", t!("People"), Place::People),
+        ("/dashboard/groups", t!("Groups"), Place::Groups),
+        ("/dashboard/api-keys", t!("API keys"), Place::ApiKeys),
+        ("/dashboard/audit", t!("Audit"), Place::Audit),
     ];
     // Among themselves only: everywhere else one entry leads to all of them.
     let settings = [
-        ("/dashboard/settings", "All settings", Place::Settings),
-        ("/dashboard/settings/general", "General", Place::General),
+        ("/dashboard/settings", t!("All settings"), Place::Settings),
+        ("/dashboard/settings/general", t!("General"), Place::General),
         ("/dashboard/settings/tls", "TLS", Place::Tls),
         (
             "/dashboard/settings/signing-keys",
-            "Signing keys",
+            t!("Signing keys"),
             Place::SigningKeys,
         ),
-        ("/dashboard/settings/log-sinks", "Log sinks", Place::LogSinks),
+        ("/dashboard/settings/log-sinks", t!("Log sinks"), Place::LogSinks),
         (
             "/dashboard/settings/notifications",
-            "Notifications",
+            t!("Notifications"),
             Place::Notifications,
         ),
-        ("/dashboard/settings/backup", "Backup", Place::Backup),
-        ("/dashboard/settings/security", "Security", Place::Security),
-        ("/dashboard/settings/retention", "Retention", Place::Retention),
+        ("/dashboard/settings/backup", t!("Backup"), Place::Backup),
+        ("/dashboard/settings/security", t!("Security"), Place::Security),
+        ("/dashboard/settings/retention", t!("Retention"), Place::Retention),
         (
             "/dashboard/settings/diagnostics",
-            "Diagnostics",
+            t!("Diagnostics"),
             Place::Diagnostics,
         ),
-        ("/dashboard/settings/about", "About", Place::About),
-        ("/dashboard/set-up", "Set-up", Place::SetUp),
+        ("/dashboard/settings/about", t!("About"), Place::About),
+        ("/dashboard/set-up", t!("Set-up"), Place::SetUp),
     ];
     let entry = |heading, (href, label, it): (_, _, Place)| Entry {
         href,
@@ -213,12 +218,15 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
     }
     let mut entries: Vec<Entry> = main.into_iter().map(|it| entry(None, it)).collect();
     if among_settings {
-        let headed = |it: (_, _, Place)| entry((it.2 == Place::Settings).then_some("Settings"), it);
+        let headed = |it: (_, _, Place)| entry((it.2 == Place::Settings).then_some(t!("Settings")), it);
         entries.extend(settings.into_iter().map(headed));
     } else {
-        entries.push(entry(None, ("/dashboard/settings", "Settings", Place::Settings)));
+        entries.push(entry(
+            None,
+            ("/dashboard/settings", t!("Settings"), Place::Settings),
+        ));
         if place == Place::SetUp {
-            entries.push(entry(None, ("/dashboard/set-up", "Set-up", Place::SetUp)));
+            entries.push(entry(None, ("/dashboard/set-up", t!("Set-up"), Place::SetUp)));
         }
     }
     entries
@@ -227,13 +235,13 @@ fn dashboard_entries(place: Place) -> Vec<Entry> {
 /// A condition for the people it concerns.
 fn words_of(condition: Condition) -> &'static str {
     match condition {
-        Condition::SignerDown => "The signing key is away: nothing is decided until it is back",
-        Condition::StorageFull => "The disk is nearly full: nothing new is taken until there is room",
-        Condition::ClockUnsound => "The server’s clock is wrong: nothing is decided until it is right",
-        Condition::RollbackSuspected => "This may be an older state of the journal: nothing is decided",
+        Condition::SignerDown => t!("The signing key is away: nothing is decided until it is back"),
+        Condition::StorageFull => t!("The disk is nearly full: nothing new is taken until there is room"),
+        Condition::ClockUnsound => t!("The server’s clock is wrong: nothing is decided until it is right"),
+        Condition::RollbackSuspected => t!("This may be an older state of the journal: nothing is decided"),
         Condition::StorageDamaged => {
-            "Something stored is damaged: nothing is decided any more. Restore a backup"
+            t!("Something stored is damaged: nothing is decided any more. Restore a backup")
         }
-        Condition::BackupFailed => "The newest backup could not be made",
+        Condition::BackupFailed => t!("The newest backup could not be made"),
     }
 }

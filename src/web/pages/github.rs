@@ -1,6 +1,6 @@
 //! Making a GitHub App: what it will ask for, the form that leads to GitHub, and the page GitHub leads back to.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::github_apps::{AppForm, AppWanted, begin_app};
 use crate::web::app::App;
 use crate::web::body::read_bytes;
@@ -50,7 +50,7 @@ pub async fn make_github_app(
     };
     let target = form.as_ref().and_then(|it| FormsTo::of(&it.action));
     let mut response = html(&AppPage {
-        frame: Frame::new(&app, Some(&who.0), Place::Integrations, "Install GitHub App"),
+        frame: Frame::new(&app, Some(&who.0), Place::Integrations, t!("Install GitHub App")),
         wanted,
         form,
         wrong,
@@ -112,7 +112,7 @@ pub struct Back {
 pub async fn show_github_made(app: Data<App>, back: Query<Back>) -> Result<HttpResponse, PageError> {
     let Back { code, state } = back.into_inner();
     Ok(html(&MadePage {
-        frame: Frame::new(&app, None, Place::Integrations, "Install GitHub App"),
+        frame: Frame::new(&app, None, Place::Integrations, t!("Install GitHub App")),
         code: code.chars().take(200).collect(),
         state: state.chars().take(200).collect(),
     }))

@@ -4,7 +4,7 @@ use crate::domain::people::Role;
 use crate::domain::policy::{Approver, Document};
 use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::standing::People;
@@ -60,7 +60,7 @@ pub async fn show_groups(app: Data<App>, Reader(person): Reader) -> Result<HttpR
             name: shown(&it.name, TEXT_MAX),
             hint: match (it.active, it.has(Role::Approver)) {
                 (false, _) => "inactive",
-                (true, false) => "not an approver",
+                (true, false) => t!("not an approver"),
                 (true, true) => "",
             },
             is_in: is_in(&it.id),
@@ -80,7 +80,7 @@ pub async fn show_groups(app: Data<App>, Reader(person): Reader) -> Result<HttpR
     }
     groups.sort_by_key(|it| it.name.to_lowercase());
     Ok(html(&GroupsPage {
-        frame: Frame::new(&app, Some(&person), Place::Groups, "Groups"),
+        frame: Frame::new(&app, Some(&person), Place::Groups, t!("Groups")),
         admin: person.has(Role::Admin),
         groups,
         people: members(&|_| false),
@@ -94,11 +94,11 @@ fn named_by(group: &str, state: &impl Read) -> Result<String, PageError> {
         let bytes = state.blob(&record.document)?.unwrap_or_default();
         let names_it = Document::parse(&bytes).is_ok_and(|it| it.approvers().any(|(_, _, it)| named(it)));
         if names_it {
-            users.push(format!("policy {}", shown(&record.name, TEXT_MAX)));
+            users.push(t!("policy {name}", name = shown(&record.name, TEXT_MAX)));
         }
     }
     let projects = state.all::<Project>()?.into_iter();
     let projects = projects.filter(|it| !it.removed && it.settings.approvers.iter().any(named));
-    users.extend(projects.map(|it| format!("project {}", shown(&it.path, TEXT_MAX))));
+    users.extend(projects.map(|it| t!("project {path}", path = shown(&it.path, TEXT_MAX))));
     Ok(users.join(", "))
 }

@@ -1,6 +1,6 @@
 //! Short explanations that work without a network, and the pages behind every error's `type`.
 
-use crate::texts::filters;
+use crate::texts::{filters, fixed, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html};
@@ -36,7 +36,7 @@ struct Problem {
 /// `GET /help`: anybody.
 pub async fn show_help(app: Data<App>, visitor: Visitor) -> HttpResponse {
     html(&HelpPage {
-        frame: Frame::new(&app, visitor.0.as_ref(), Place::Help, "Help"),
+        frame: Frame::new(&app, visitor.0.as_ref(), Place::Help, t!("Help")),
         public_url: app.public_url().trim_end_matches('/').to_owned(),
         problems: problems(),
     })
@@ -61,7 +61,7 @@ fn problems() -> Vec<Problem> {
         .into_iter()
         .map(|it| Problem {
             name: it.0.trim_start_matches("/problems/").to_owned(),
-            title: it.1.to_owned(),
+            title: fixed(it.1).to_owned(),
             text: it.2.to_owned(),
         })
         .collect()

@@ -1,7 +1,7 @@
 //! What became of earlier requests, for approvers.
 
 use crate::domain::request::{Answer, Status};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
@@ -68,15 +68,15 @@ pub async fn show_history(
             .iter()
             .find(|it| it.person == person.id)
             .map(|it| match it.answer {
-                Answer::Approve => "You approved it",
-                Answer::Reject => "You rejected it",
+                Answer::Approve => t!("You approved it"),
+                Answer::Reject => t!("You rejected it"),
             });
         lines.push(Line {
             card: Card::of(&request, &places, &people, &teller, now)?,
             own,
         });
     }
-    let frame = Frame::new(&app, Some(&person), Place::History, "History");
+    let frame = Frame::new(&app, Some(&person), Place::History, t!("History"));
     Ok(html(&HistoryPage {
         frame,
         lines,

@@ -1,9 +1,10 @@
 //! "What would change": the requests of the last 30 days that another version of a policy judges otherwise, in words.
 
 use crate::domain::decide::Impact;
-use crate::domain::policy::{Evaluation, Outcome, words};
+use crate::domain::policy::{Evaluation, Outcome};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
+use crate::web::words;
 
 /// Most differences on a page.
 const SHOWN_MAX: usize = 100;

@@ -4,13 +4,14 @@ use crate::domain::people::Role;
 use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, Stranger, forge_project_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::forge::hook_url;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
+use crate::web::words;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -113,7 +114,7 @@ pub async fn show_integrations(app: Data<App>, Reader(person): Reader) -> Result
     only_dashboard(&person)?;
     let state = app.snapshot()?;
     Ok(html(&IntegrationsPage {
-        frame: Frame::new(&app, Some(&person), Place::Integrations, "Integrations"),
+        frame: Frame::new(&app, Some(&person), Place::Integrations, t!("Integrations")),
         forges: forges(&app, &state)?,
     }))
 }
@@ -213,8 +214,16 @@ fn forge_view(
         word: forge.kind.name(),
         page: page_of(forge.kind),
         kind: forge.kind.title(),
-        noun: if is_gitlab { "Project" } else { "Repository" },
-        nouns: if is_gitlab { "Projects" } else { "Repositories" },
+        noun: if is_gitlab {
+            t!("Project")
+        } else {
+            t!("Repository")
+        },
+        nouns: if is_gitlab {
+            t!("Projects")
+        } else {
+            t!("Repositories")
+        },
         has_modes: forge.kind.enforcements().len() > 1,
         sets_up: is_gitlab,
         name: shown(&forge.name, TEXT_MAX),
@@ -258,7 +267,7 @@ fn project_view(project: &Project, state: &impl Read) -> Result<ProjectView, Pag
         auto_merge: settings.auto_merge,
         enforcement: settings.enforcement.name().replace('_', " "),
         policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
-        methods: methods.map(|it| it.iter().map(|it| it.name()).collect::<Vec<_>>().join(" or ")),
+        methods: methods.map(|it| words::methods(&it)),
         approvers: listed(&settings.approvers),
         gate: GateView::of(project, state)?,
     })

@@ -96,7 +96,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::state::Fault;
 use crate::domain::text::{shortened, visible};
 use crate::store;
-use crate::texts::filters;
+use crate::texts::{filters, said, t};
 use crate::web::pages::frame::Frame;
 use crate::web::problem::Problem;
 use actix_web::http::StatusCode;
@@ -105,8 +105,10 @@ use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
 /// A sentence in pieces: what stands between backticks is code (`true`).
-pub(crate) fn told(text: &str) -> impl Iterator<Item = (bool, &str)> {
-    text.split('`').enumerate().map(|(at, it)| (at % 2 == 1, it))
+pub(crate) fn told(text: &str) -> Vec<(bool, String)> {
+    let text = said(text);
+    let pieces = text.split('`').enumerate();
+    pieces.map(|(at, it)| (at % 2 == 1, it.to_owned())).collect()
 }
 
 /// Why a page can't be shown. Its answer is a page as well, which tells nothing of what is inside (ASVS 13.4.6).
@@ -157,18 +159,23 @@ impl ResponseError for PageError {
         match self {
             PageError::Unknown => not_found(),
             PageError::NotForYou(whom) => {
-                let detail = format!("This page is for {whom}. An administrator can change your roles.");
-                error_page(status, "You may not see this page", &detail)
+                let detail = t!(
+                    "This page is for {whom}. An administrator can change your roles.",
+                    whom = whom
+                );
+                error_page(status, t!("You may not see this page"), &detail)
             }
             PageError::Status(_) if status.is_server_error() => error_page(
                 status,
-                "The server can’t answer just now",
-                "Nothing was changed. Try again in a moment; if it stays so, the server’s own log says why.",
+                t!("The server can’t answer just now"),
+                t!(
+                    "Nothing was changed. Try again in a moment; if it stays so, the server’s own log says why."
+                ),
             ),
             PageError::Status(_) => error_page(
                 status,
-                "This did not work",
-                "Nothing was changed. Go back and try again.",
+                t!("This did not work"),
+                t!("Nothing was changed. Go back and try again."),
             ),
         }
     }
@@ -228,8 +235,8 @@ pub fn error_page(status: StatusCode, title: &str, detail: &str) -> HttpResponse
 pub fn not_found() -> HttpResponse {
     error_page(
         StatusCode::NOT_FOUND,
-        "There is nothing here",
-        "The link may be old or cut off, or it leads to something you may not see.",
+        t!("There is nothing here"),
+        t!("The link may be old or cut off, or it leads to something you may not see."),
     )
 }
 
@@ -269,6 +276,6 @@ fn only_dashboard(person: &Person) -> Result<(), PageError> {
     only(
         person,
         &[Role::Admin, Role::Auditor],
-        "administrators and auditors",
+        t!("administrators and auditors"),
     )
 }

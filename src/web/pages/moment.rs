@@ -1,6 +1,8 @@
 //! Instants and spans of time as a page shows them. The browser turns them into the reader's own time zone.
 
-use crate::domain::time::{Time, span};
+use crate::domain::time::Time;
+use crate::texts::{marked, t};
+use crate::web::words::span;
 
 /// An instant.
 #[derive(Clone, Debug)]
@@ -23,21 +25,38 @@ impl Moment {
 /// `2026-03-15T14:23:07Z` as `15 Mar 2026, 14:23 UTC`.
 fn worded(iso: &str) -> Option<String> {
     const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        marked!("Jan"),
+        marked!("Feb"),
+        marked!("Mar"),
+        marked!("Apr"),
+        marked!("May"),
+        marked!("Jun"),
+        marked!("Jul"),
+        marked!("Aug"),
+        marked!("Sep"),
+        marked!("Oct"),
+        marked!("Nov"),
+        marked!("Dec"),
     ];
     let (date, time) = iso.split_once('T')?;
     let mut parts = date.rsplitn(3, '-');
     let day = parts.next()?.trim_start_matches('0');
     let month = MONTHS.get(parts.next()?.parse::<usize>().ok()?.checked_sub(1)?)?;
     let year = parts.next()?;
-    Some(format!("{day} {month} {year}, {} UTC", time.get(..5)?))
+    Some(t!(
+        "{day} {month} {year}, {time} UTC",
+        day = day,
+        month = month,
+        year = year,
+        time = time.get(..5)?
+    ))
 }
 
 /// How long ago something was.
 pub fn ago(now: Time, then: Time) -> String {
     match then.seconds_until(now) {
-        0..60 => "just now".to_owned(),
-        seconds => format!("{} ago", span(seconds)),
+        0..60 => t!("just now").to_owned(),
+        seconds => t!("{seconds} ago", seconds = span(seconds)),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::domain::notice::{APNS_SECRET, Audience, Chat, MAIL_SECRET, MailTls, NoticeSettings, Wording};
 use crate::domain::people::Role;
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::reach::Reach;
@@ -80,21 +80,21 @@ pub async fn show_notifications(app: Data<App>, Reader(person): Reader) -> Resul
         kind: it.kind.name(),
         host: shown(&it.host, NAME_MAX),
         audience: match &it.audience {
-            Audience::Everyone => "all requests".to_owned(),
+            Audience::Everyone => t!("all requests").to_owned(),
             Audience::Group { group } => {
                 let known = people.groups().iter().find(|it| it.id == *group);
                 known.map_or_else(
-                    || "a removed group".to_owned(),
-                    |it| format!("requests of the group {}", shown(&it.name, NAME_MAX)),
+                    || t!("a removed group").to_owned(),
+                    |it| t!("requests of the group {name}", name = shown(&it.name, NAME_MAX)),
                 )
             }
-            Audience::Person { person } => format!("requests of {}", people.name(person)),
+            Audience::Person { person } => t!("requests of {person}", person = people.name(person)),
         },
     });
     let mail = settings.mail.as_ref();
     let apns = settings.apns.as_ref();
     Ok(html(&NotificationsPage {
-        frame: Frame::new(&app, Some(&person), Place::Notifications, "Notifications"),
+        frame: Frame::new(&app, Some(&person), Place::Notifications, t!("Notifications")),
         minimal: settings.text == Wording::Minimal,
         contact: settings.contact.clone().unwrap_or_default(),
         push_hosts: settings.push_hosts.join("\n"),

@@ -2,13 +2,14 @@
 
 use crate::domain::people::{Passkey, Session};
 use crate::domain::state::Read;
-use crate::domain::time::{Time, span};
-use crate::texts::filters;
+use crate::domain::time::Time;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, shown};
 use crate::web::session::{Reader, session_token};
+use crate::web::words::span;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -60,7 +61,7 @@ pub async fn show_passkeys(
     sessions.sort_by_key(|it| (own != Some(it.token_sha256), std::cmp::Reverse(it.opened_at)));
     let only = person.live_passkeys().count() == 1;
     Ok(html(&PasskeysPage {
-        frame: Frame::new(&app, Some(&person), Place::Passkeys, "Passkeys"),
+        frame: Frame::new(&app, Some(&person), Place::Passkeys, t!("Passkeys")),
         passkeys: person.live_passkeys().map(|it| view(it, only, now)).collect(),
         sessions: sessions
             .iter()
@@ -79,12 +80,12 @@ fn view(it: &Passkey, only: bool, now: Time) -> PasskeyView {
     PasskeyView {
         id: it.credential_id.clone(),
         label: match it.label.is_empty() {
-            true => "Passkey".to_owned(),
+            true => t!("Passkey").to_owned(),
             false => shown(&it.label, NAME_MAX),
         },
         kind: match it.platform {
-            true => "on the device itself",
-            false => "security key or phone",
+            true => t!("on the device itself"),
+            false => t!("security key or phone"),
         },
         synced: it.backup_eligible,
         model: (it.aaguid != NO_MODEL).then(|| shown(&it.aaguid, 40)),

@@ -2,7 +2,7 @@
 
 use crate::domain::notice::{Device, DeviceState, MailWhen, NoticeSettings, Preferences};
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::devices::clock;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -52,7 +52,7 @@ pub async fn show_phone(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
     let live = devices.iter().filter(|it| it.is_live()).count();
     devices.truncate(live + DEAD_MAX);
     Ok(html(&PhonePage {
-        frame: Frame::new(&app, Some(&person), Place::Phone, "Phone"),
+        frame: Frame::new(&app, Some(&person), Place::Phone, t!("Phone")),
         reached_by: Reach::load(&state)?.of(&person),
         devices: devices.iter().map(view).collect(),
         mail_arranged: settings.mail.is_some(),
@@ -76,7 +76,7 @@ fn view(it: &Device) -> DeviceView {
         live: it.is_live(),
         state: match &it.state {
             DeviceState::Live => "told".to_owned(),
-            DeviceState::Pending => "has not signed its challenge yet".to_owned(),
+            DeviceState::Pending => t!("has not signed its challenge yet").to_owned(),
             DeviceState::Dead { reason } => shown(reason, 200),
         },
         added: Moment::of(it.added_at),

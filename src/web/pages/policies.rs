@@ -2,10 +2,10 @@
 
 use crate::domain::decide::lint_facts;
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Document, RuleEffect, Warning, lint, words};
+use crate::domain::policy::{Document, RuleEffect, Warning, lint};
 use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::policy_versions::versions;
 use crate::web::app::App;
 use crate::web::pages::diff::{Difference, difference};
@@ -15,6 +15,7 @@ use crate::web::pages::proposals;
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
+use crate::web::words::{self, all_of};
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
 use askama::Template;
@@ -111,10 +112,10 @@ pub fn governs(name: &str, state: &impl Read) -> Result<String, PageError> {
         .map(|it| shown(&it.path, TEXT_MAX))
         .collect();
     if name == DEFAULT_POLICY {
-        paths.insert(0, "deployments and actions".to_owned());
+        paths.insert(0, t!("deployments and actions").to_owned());
     }
     Ok(match paths.is_empty() {
-        true => "nothing yet: no project names it".to_owned(),
+        true => t!("nothing yet: no project names it").to_owned(),
         false => paths.join(", "),
     })
 }
@@ -141,7 +142,7 @@ fn line(record: &PolicyRecord, document: &Document, state: &impl Read) -> Result
         version: record.version,
         rules: document.rules().len(),
         since: Moment::of(record.activated_at),
-        by: shown(&record.by.join(" and "), TEXT_MAX),
+        by: shown(&all_of(&record.by), TEXT_MAX),
         reason: shown(&record.reason, TEXT_MAX),
         governs: governs(&record.name, state)?,
     })
@@ -157,7 +158,7 @@ pub async fn show_policies(app: Data<App>, Reader(person): Reader) -> Result<Htt
         policies.push(line(record, &parsed(record, &state)?.1, &state)?);
     }
     Ok(html(&PoliciesPage {
-        frame: Frame::new(&app, Some(&person), Place::Policies, "Policies"),
+        frame: Frame::new(&app, Some(&person), Place::Policies, t!("Policies")),
         admin: person.has(Role::Admin),
         has_default: records.iter().any(|it| it.name == DEFAULT_POLICY),
         policies,
@@ -236,7 +237,7 @@ fn page(
             .map(|it| VersionLine {
                 version: it.version,
                 at: Moment::of(it.activated_at),
-                by: shown(&it.by.join(" and "), TEXT_MAX),
+                by: shown(&all_of(&it.by), TEXT_MAX),
                 reason: shown(&it.reason, TEXT_MAX),
                 current: it.version == record.version,
             })

@@ -5,10 +5,10 @@ use crate::domain::decide::{lint_facts, simulate};
 use crate::domain::governance::{Governed, Proposal};
 use crate::domain::ids::Digest;
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint, words};
+use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;
@@ -20,6 +20,7 @@ use crate::web::pages::policies::{Warned, governs, in_path};
 use crate::web::pages::{PageError, error_page, html, only, respond, shown};
 use crate::web::problem::Problem;
 use crate::web::session::{Caller, Reader, SignedIn};
+use crate::web::words;
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
@@ -80,6 +81,8 @@ struct EditorPage {
     found: Found,
     /// Something stopped the saving.
     refused: Option<String>,
+    /// It asks for less than what holds, so a passkey has to be put under it.
+    confirm: bool,
     /// Another version became active meanwhile: what differs between that and the text.
     outdated: Option<(u64, Difference)>,
 }
@@ -138,7 +141,7 @@ struct Explained {
 struct TraceLine {
     path: String,
     rules: String,
-    effect: &'static str,
+    effect: String,
     reason: Option<String>,
 }
 
@@ -173,7 +176,7 @@ impl Form {
             .collect();
         let asked = match (self.branch.is_empty(), self.environment.is_empty()) {
             (true, true) => return None,
-            (false, false) => return Some(Err("Give a branch or an environment, not both.".to_owned())),
+            (false, false) => return Some(Err(t!("Give a branch or an environment, not both.").to_owned())),
             (false, true) => Hypothesis::of_paths(&self.branch, project, &paths),
             (true, false) => Hypothesis::of_environment(&self.environment, project),
         };
@@ -233,7 +236,7 @@ fn explained(it: &Evaluation) -> Explained {
     let glass = it.break_glass.iter();
     let lines = it.trace.iter().take(TRACE_MAX).map(|entry| TraceLine {
         path: match entry.path.as_str() {
-            "" => "the request as a whole".to_owned(),
+            "" => t!("the request as a whole").to_owned(),
             path => shown(path, TEXT_MAX),
         },
         rules: {
@@ -252,7 +255,13 @@ fn explained(it: &Evaluation) -> Explained {
             Outcome::NotGated => "cancelled",
         },
         glass: glass
-            .map(|it| format!("{} ({})", words::obligation(it), words::rule_name(&it.rule)))
+            .map(|it| {
+                t!(
+                    "{what} ({rule})",
+                    what = words::obligation(it),
+                    rule = words::rule_name(&it.rule)
+                )
+            })
             .collect(),
         reasons: it.reasons.iter().map(|it| shown(it, TEXT_MAX)).collect(),
         more: it.trace.len().saturating_sub(TRACE_MAX),
@@ -300,7 +309,7 @@ fn page(
             app,
             Some(person),
             Place::Policies,
-            &format!("Edit {}", shown(name, 60)),
+            &t!("Edit {name}", name = shown(name, 60)),
         ),
         name: shown(name, 200),
         path: in_path(name),
@@ -309,6 +318,7 @@ fn page(
         form,
         found,
         refused: None,
+        confirm: false,
         outdated: None,
     })
 }
@@ -364,13 +374,16 @@ pub async fn edit_policy(
     if form.document.len() > DOCUMENT_BYTES_MAX {
         let length = form.document.len();
         let mut shown = page(&app, &who.0, &name, record.as_ref(), form, Found::default())?;
-        shown.refused = Some(format!(
-            "The document has {length} bytes, and a policy may have {DOCUMENT_BYTES_MAX}. Your text is below, as it was."
+        shown.refused = Some(t!(
+            "The document has {length} bytes, and a policy may have {document_bytes_max}. Your text is below, as it was.",
+            length = length,
+            document_bytes_max = DOCUMENT_BYTES_MAX
         ));
         return Ok(respond(StatusCode::PAYLOAD_TOO_LARGE, &shown));
     }
     let (mut found, document) = found(&app, &form).await?;
     let mut refused = None;
+    let mut confirm = false;
     let mut outdated = None;
     match (form.action.as_str(), document) {
         ("compare", Some(document)) => {
@@ -383,7 +396,7 @@ pub async fn edit_policy(
                 .unwrap_or_default();
             if form.reason.chars().count() < REASON_CHARS_MIN {
                 refused =
-                    Some("Say why: the reason stands in the journal beside the new version.".to_owned());
+                    Some(t!("Say why: the reason stands in the journal beside the new version.").to_owned());
             } else if active != form.base {
                 let state = app.snapshot()?;
                 let theirs = match &record {
@@ -395,7 +408,10 @@ pub async fn edit_policy(
             } else {
                 match save(&app, &who, &name, &form).await {
                     Ok(place) => return Ok(see_other(&place)),
-                    Err(problem) => refused = Some(problem.told()),
+                    Err(problem) => {
+                        confirm = problem.wants_passkey();
+                        refused = Some(problem.told());
+                    }
                 }
             }
         }
@@ -403,6 +419,7 @@ pub async fn edit_policy(
     }
     let mut shown = page(&app, &who.0, &name, record.as_ref(), form, found)?;
     shown.refused = refused;
+    shown.confirm = confirm;
     if let Some((version, difference)) = outdated {
         // From here on the text is a change to what holds now.
         shown.form.base = record.map(|it| it.document.to_string()).unwrap_or_default();
@@ -437,13 +454,15 @@ pub(super) fn see_other(place: &str) -> HttpResponse {
 
 /// Even the text can't come back: the browser has it still.
 fn too_large() -> HttpResponse {
-    let detail = format!(
-        "Nothing was saved: a policy may have {DOCUMENT_BYTES_MAX} bytes, and this was more than {KEPT_BYTES_MAX}. Go \
-         back: your text is still there."
+    let detail = t!(
+        "Nothing was saved: a policy may have {document_bytes_max} bytes, and this was more than {kept_bytes_max}. Go \
+         back: your text is still there.",
+        document_bytes_max = DOCUMENT_BYTES_MAX,
+        kept_bytes_max = KEPT_BYTES_MAX
     );
     error_page(
         StatusCode::PAYLOAD_TOO_LARGE,
-        "This text is too large for a policy",
+        t!("This text is too large for a policy"),
         &detail,
     )
 }
@@ -451,14 +470,16 @@ fn too_large() -> HttpResponse {
 /// The session ended while somebody was writing: nothing is lost that a script could keep.
 fn signed_out(problem: &Problem) -> HttpResponse {
     let status = actix_web::ResponseError::status_code(problem);
-    let detail = "Nothing was saved. Sign in again in another tab, then go back: your text is still there, and this \
-                  browser keeps a draft of it as well.";
+    let detail = t!(
+        "Nothing was saved. Sign in again in another tab, then go back: your text is still there, and this \
+                  browser keeps a draft of it as well."
+    );
     match status {
-        StatusCode::UNAUTHORIZED => error_page(status, "You are signed out", detail),
+        StatusCode::UNAUTHORIZED => error_page(status, t!("You are signed out"), detail),
         _ => error_page(
             status,
-            "This did not work",
-            "Nothing was saved. Go back and try again.",
+            t!("This did not work"),
+            t!("Nothing was saved. Go back and try again."),
         ),
     }
 }
@@ -493,8 +514,8 @@ pub async fn new_policy(
         Ok(()) => Ok(see_other(&format!("/dashboard/policies/{}/edit", in_path(name)))),
         Err(_) => Ok(error_page(
             StatusCode::BAD_REQUEST,
-            "A policy needs a name",
-            "Go back and give it 1 to 200 visible characters, such as “default” or “payments”.",
+            t!("A policy needs a name"),
+            t!("Go back and give it 1 to 200 visible characters, such as “default” or “payments”."),
         )),
     }
 }

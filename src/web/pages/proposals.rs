@@ -11,7 +11,7 @@ use crate::domain::retention::ErasureScope;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::intent::ChangeIntent;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::policy_versions::replayed;
 use crate::web::api::retention::count;
 use crate::web::app::App;
@@ -92,11 +92,15 @@ fn line(it: &Proposal, state: &impl Read, people: &People) -> Result<Line, PageE
         what: what(&it.change, state, people)?,
         by: shown(&it.proposer_name, TEXT_MAX),
         at: Moment::of(it.created_at),
-        progress: format!("{} of {} admins", it.admins(), it.quorum),
+        progress: t!(
+            "{admins} of {quorum} admins",
+            admins = it.admins(),
+            quorum = it.quorum
+        ),
         state: match it.state {
-            ProposalState::Open => "Waits",
-            ProposalState::CarriedOut => "Carried out",
-            ProposalState::Withdrawn => "Withdrawn",
+            ProposalState::Open => t!("Waits"),
+            ProposalState::CarriedOut => t!("Carried out"),
+            ProposalState::Withdrawn => t!("Withdrawn"),
         },
     })
 }
@@ -107,26 +111,43 @@ fn what(change: &Governed, state: &impl Read, people: &People) -> Result<String,
         Ok(record.map_or_else(|| id.to_string(), |it| shown(&it.path, TEXT_MAX)))
     };
     Ok(match change {
-        Governed::Policy { name, .. } => format!("A new version of the policy “{}”", shown(name, TEXT_MAX)),
-        Governed::Project { project: id, .. } => format!("Other settings for {}", project(id)?),
-        Governed::ProjectRemoval { project: id } => format!("Take the gate of {} away", project(id)?),
-        Governed::Group { new: true, name, .. } => format!("A new group “{}”", shown(name, TEXT_MAX)),
-        Governed::Group { name, .. } => format!("Other members for the group “{}”", shown(name, TEXT_MAX)),
+        Governed::Policy { name, .. } => t!(
+            "A new version of the policy “{name}”",
+            name = shown(name, TEXT_MAX)
+        ),
+        Governed::Project { project: id, .. } => t!("Other settings for {id}", id = project(id)?),
+        Governed::ProjectRemoval { project: id } => t!("Take the gate of {id} away", id = project(id)?),
+        Governed::Group { new: true, name, .. } => t!("A new group “{name}”", name = shown(name, TEXT_MAX)),
+        Governed::Group { name, .. } => t!(
+            "Other members for the group “{name}”",
+            name = shown(name, TEXT_MAX)
+        ),
         Governed::GroupRemoval { group } => {
             let record: Option<Group> = state.get(group.as_str())?;
             let name = record.map_or_else(|| group.to_string(), |it| shown(&it.name, TEXT_MAX));
-            format!("Remove the group “{name}”")
+            t!("Remove the group “{name}”", name = name)
         }
+        Governed::Roles {
+            new: Some((name, _)), ..
+        } => format!("Invite {}", shown(name, TEXT_MAX)),
+        Governed::Roles { person, .. } => format!("Other roles for {}", people.name(person)),
         Governed::Recovery { person } => {
-            format!(
-                "End the passkeys of {} and let them enrol anew",
-                people.name(person)
+            t!(
+                "End the passkeys of {person} and let them enrol anew",
+                person = people.name(person)
             )
         }
         Governed::Delegation { from, to, .. } => {
-            format!("{} stands in for {}", people.name(to), people.name(from))
+            t!(
+                "{to} stands in for {from}",
+                to = people.name(to),
+                from = people.name(from)
+            )
         }
-        Governed::Erasure { scope, .. } => format!("Erase the documents of {}", scope_words(scope, state)?),
+        Governed::Erasure { scope, .. } => t!(
+            "Erase the documents of {scope}",
+            scope = scope_words(scope, state)?
+        ),
     })
 }
 
@@ -140,7 +161,7 @@ pub async fn show_proposals(app: Data<App>, Reader(person): Reader) -> Result<Ht
     closed.sort_by_key(|it| std::cmp::Reverse(it.seq));
     closed.truncate(100);
     Ok(html(&ProposalsPage {
-        frame: Frame::new(&app, Some(&person), Place::Policies, "Proposals"),
+        frame: Frame::new(&app, Some(&person), Place::Policies, t!("Proposals")),
         open: waiting(&state, &people)?,
         closed: closed
             .iter()
@@ -234,7 +255,7 @@ fn rows(
             let record: Option<PolicyRecord> = state.get(name)?;
             let version = record.filter(|it| Some(it.document) == proposal.base);
             rows.push(Row {
-                label: "Version",
+                label: t!("Version"),
                 before: version
                     .as_ref()
                     .map_or_else(String::new, |it| it.version.to_string()),
@@ -256,26 +277,53 @@ fn rows(
                 names.join(", ")
             };
             rows.push(Row {
-                label: "Name",
+                label: t!("Name"),
                 before: record
                     .as_ref()
                     .map_or_else(String::new, |it| shown(&it.name, TEXT_MAX)),
                 after: shown(name, TEXT_MAX),
             });
             rows.push(Row {
-                label: "Members",
+                label: t!("Members"),
                 before: record.map_or_else(String::new, |it| names(&it.members)),
                 after: names(members),
             });
         }
         Governed::Delegation { starts, ends, .. } => {
-            for (label, at) in [("From", starts), ("Until", ends)] {
+            for (label, at) in [(t!("From"), starts), (t!("Until"), ends)] {
                 rows.push(Row {
                     label,
                     before: String::new(),
                     after: at.to_the_second(),
                 });
             }
+        }
+        Governed::Roles {
+            person,
+            new,
+            roles,
+            active,
+        } => {
+            let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
+            let names = |roles: &BTreeSet<Role>, active: bool| {
+                let names: Vec<&str> = roles.iter().map(|it| it.name()).collect();
+                let inactive = if active { "" } else { " (inactive)" };
+                format!("{}{inactive}", names.join(", "))
+            };
+            if let Some((name, email)) = new {
+                for (label, text) in [("Name", name), ("E-mail address", email)] {
+                    rows.push(Row {
+                        label,
+                        before: String::new(),
+                        after: shown(text, TEXT_MAX),
+                    });
+                }
+            }
+            rows.push(Row {
+                label: "Roles",
+                before: record.map_or_else(String::new, |it| names(&it.roles, it.active)),
+                after: names(roles, *active),
+            });
         }
         Governed::Recovery { person } => {
             let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
@@ -284,20 +332,20 @@ fn rows(
                 labels.join(", ")
             };
             rows.push(Row {
-                label: "Passkeys",
+                label: t!("Passkeys"),
                 before: record.as_ref().map_or_else(String::new, names),
-                after: "none; a new one after an invitation, which decides after the hold".to_owned(),
+                after: t!("none; a new one after an invitation, which decides after the hold").to_owned(),
             });
         }
         Governed::Erasure { scope, before } => {
             rows.push(Row {
-                label: "Whose",
+                label: t!("Whose"),
                 before: scope_words(scope, state)?,
                 after: String::new(),
             });
             if !matches!(scope, ErasureScope::Request { .. }) {
                 rows.push(Row {
-                    label: "That ended before",
+                    label: t!("That ended before"),
                     before: before.to_the_second(),
                     after: String::new(),
                 });
@@ -306,14 +354,18 @@ fn rows(
                 return Ok(rows);
             };
             rows.push(Row {
-                label: "Requests whose documents go",
+                label: t!("Requests whose documents go"),
                 before: found.requests.to_string(),
                 after: "none".to_owned(),
             });
             rows.push(Row {
-                label: "Documents",
-                before: format!("{}, {} bytes", found.documents, found.bytes),
-                after: "none; digests, names and times stay in the journal".to_owned(),
+                label: t!("Documents"),
+                before: t!(
+                    "{documents}, {bytes} bytes",
+                    documents = found.documents,
+                    bytes = found.bytes
+                ),
+                after: t!("none; digests, names and times stay in the journal").to_owned(),
             });
         }
         Governed::ProjectRemoval { .. } | Governed::GroupRemoval { .. } => {}
@@ -324,28 +376,32 @@ fn rows(
 fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
     type Words = fn(&ProjectSettings) -> String;
     let all: [(&'static str, Words); 12] = [
-        ("Branches", |it| it.branch_patterns.join(", ")),
-        ("People who must approve", |it| it.quorum.to_string()),
-        ("Policy", |it| {
+        (t!("Branches"), |it| it.branch_patterns.join(", ")),
+        (t!("People who must approve"), |it| it.quorum.to_string()),
+        (t!("Policy"), |it| {
             it.policy.clone().unwrap_or_else(|| "default".to_owned())
         }),
-        ("Approvers", |it| {
+        (t!("Approvers"), |it| {
             let names: Vec<String> = it.approvers.iter().map(ToString::to_string).collect();
             names.join(", ")
         }),
-        ("Methods", |it| {
+        (t!("Methods"), |it| {
             let names = it.methods.iter().flatten().map(ToString::to_string);
             names.collect::<Vec<_>>().join(", ")
         }),
-        ("Merge when approved", |it| {
+        (t!("Merge when approved"), |it| {
             if it.auto_merge { "yes" } else { "no" }.to_owned()
         }),
-        ("Enforced by", |it| it.enforcement.name().to_owned()),
-        ("Bound to", |it| it.bind_base.name().to_owned()),
-        ("Commits by nobody known", |it| format!("{:?}", it.unattributed)),
-        ("Control files", |it| it.control_files.join(", ")),
-        ("Environments", |it| it.environments.join(", ")),
-        ("Documents are kept", |it| format!("{} days", it.retention_days)),
+        (t!("Enforced by"), |it| it.enforcement.name().to_owned()),
+        (t!("Bound to"), |it| it.bind_base.name().to_owned()),
+        (t!("Commits by nobody known"), |it| {
+            format!("{:?}", it.unattributed)
+        }),
+        (t!("Control files"), |it| it.control_files.join(", ")),
+        (t!("Environments"), |it| it.environments.join(", ")),
+        (t!("Documents are kept"), |it| {
+            t!("{retention_days} days", retention_days = it.retention_days)
+        }),
     ];
     all.into_iter()
         .map(|(label, words)| Row {

@@ -6,7 +6,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read, Table};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::frame::{Frame, Place};
@@ -77,7 +77,7 @@ pub async fn show_queue(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         None
     };
     Ok(html(&QueuePage {
-        frame: Frame::new(&app, Some(&person), Place::Queue, "Queue"),
+        frame: Frame::new(&app, Some(&person), Place::Queue, t!("Queue")),
         more: mine.len().saturating_sub(CARDS_MAX)
             + others.len().saturating_sub(CARDS_MAX)
             + usize::from(overflow),

@@ -8,6 +8,7 @@ use crate::domain::notice::{
 use crate::domain::people::{Person, Role};
 use crate::domain::request::Request;
 use crate::domain::state::{Fault, Read, Table, decode};
+use crate::texts::{fixed, t};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 use crate::web::pages::standing::People;
@@ -52,7 +53,7 @@ impl Reach {
         let when = self.preferences.iter().find(|it| it.person == person.id);
         let when = when.map_or(MailWhen::default(), |it| it.mail);
         if self.settings.mail.is_some() && when != MailWhen::Never && !person.email.is_empty() {
-            names.push("mail".to_owned());
+            names.push(t!("mail").to_owned());
         }
         names
     }
@@ -98,7 +99,7 @@ pub fn told(request: &Request, people: &People, state: &impl Read) -> Result<Vec
             None => {
                 let chat: Option<Chat> = state.get(&notice.to)?;
                 (
-                    chat.map_or_else(|| "A chat".to_owned(), |it| shown(&it.name, NAME_MAX)),
+                    chat.map_or_else(|| t!("A chat").to_owned(), |it| shown(&it.name, NAME_MAX)),
                     None,
                 )
             }
@@ -106,13 +107,13 @@ pub fn told(request: &Request, people: &People, state: &impl Read) -> Result<Vec
         let lines = notice.lines.iter().map(|it| ToldLine {
             at: Moment::of(it.at),
             kind: match it.kind.name() {
-                "reminder" => "reminder",
-                "escalation" => "nobody else decided",
-                "digest" => "with others",
+                "reminder" => t!("reminder"),
+                "escalation" => t!("nobody else decided"),
+                "digest" => t!("with others"),
                 _ => "",
             },
             channel: shown(&it.delivery.name, NAME_MAX),
-            word: it.delivery.sent.word(),
+            word: fixed(it.delivery.sent.word()),
             good: it.delivery.sent == crate::domain::notice::Sent::Delivered,
             reason: it.delivery.reason.as_deref().map(|it| shown(it, REASON_MAX)),
         });

@@ -6,11 +6,13 @@ use crate::domain::state::{Fault, Read};
 use crate::evidence::credential::Credential;
 use crate::evidence::dsse::{Envelope, PublicKey};
 use crate::evidence::intent::ParsedIntent;
-use crate::evidence::sentence::{Signed, erased_sentence, sentence};
+use crate::evidence::sentence::Signed;
+use crate::texts::fixed;
 use crate::web::keys::credential_keys;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 use crate::web::pages::standing::method_words;
+use crate::web::words;
 
 /// One decision as its receipt.
 #[derive(Clone, Debug)]
@@ -117,8 +119,8 @@ impl Receipt {
             verified,
         };
         let sentence = match request.erased_at {
-            Some(at) => erased_sentence(&it, decision.seq, &at.to_the_second()),
-            None => sentence(&it),
+            Some(at) => words::erased_sentence(&it, decision.seq, &at.to_the_second()),
+            None => words::sentence(&it),
         };
         Ok(Receipt {
             sentence,
@@ -127,7 +129,7 @@ impl Receipt {
             verified,
             erased: request.erased_at.is_some(),
             approved: decision.answer == Answer::Approve,
-            meaning: decision.answer.meaning(),
+            meaning: fixed(decision.answer.meaning()),
             by,
             own: decision.person == *reader,
             break_glass: decision.break_glass,

@@ -1,7 +1,7 @@
 //! The page of a journal that lacks entries, for the admins who have to decide about it.
 
 use crate::domain::rollback::ADMINS_NEEDED;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::pages::frame::Frame;
 use crate::web::pages::{PageError, respond, shown};
 use crate::web::recovery::Recovery;
@@ -47,7 +47,7 @@ pub async fn show_recovery(recovery: Data<Recovery>) -> Result<HttpResponse, Pag
     let page = RecoveryPage {
         frame: Frame {
             evaluation: recovery.evaluation,
-            ..Frame::bare("Journal lacks entries")
+            ..Frame::bare(t!("Journal lacks entries"))
         },
         size: recovery.size,
         found,

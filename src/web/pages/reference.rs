@@ -1,6 +1,6 @@
 //! The reference of the API, made from the same description as the OpenAPI document, without a script.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::openapi::{Content, Operation, areas, members, operation_id, refusal_words};
 use crate::web::pages::frame::{Frame, Place};
@@ -53,7 +53,7 @@ struct Line {
 /// `GET /help/api`: anybody.
 pub async fn show_reference(app: Data<App>, visitor: Visitor) -> HttpResponse {
     html(&ReferencePage {
-        frame: Frame::new(&app, visitor.0.as_ref(), Place::Help, "API reference"),
+        frame: Frame::new(&app, visitor.0.as_ref(), Place::Help, t!("API reference")),
         public_url: app.public_url().trim_end_matches('/').to_owned(),
         areas: areas()
             .iter()
@@ -74,16 +74,16 @@ fn view(it: &Operation) -> OperationView {
     let of_path = it.path_parameters().into_iter().map(|name| Line {
         name: name.to_owned(),
         needed: true,
-        kind: "text, in the path".into(),
+        kind: t!("text, in the path").into(),
         about: String::new(),
     });
     let others = it.parameters.iter().map(|parameter| Line {
         name: parameter.name.to_owned(),
         needed: parameter.required,
-        kind: format!(
-            "{}, in the {}",
-            crate::web::openapi::kind_of(&parameter.schema),
-            parameter.place
+        kind: t!(
+            "{schema}, in the {place}",
+            schema = crate::web::openapi::kind_of(&parameter.schema),
+            place = parameter.place
         ),
         about: parameter.about.to_owned(),
     });

@@ -7,15 +7,15 @@ use crate::domain::deployment::{Deployment, DeploymentFacts, DeploymentState};
 use crate::domain::facts::{Account, ChangeFacts, Part};
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::{Person, Role};
-use crate::domain::policy::{Obligation, Story, words};
+use crate::domain::policy::{Obligation, Story};
 use crate::domain::project::{Enforcement, ForgeKind, Integration, Project};
 use crate::domain::request::{
     Change, ConfirmedLock, ConfirmedStatus, GateState, Kind, MergeRecord, Opening, Request, Requester,
     Status, StatusKey, change_row,
 };
 use crate::domain::state::{Fault, Read, decode};
-use crate::domain::time::{Time, span};
-use crate::texts::filters;
+use crate::domain::time::Time;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Badge, Band, Places, branch};
 use crate::web::pages::files::{Area, Lines, areas, total};
@@ -28,6 +28,7 @@ use crate::web::pages::since::{Since, since};
 use crate::web::pages::standing::{Chance, People, methods_taken};
 use crate::web::pages::{PageError, html, shown};
 use crate::web::session::Reader;
+use crate::web::words::{self, all_of, span};
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
 use askama::Template;
@@ -204,7 +205,7 @@ struct RuleView {
 struct TraceLine {
     path: String,
     rules: String,
-    effect: &'static str,
+    effect: String,
     reason: Option<String>,
 }
 
@@ -261,7 +262,7 @@ fn page(
     let (people, places) = (People::load(state)?, Places::load(state)?);
     let opening: Opening = {
         let blob = state.blob(&request.opening)?;
-        decode(&blob.ok_or_else(|| Fault(format!("the opening of {} is missing", request.id)))?)?
+        decode(&blob.ok_or_else(|| Fault(t!("the opening of {id} is missing", id = request.id)))?)?
     };
     let what = places.called(request);
     let project = places.project(request);
@@ -277,7 +278,7 @@ fn page(
         None => {
             let words = |rules: &[String]| {
                 let names: Vec<String> = rules.iter().map(|it| words::rule_name(it)).collect();
-                names.join(" and ")
+                all_of(&names)
             };
             match (chance.rules.is_empty(), chance.emergency.is_empty()) {
                 (true, _) => Turn::BreakGlass {
@@ -285,13 +286,13 @@ fn page(
                 },
                 (false, no_glass) => Turn::Decide {
                     counts: if chance.open.is_empty() {
-                        format!(
-                            "It would bring this no further: {} has all its approvals already. It would be recorded all \
+                        t!(
+                            "It would bring this no further: {rules} has all its approvals already. It would be recorded all \
                              the same.",
-                            words(&chance.rules)
+                            rules = words(&chance.rules)
                         )
                     } else {
-                        format!("It counts for {}.", words(&chance.open))
+                        t!("It counts for {open}.", open = words(&chance.open))
                     },
                     emergency: (!no_glass).then(|| words(&chance.emergency)),
                 },
@@ -388,7 +389,7 @@ fn page(
 fn by_code(chance: &Chance) -> Option<String> {
     let words = |rules: Vec<&String>| {
         let names: Vec<String> = rules.iter().map(|it| words::rule_name(it)).collect();
-        names.join(" and ")
+        all_of(&names)
     };
     let counts = words(chance.by_code.iter().collect());
     let lacks: Vec<&String> = chance
@@ -398,10 +399,11 @@ fn by_code(chance: &Chance) -> Option<String> {
         .collect();
     match (chance.by_code.is_empty(), lacks.is_empty()) {
         (true, _) => None,
-        (false, true) => Some(format!("It counts for {counts}.")),
-        (false, false) => Some(format!(
-            "It counts for {counts} alone, not for {}, where your passkey would count.",
-            words(lacks)
+        (false, true) => Some(t!("It counts for {counts}.", counts = counts)),
+        (false, false) => Some(t!(
+            "It counts for {counts} alone, not for {lacks}, where your passkey would count.",
+            counts = counts,
+            lacks = words(lacks)
         )),
     }
 }
@@ -417,26 +419,37 @@ fn title(request: &Request, what: &str) -> String {
 fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
     match (request.kind, &request.target) {
         (Kind::Change, Some(target)) => {
-            let place = project.map_or_else(String::new, |it| format!(" of {}", shown(&it.path, NAME_MAX)));
-            format!("Merge {what} into {}{place}", branch(target))
+            let place = project.map_or_else(String::new, |it| {
+                t!(" of {path}", path = shown(&it.path, NAME_MAX))
+            });
+            t!(
+                "Merge {what} into {target}{place}",
+                what = what,
+                target = branch(target),
+                place = place
+            )
         }
-        (Kind::Change, None) => format!("Merge {what}"),
+        (Kind::Change, None) => t!("Merge {what}", what = what),
         (Kind::Deployment, _) if request.deployment.is_some() => {
-            let environment = request.environment.as_deref().unwrap_or("an environment");
+            let environment = request.environment.as_deref().unwrap_or(t!("an environment"));
             let place = project.map_or_else(String::new, |it| format!(" {}", shown(&it.path, NAME_MAX)));
-            format!("Deploy{place} to {}", shown(environment, NAME_MAX))
+            t!(
+                "Deploy{place} to {environment}",
+                place = place,
+                environment = shown(environment, NAME_MAX)
+            )
         }
         (Kind::Deployment, _) => {
-            let environment = request.environment.as_deref().unwrap_or("an environment");
-            format!(
-                "Let a pipeline go on with a deployment to {}",
-                shown(environment, NAME_MAX)
+            let environment = request.environment.as_deref().unwrap_or(t!("an environment"));
+            t!(
+                "Let a pipeline go on with a deployment to {environment}",
+                environment = shown(environment, NAME_MAX)
             )
         }
         (Kind::Action, _) => match &request.requester {
-            Requester::Person { .. } => "Try the gate out: this changes nothing anywhere".to_owned(),
+            Requester::Person { .. } => t!("Try the gate out: this changes nothing anywhere").to_owned(),
             Requester::Key { .. } | Requester::ForgeAccount { .. } => {
-                "Let a pipeline go on with an action".to_owned()
+                t!("Let a pipeline go on with an action").to_owned()
             }
         },
     }
@@ -445,15 +458,15 @@ fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
 fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
     let deploys = request.deployment.is_some();
     let how = match (&request.requester, kind) {
-        (Requester::Person { .. }, _) => "a person, to try the gate out".to_owned(),
-        (Requester::Key { .. }, _) => "an API key of this server".to_owned(),
+        (Requester::Person { .. }, _) => t!("a person, to try the gate out").to_owned(),
+        (Requester::Key { .. }, _) => t!("an API key of this server").to_owned(),
         (Requester::ForgeAccount { .. }, ForgeKind::Gitlab) if deploys => {
-            "who started the pipeline on GitLab".to_owned()
+            t!("who started the pipeline on GitLab").to_owned()
         }
         (Requester::ForgeAccount { .. }, _) if deploys => {
-            format!("who started the workflow on {}", kind.title())
+            t!("who started the workflow on {kind}", kind = kind.title())
         }
-        (Requester::ForgeAccount { .. }, _) => format!("the author on {}", kind.title()),
+        (Requester::ForgeAccount { .. }, _) => t!("the author on {kind}", kind = kind.title()),
     };
     Asked {
         by: shown(request.requested_by(), NAME_MAX),
@@ -465,9 +478,9 @@ fn asked(request: &Request, opening: &Opening, kind: ForgeKind) -> Asked {
             .filter(|_| request.deployment.is_none())
             .map(|(algorithm, hex)| {
                 let label = if algorithm == "gitCommit" {
-                    "Commit".to_owned()
+                    t!("Commit").to_owned()
                 } else {
-                    format!("Digest ({})", shown(algorithm, 20))
+                    t!("Digest ({algorithm})", algorithm = shown(algorithm, 20))
                 };
                 (label, shown(hex, 128))
             }),
@@ -494,7 +507,7 @@ fn commit_view(opening: &Opening, request: &Request, state: &impl Read) -> Resul
     let integration: Option<Integration> = state.get(project.integration.as_str())?;
     let facts = request.commit.as_ref().and_then(|it| it.facts.as_ref());
     Ok(Some(CommitView {
-        forge: integration.map_or("the forge", |it| it.kind.title()),
+        forge: integration.map_or(t!("the forge"), |it| it.kind.title()),
         project: shown(&project.path, NAME_MAX),
         sha_short: sha.chars().take(COMMIT_DIGITS).collect(),
         looked_up: request.commit.is_some(),
@@ -530,11 +543,11 @@ fn change_view(
                 },
             };
             let part = match it.part {
-                Part::Author => "author",
-                Part::CommitAuthor => "wrote commits",
-                Part::Committer => "committed",
-                Part::CoAuthor => "co-author",
-                Part::Pusher => "pushed",
+                Part::Author => t!("author"),
+                Part::CommitAuthor => t!("wrote commits"),
+                Part::Committer => t!("committed"),
+                Part::CoAuthor => t!("co-author"),
+                Part::Pusher => t!("pushed"),
             };
             (name, part)
         })
@@ -576,7 +589,7 @@ fn change_view(
 
 fn deployment_view(facts: &DeploymentFacts, project: Option<&Project>, kind: ForgeKind) -> DeploymentView {
     let tidy = |reference: &str| match reference.strip_prefix("refs/tags/") {
-        Some(tag) => format!("tag {}", shown(tag, NAME_MAX)),
+        Some(tag) => t!("tag {tag}", tag = shown(tag, NAME_MAX)),
         None => branch(reference),
     };
     DeploymentView {
@@ -619,15 +632,15 @@ fn rules(obligations: &[Obligation], stories: &[Story], request: &Request, peopl
             let not_counted = story.not_counted.iter();
             let not_counted = not_counted.map(|(id, why)| (people.name(id), shown(why, CLAIM_MAX)));
             let extras = [
-                (it.independent, "by other people than the other rules"),
-                (it.allow_author, "the author may approve"),
-                (it.allow_contributor, "contributors may approve"),
-                (it.match_code, "with the code that the requester sees"),
-                (it.device_bound, "with a passkey that can’t leave its device"),
+                (it.independent, t!("by other people than the other rules")),
+                (it.allow_author, t!("the author may approve")),
+                (it.allow_contributor, t!("contributors may approve")),
+                (it.match_code, t!("with the code that the requester sees")),
+                (it.device_bound, t!("with a passkey that can’t leave its device")),
             ];
             RuleView {
                 name: if it.rule == "default" {
-                    "Default rule".to_owned()
+                    t!("Default rule").to_owned()
                 } else {
                     shown(&it.rule, NAME_MAX)
                 },
@@ -661,16 +674,21 @@ fn approver_name(id: &PersonId, request: &Request, people: &People) -> String {
     if absent.is_empty() {
         name
     } else {
-        format!("{name} (standing in for {})", absent.join(" and "))
+        t!(
+            "{name} (standing in for {names})",
+            name = name,
+            names = all_of(&absent)
+        )
     }
 }
 
 fn policy_words(request: &Request) -> String {
     match request.policy.version {
-        0 => "No policy governs this, so the built-in default rule does.".to_owned(),
-        version => format!(
-            "Policy “{}”, version {version}.",
-            shown(&request.policy.name, NAME_MAX)
+        0 => t!("No policy governs this, so the built-in default rule does.").to_owned(),
+        version => t!(
+            "Policy “{name}”, version {version}.",
+            name = shown(&request.policy.name, NAME_MAX),
+            version = version
         ),
     }
 }
@@ -691,10 +709,10 @@ fn may_not(request: &Request, people: &People) -> Vec<(String, &'static str)> {
     barred
         .map(|(person, how)| {
             let why = match (how.author, request.kind) {
-                (true, Kind::Change) => "made this change",
-                (true, Kind::Deployment) if request.deployment.is_some() => "started the pipeline",
-                (true, Kind::Deployment | Kind::Action) => "is answerable for the request",
-                (false, _) => "contributed to it",
+                (true, Kind::Change) => t!("made this change"),
+                (true, Kind::Deployment) if request.deployment.is_some() => t!("started the pipeline"),
+                (true, Kind::Deployment | Kind::Action) => t!("is answerable for the request"),
+                (false, _) => t!("contributed to it"),
             };
             (people.name(person), why)
         })
@@ -723,7 +741,7 @@ fn trace(opening: &Opening) -> Vec<TraceLine> {
     lines
         .map(|it| TraceLine {
             path: if it.path.is_empty() {
-                "the request as a whole".to_owned()
+                t!("the request as a whole").to_owned()
             } else {
                 shown(&it.path, CLAIM_MAX)
             },
@@ -743,16 +761,16 @@ fn ended(request: &Request, change: Option<&Change>) -> Option<Ended> {
     let sentence = match request.status {
         Status::Pending => return None,
         Status::Approved if request.lapsed && request.deployment.is_some() => {
-            "It was approved, and the approval does not hold any more."
+            t!("It was approved, and the approval does not hold any more.")
         }
-        Status::Approved if request.lapsed => "It was approved, and the approval was not used in time.",
-        Status::Approved => "It is approved.",
-        Status::Rejected => "It is rejected.",
-        Status::Expired => "Nobody decided in time. Nothing was approved.",
-        Status::Cancelled => "It was withdrawn before it was decided.",
-        Status::Superseded if request.deployment.is_some() => "A newer deployment took its place.",
-        Status::Superseded => "The change moved on. What was asked here can no longer be decided.",
-        Status::Skipped => "No approval was needed: a rule of the policy skips it.",
+        Status::Approved if request.lapsed => t!("It was approved, and the approval was not used in time."),
+        Status::Approved => t!("It is approved."),
+        Status::Rejected => t!("It is rejected."),
+        Status::Expired => t!("Nobody decided in time. Nothing was approved."),
+        Status::Cancelled => t!("It was withdrawn before it was decided."),
+        Status::Superseded if request.deployment.is_some() => t!("A newer deployment took its place."),
+        Status::Superseded => t!("The change moved on. What was asked here can no longer be decided."),
+        Status::Skipped => t!("No approval was needed: a rule of the policy skips it."),
     };
     let newer = change
         .and_then(|it| it.request.as_ref())
@@ -787,20 +805,37 @@ fn next(
             Some(ConfirmedStatus {
                 refused: Some(why), ..
             }) => {
-                format!("{forge} refused the status {name}: {}", shown(&why, CLAIM_MAX))
+                t!(
+                    "{forge} refused the status {name}: {why}",
+                    forge = forge,
+                    name = name,
+                    why = shown(&why, CLAIM_MAX)
+                )
             }
             Some(it) if it.request.as_ref() == Some(&request.id) => {
                 let word = match it.state {
-                    GateState::Pending => "pending",
-                    GateState::Success => "passed",
-                    GateState::Failed => "failed",
+                    GateState::Pending => t!("pending"),
+                    GateState::Success => t!("passed"),
+                    GateState::Failed => t!("failed"),
                 };
                 match &it.not_in_force {
-                    Some(why) => format!("It is approved, and not in force: {}.", shown(why, CLAIM_MAX)),
-                    None => format!("{forge} shows the status {name} as {word}."),
+                    Some(why) => t!(
+                        "It is approved, and not in force: {why}.",
+                        why = shown(why, CLAIM_MAX)
+                    ),
+                    None => t!(
+                        "{forge} shows the status {name} as {word}.",
+                        forge = forge,
+                        name = name,
+                        word = word
+                    ),
                 }
             }
-            _ => format!("The status {name} is on its way to {forge}."),
+            _ => t!(
+                "The status {name} is on its way to {forge}.",
+                name = name,
+                forge = forge
+            ),
         });
         if let Some(change) = &request.change
             && let Some(lock) = state.get::<ConfirmedLock>(&change_row(change))?
@@ -811,7 +846,7 @@ fn next(
             said.push(merge_words(state, request, project, forge)?);
         }
         if request.status == Status::Rejected {
-            said.push("The rejection holds for this commit. A new push opens a new request.".to_owned());
+            said.push(t!("The rejection holds for this commit. A new push opens a new request.").to_owned());
         }
     }
     if let Some(key) = &request.deployment {
@@ -821,22 +856,22 @@ fn next(
     }
     if request.change.is_none() && request.status == Status::Approved {
         said.push(match (request.consumed_at, request.expires_at) {
-            (Some(at), _) => format!(
-                "The pipeline used this approval at {}. It can’t be used again.",
-                at.to_the_second()
+            (Some(at), _) => t!(
+                "The pipeline used this approval at {at}. It can’t be used again.",
+                at = at.to_the_second()
             ),
             (None, Some(until)) if until > now => {
-                format!(
-                    "Whoever asked may go on now; the approval can be used until {}.",
-                    until.to_the_second()
+                t!(
+                    "Whoever asked may go on now; the approval can be used until {until}.",
+                    until = until.to_the_second()
                 )
             }
-            (None, Some(_)) => "Its time to be used is over.".to_owned(),
-            (None, None) => "Whoever asked may go on now.".to_owned(),
+            (None, Some(_)) => t!("Its time to be used is over.").to_owned(),
+            (None, None) => t!("Whoever asked may go on now.").to_owned(),
         });
     }
     if request.change.is_none() && request.status == Status::Rejected {
-        said.push("Whoever asked is told to stop.".to_owned());
+        said.push(t!("Whoever asked is told to stop.").to_owned());
     }
     Ok(said)
 }
@@ -852,14 +887,25 @@ fn lock_words(
         return None;
     }
     let what = match project?.settings.enforcement {
-        Enforcement::BotApproval => "this server’s approval",
-        Enforcement::ExternalStatusCheck => "the external status check",
+        Enforcement::BotApproval => t!("this server’s approval"),
+        Enforcement::ExternalStatusCheck => t!("the external status check"),
         Enforcement::MergeBroker | Enforcement::CommitStatus => return None,
     };
     Some(match (&lock.refused, lock.state) {
-        (Some(why), _) => format!("{forge} refused {what}: {}", shown(why, CLAIM_MAX)),
-        (None, GateState::Success) => format!("{forge} has {what} for exactly this commit."),
-        (None, GateState::Pending | GateState::Failed) => format!("{forge} does not have {what}."),
+        (Some(why), _) => t!(
+            "{forge} refused {what}: {why}",
+            forge = forge,
+            what = what,
+            why = shown(why, CLAIM_MAX)
+        ),
+        (None, GateState::Success) => t!(
+            "{forge} has {what} for exactly this commit.",
+            forge = forge,
+            what = what
+        ),
+        (None, GateState::Pending | GateState::Failed) => {
+            t!("{forge} does not have {what}.", forge = forge, what = what)
+        }
     })
 }
 
@@ -872,35 +918,32 @@ fn deployment_words(request: &Request, record: Option<&Deployment>, forge: &str)
     let approved = matches!(request.status, Status::Approved | Status::Skipped);
     match (it.state, request.status) {
         (DeploymentState::Started, _) if approved && !request.lapsed => said.push(match &it.started_by {
-            Some(by) => format!(
-                "{forge} started the job, for {}. The approval is used and can’t be used again.",
-                account_words(by)
-            ),
-            None => format!("{forge} started the job. The approval is used and can’t be used again."),
+            Some(by) => t!("{forge} started the job, for {by}. The approval is used and can’t be used again.", forge = forge, by = account_words(by)),
+            None => t!("{forge} started the job. The approval is used and can’t be used again.", forge = forge),
         }),
-        (DeploymentState::Started, _) => said.push(format!(
-            "The job was started on {forge} all the same, without this approval. That is reported as an exception."
-        )),
+        (DeploymentState::Started, _) => said.push(t!("The job was started on {forge} all the same, without this approval. That is reported as an exception.", forge = forge)),
         (DeploymentState::Starting, _) => {
-            said.push(format!("The approval is spent, and {forge} is told to start exactly this job."));
+            said.push(t!("The approval is spent, and {forge} is told to start exactly this job.", forge = forge));
         }
         (DeploymentState::Waiting, Status::Approved | Status::Skipped) if !request.lapsed && request.consumed_at.is_none() => {
-            said.push(format!("{forge} is told to start exactly this job, as soon as it answers."));
+            said.push(t!("{forge} is told to start exactly this job, as soon as it answers.", forge = forge));
         }
         (DeploymentState::Waiting, Status::Rejected) if it.facts.blocked => said.push(match it.rejection_told {
-            true => format!("{forge} was told of the rejection."),
-            false => format!("{forge} is being told of the rejection."),
+            true => t!("{forge} was told of the rejection.", forge = forge),
+            false => t!("{forge} is being told of the rejection.", forge = forge),
         }),
-        (DeploymentState::Waiting, Status::Rejected) => said.push(format!(
-            "Nothing is started. The job still waits on {forge}; whoever starts it there is reported."
-        )),
+        (DeploymentState::Waiting, Status::Rejected) => said.push(t!("Nothing is started. The job still waits on {forge}; whoever starts it there is reported.", forge = forge)),
         (DeploymentState::Waiting, _) => {
-            said.push(format!("Nothing was started. The job still waits on {forge}."));
+            said.push(t!("Nothing was started. The job still waits on {forge}.", forge = forge));
         }
         (DeploymentState::Ended, _) => {}
     }
     if let Some(why) = &it.refused {
-        said.push(format!("{forge} did not do it yet: {}", shown(why, CLAIM_MAX)));
+        said.push(t!(
+            "{forge} did not do it yet: {why}",
+            forge = forge,
+            why = shown(why, CLAIM_MAX)
+        ));
     }
     said
 }
@@ -919,15 +962,26 @@ fn merge_words(
             commit: Some(commit),
             ..
         }) => {
-            format!("{forge} merged it as {}.", shown(&commit, NAME_MAX))
+            t!(
+                "{forge} merged it as {commit}.",
+                forge = forge,
+                commit = shown(&commit, NAME_MAX)
+            )
         }
-        Some(MergeRecord { merged: true, .. }) => format!("{forge} merged it."),
+        Some(MergeRecord { merged: true, .. }) => t!("{forge} merged it.", forge = forge),
         Some(MergeRecord {
             refused: Some(why), ..
         }) => {
-            format!("{forge} did not merge it: {}", shown(&why, CLAIM_MAX))
+            t!(
+                "{forge} did not merge it: {why}",
+                forge = forge,
+                why = shown(&why, CLAIM_MAX)
+            )
         }
-        Some(_) | None if automatic => format!("This server asks {forge} to merge exactly this commit."),
-        Some(_) | None => format!("Merging is up to you, on {forge}."),
+        Some(_) | None if automatic => t!(
+            "This server asks {forge} to merge exactly this commit.",
+            forge = forge
+        ),
+        Some(_) | None => t!("Merging is up to you, on {forge}.", forge = forge),
     })
 }

@@ -9,7 +9,7 @@ use crate::domain::request::Request;
 use crate::domain::retention::{Erasure, ErasureScope, RETENTION_DAYS};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::retention::{count, earlier};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -97,18 +97,21 @@ pub fn scope_words(scope: &ErasureScope, state: &impl Read) -> Result<String, Fa
         ErasureScope::Project { project } => {
             let record: Option<Project> = state.get(project.as_str())?;
             let path = record.map_or_else(|| project.to_string(), |it| shown(&it.path, TEXT_MAX));
-            format!("requests of {path}")
+            t!("requests of {path}", path = path)
         }
         ErasureScope::Pipelines {
             project_name: Some(name),
-        } => format!("requests that pipelines opened for {}", shown(name, TEXT_MAX)),
+        } => t!(
+            "requests that pipelines opened for {name}",
+            name = shown(name, TEXT_MAX)
+        ),
         ErasureScope::Pipelines { project_name: None } => {
-            "requests that were opened for no project".to_owned()
+            t!("requests that were opened for no project").to_owned()
         }
         ErasureScope::Request { request } => {
             let record: Option<Request> = state.get(request.as_str())?;
             let title = record.map_or_else(String::new, |it| format!(" “{}”", shown(&it.title, TEXT_MAX)));
-            format!("request {request}{title}")
+            t!("request {request}{title}", request = request, title = title)
         }
     })
 }
@@ -156,7 +159,7 @@ pub async fn show_retention(
         });
     }
     Ok(html(&RetentionPage {
-        frame: Frame::new(&app, Some(&person), Place::Retention, "Retention"),
+        frame: Frame::new(&app, Some(&person), Place::Retention, t!("Retention")),
         admin: person.has(Role::Admin),
         default_days: RETENTION_DAYS,
         projects: projects
@@ -206,8 +209,8 @@ impl Preview {
             what,
             before: Moment::of(before),
             size: match found.bytes {
-                it @ 0..=999_999 => format!("{} kB", it.div_ceil(1_000)),
-                it => format!("{} MB", it.div_ceil(1_000_000)),
+                it @ 0..=999_999 => t!("{value} kB", value = it.div_ceil(1_000)),
+                it => t!("{value} MB", value = it.div_ceil(1_000_000)),
             },
             first: first.collect(),
             found,
@@ -238,7 +241,10 @@ fn asked(ask: &Ask, projects: &[Project], now: Time) -> Result<Option<(ErasureSc
     if let Some(id) = text(&ask.project) {
         let project = ProjectId::parse(&id).ok_or("There is no such project.")?;
         let record = projects.iter().find(|it| it.id == project);
-        let days = record.ok_or("There is no such project.")?.settings.retention_days;
+        let days = record
+            .ok_or(t!("There is no such project."))?
+            .settings
+            .retention_days;
         let latest = earlier(now, days);
         return Ok(Some((
             ErasureScope::Project { project },

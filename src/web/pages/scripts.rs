@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 /// Where the frame has room for them.
 const PLACE: &str = "<!--scripts-->";
 
+/// What asks for a passkey where a call needs one.
+const CONFIRM: &[&str] = &["passkey.js", "confirm.js"];
+
 /// An attribute that is worth nothing without its script, and the scripts in the order in which they run.
-const SCRIPTS: [(&str, &[&str]); 17] = [
+const SCRIPTS: [(&str, &[&str]); 18] = [
     ("data-show", &["show.js"]),
     ("data-copy", &["copy.js"]),
     ("data-print", &["copy.js"]),
@@ -25,6 +28,18 @@ const SCRIPTS: [(&str, &[&str]); 17] = [
     ("data-export", &["audit.js"]),
     ("data-drop", &["audit.js"]),
     ("data-editor", &["editor.js"]),
+    ("data-save-policy", CONFIRM),
+];
+
+/// How the address of a form begins that may take a passkey besides (`domain::danger`).
+const DANGEROUS: [&str; 7] = [
+    "/api/v1/people",
+    "/api/v1/integrations/",
+    "/api/v1/groups",
+    "/api/v1/delegations\"",
+    "/api/v1/erasures\"",
+    "/api/v1/api-keys\"",
+    "/api/v1/keys/",
 ];
 
 /// The page with the scripts that it asks for. Text from outside that reads like an attribute can only make it load more of
@@ -34,8 +49,12 @@ pub fn with_scripts(page: String) -> String {
         return page;
     }
     let mut names: Vec<&str> = Vec::new();
-    for (_, scripts) in SCRIPTS.iter().filter(|(name, _)| has(&page, name)) {
-        for it in *scripts {
+    let asked = SCRIPTS.iter().filter(|(name, _)| has(&page, name));
+    let dangerous = DANGEROUS
+        .iter()
+        .any(|it| page.contains(&format!(" data-to=\"{it}")));
+    for scripts in asked.map(|(_, it)| *it).chain(dangerous.then_some(CONFIRM)) {
+        for it in scripts {
             if !names.contains(it) {
                 names.push(it);
             }
@@ -52,7 +71,10 @@ pub fn with_scripts(page: String) -> String {
 /// Whether some element has the attribute.
 fn has(page: &str, name: &str) -> bool {
     page.match_indices(name).any(|(at, _)| {
-        let (before, after) = (page[..at].chars().next_back(), page[at + name.len()..].chars().next());
+        let (before, after) = (
+            page[..at].chars().next_back(),
+            page[at + name.len()..].chars().next(),
+        );
         before.is_some_and(char::is_whitespace) && matches!(after, Some(' ' | '=' | '>' | '\n'))
     })
 }

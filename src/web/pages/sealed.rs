@@ -1,6 +1,6 @@
 //! The page of a sealed server.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::pages::frame::Frame;
 use crate::web::pages::scripts::with_scripts;
 use actix_web::HttpResponse;
@@ -16,7 +16,11 @@ struct SealedPage {
 
 /// The page that takes the passphrase; with `first`, that lets it be chosen.
 pub fn show_sealed(first: bool, chars_min: usize) -> HttpResponse {
-    let title = if first { "Choose the passphrase" } else { "Sealed" };
+    let title = if first {
+        t!("Choose the passphrase")
+    } else {
+        t!("Sealed")
+    };
     let page = SealedPage {
         frame: Frame::bare(title),
         first,

@@ -5,14 +5,15 @@ use crate::domain::people::{Person, Role};
 use crate::domain::project::Integration;
 use crate::domain::sink::Sink;
 use crate::domain::state::Read;
-use crate::domain::time::span;
 use crate::engine::Condition;
 use crate::listen::free_bytes;
 use crate::store::Snapshot;
+use crate::texts::t;
 use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::pages::PageError;
 use crate::web::pages::moment::ago;
+use crate::web::words::span;
 
 /// A certificate that runs out within this many seconds is marked.
 const CERTIFICATE_SOON: u64 = 30 * 86_400;
@@ -61,19 +62,29 @@ fn forges(app: &App, state: &Snapshot) -> Result<Sign, PageError> {
         (count + 1, longest.max(it.as_secs()))
     });
     Ok(match (all.len(), count) {
-        (0, _) => sign("Forges", "none", "none connected", HREF),
-        (1, 0) => sign("Forges", "approved", "answering", HREF),
-        (many, 0) => sign("Forges", "approved", format!("all {many} answering"), HREF),
+        (0, _) => sign(t!("Forges"), "none", t!("none connected"), HREF),
+        (1, 0) => sign(t!("Forges"), "approved", t!("answering"), HREF),
+        (many, 0) => sign(
+            t!("Forges"),
+            "approved",
+            t!("all {many} answering", many = many),
+            HREF,
+        ),
         (1, _) => sign(
-            "Forges",
+            t!("Forges"),
             "rejected",
-            format!("no answer for {}", span(longest)),
+            t!("no answer for {longest}", longest = span(longest)),
             HREF,
         ),
         (many, _) => sign(
-            "Forges",
+            t!("Forges"),
             "rejected",
-            format!("{count} of {many} silent, for {}", span(longest)),
+            t!(
+                "{count} of {many} silent, for {longest}",
+                count = count,
+                many = many,
+                longest = span(longest)
+            ),
             HREF,
         ),
     })
@@ -94,34 +105,44 @@ fn sinks(app: &App, state: &Snapshot) -> Result<Sign, PageError> {
         }
     }
     Ok(match (all.len(), failing, late) {
-        (0, ..) => sign("Log sinks", "none", "none set up", HREF),
-        (1, 0, 0) => sign("Log sinks", "approved", "up to date", HREF),
-        (many, 0, 0) => sign("Log sinks", "approved", format!("all {many} up to date"), HREF),
-        (many, 0, _) => sign("Log sinks", "pending", format!("{late} of {many} behind"), HREF),
+        (0, ..) => sign(t!("Log sinks"), "none", t!("none set up"), HREF),
+        (1, 0, 0) => sign(t!("Log sinks"), "approved", t!("up to date"), HREF),
+        (many, 0, 0) => sign(
+            t!("Log sinks"),
+            "approved",
+            t!("all {many} up to date", many = many),
+            HREF,
+        ),
+        (many, 0, _) => sign(
+            t!("Log sinks"),
+            "pending",
+            t!("{late} of {many} behind", late = late, many = many),
+            HREF,
+        ),
         (many, ..) => sign(
-            "Log sinks",
+            t!("Log sinks"),
             "rejected",
-            format!("{failing} of {many} failing"),
+            t!("{failing} of {many} failing", failing = failing, many = many),
             HREF,
         ),
     })
 }
 
 fn messages(state: &Snapshot, reader: &Person, unreached: usize) -> Result<Sign, PageError> {
-    const LABEL: &str = "Notifications";
+    let label = t!("Notifications");
     let settings = NoticeSettings::load(state)?;
     let devices: Vec<Device> = state.all()?;
     let any =
         settings.mail.is_some() || devices.iter().any(Device::is_live) || !state.all::<Chat>()?.is_empty();
     let (look, word) = match (unreached, any) {
-        (0, _) => ("approved", "reach every approver".to_owned()),
-        (_, false) => ("pending", "reach nobody yet".to_owned()),
-        (1, true) => ("pending", "one approver unreached".to_owned()),
-        (many, true) => ("pending", format!("{many} approvers unreached")),
+        (0, _) => ("approved", t!("reach every approver").to_owned()),
+        (_, false) => ("pending", t!("reach nobody yet").to_owned()),
+        (1, true) => ("pending", t!("one approver unreached").to_owned()),
+        (many, true) => ("pending", t!("{many} approvers unreached", many = many)),
     };
     let href = "/dashboard/settings/notifications";
     Ok(Sign {
-        label: LABEL,
+        label,
         word,
         look,
         href: reader.has(Role::Admin).then_some(href),
@@ -132,36 +153,39 @@ fn keys(app: &App) -> Sign {
     const HREF: &str = "/dashboard/settings/signing-keys";
     let health = app.engine.health();
     match (health.has(Condition::SignerDown), health.backends().0) {
-        (true, _) => sign("Signing keys", "rejected", "away", HREF),
-        (false, "agent") => sign("Signing keys", "approved", "in reach, in an agent", HREF),
-        (false, _) => sign("Signing keys", "approved", "in reach, in files", HREF),
+        (true, _) => sign(t!("Signing keys"), "rejected", t!("away"), HREF),
+        (false, "agent") => sign(t!("Signing keys"), "approved", t!("in reach, in an agent"), HREF),
+        (false, _) => sign(t!("Signing keys"), "approved", t!("in reach, in files"), HREF),
     }
 }
 
 fn certificate(app: &App) -> Sign {
     const HREF: &str = "/dashboard/settings/tls";
-    const LABEL: &str = "Certificate";
+    let label = t!("Certificate");
     let Some(tls) = &app.front.tls else {
         return match app.front.for_proxies {
-            true => sign(LABEL, "none", "a proxy’s", HREF),
-            false => sign(LABEL, "none", "none: evaluation", HREF),
+            true => sign(label, "none", t!("a proxy’s"), HREF),
+            false => sign(label, "none", t!("none: evaluation"), HREF),
         };
     };
     let current = tls.current();
     let left = app.now().seconds_until(current.facts.not_after);
     match (left, current.self_signed) {
-        (0, _) => sign(LABEL, "rejected", "has run out", HREF),
-        (_, true) => sign(LABEL, "pending", "self-signed", HREF),
-        (left, false) if left < CERTIFICATE_SOON => {
-            sign(LABEL, "pending", format!("runs out in {}", span(left)), HREF)
-        }
-        (left, false) => sign(LABEL, "approved", format!("good for {}", span(left)), HREF),
+        (0, _) => sign(label, "rejected", t!("has run out"), HREF),
+        (_, true) => sign(label, "pending", t!("self-signed"), HREF),
+        (left, false) if left < CERTIFICATE_SOON => sign(
+            label,
+            "pending",
+            t!("runs out in {left}", left = span(left)),
+            HREF,
+        ),
+        (left, false) => sign(label, "approved", t!("good for {left}", left = span(left)), HREF),
     }
 }
 
 fn backup(app: &App) -> Sign {
     const HREF: &str = "/dashboard/settings/backup";
-    const LABEL: &str = "Backup";
+    let label = t!("Backup");
     let health = app.engine.health();
     let newest = health.backup();
     match (
@@ -169,10 +193,10 @@ fn backup(app: &App) -> Sign {
         newest,
         app.backups.plan.is_some(),
     ) {
-        (true, ..) => sign(LABEL, "rejected", "failed, tried again", HREF),
-        (false, Some((at, _)), _) => sign(LABEL, "approved", ago(app.now(), at), HREF),
-        (false, None, true) => sign(LABEL, "pending", "none since the start", HREF),
-        (false, None, false) => sign(LABEL, "pending", "not scheduled", HREF),
+        (true, ..) => sign(label, "rejected", t!("failed, tried again"), HREF),
+        (false, Some((at, _)), _) => sign(label, "approved", ago(app.now(), at), HREF),
+        (false, None, true) => sign(label, "pending", t!("none since the start"), HREF),
+        (false, None, false) => sign(label, "pending", t!("not scheduled"), HREF),
     }
 }
 
@@ -180,28 +204,33 @@ fn disk(app: &App) -> Sign {
     const HREF: &str = "/dashboard/settings/general";
     let health = app.engine.health();
     if health.has(Condition::StorageDamaged) {
-        return sign("Disk", "rejected", "something stored is damaged", HREF);
+        return sign(t!("Disk"), "rejected", t!("something stored is damaged"), HREF);
     }
     let free = bytes(free_bytes(&app.database_file()));
     match health.has(Condition::StorageFull) {
-        true => sign("Disk", "rejected", format!("nearly full, {free} free"), HREF),
-        false => sign("Disk", "approved", format!("{free} free"), HREF),
+        true => sign(
+            t!("Disk"),
+            "rejected",
+            t!("nearly full, {free} free", free = free),
+            HREF,
+        ),
+        false => sign(t!("Disk"), "approved", t!("{free} free", free = free), HREF),
     }
 }
 
 fn clock(app: &App) -> Sign {
     const HREF: &str = "/dashboard/settings/general";
     match app.engine.health().has(Condition::ClockUnsound) {
-        true => sign("Clock", "rejected", "behind the journal", HREF),
-        false => sign("Clock", "approved", "not behind the journal", HREF),
+        true => sign(t!("Clock"), "rejected", t!("behind the journal"), HREF),
+        false => sign(t!("Clock"), "approved", t!("not behind the journal"), HREF),
     }
 }
 
 /// A size for people, rounded down: there is at least so much.
 pub fn bytes(count: u64) -> String {
     match count {
-        0..=999_999 => format!("{} kB", count / 1_000),
-        1_000_000..=999_999_999 => format!("{} MB", count / 1_000_000),
-        _ => format!("{} GB", count / 1_000_000_000),
+        0..=999_999 => t!("{value} kB", value = count / 1_000),
+        1_000_000..=999_999_999 => t!("{value} MB", value = count / 1_000_000),
+        _ => t!("{value} GB", value = count / 1_000_000_000),
     }
 }

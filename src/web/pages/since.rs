@@ -8,6 +8,7 @@ use crate::domain::project::Project;
 use crate::domain::request::{Answer, Opening, Request, change_row};
 use crate::domain::state::{Fault, Read, Table, decode};
 use crate::domain::time::Time;
+use crate::texts::t;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 use std::collections::BTreeMap;
@@ -79,12 +80,12 @@ pub fn since(
             continue;
         }
         if let Some(seen) = looked(&earlier, reader, state)? {
-            chosen = Some((earlier, "Since you last looked".to_owned(), seen));
+            chosen = Some((earlier, t!("Since you last looked").to_owned(), seen));
             break;
         }
         let approved = earlier.decisions.iter().rfind(|it| it.answer == Answer::Approve);
         if let (Some(it), None) = (approved, &chosen) {
-            let headline = format!("Since {} approved", shown(&it.name, 80));
+            let headline = t!("Since {name} approved", name = shown(&it.name, 80));
             chosen = Some((earlier.clone(), headline, it.decided_at));
         }
         newest.get_or_insert(earlier);
@@ -92,7 +93,7 @@ pub fn since(
     let chosen = chosen.or_else(|| {
         let it = newest?;
         let at = it.created_at;
-        Some((it, "Since it was asked before".to_owned(), at))
+        Some((it, t!("Since it was asked before").to_owned(), at))
     });
     let Some((earlier, headline, at)) = chosen else {
         return Ok(None);
@@ -131,8 +132,8 @@ pub fn since(
             .map(|it| Void {
                 name: shown(&it.name, 80),
                 word: match it.answer {
-                    Answer::Approve => "approved",
-                    Answer::Reject => "rejected",
+                    Answer::Approve => t!("approved"),
+                    Answer::Reject => t!("rejected"),
                 },
                 at: Moment::of(it.decided_at),
             })
@@ -153,37 +154,41 @@ fn moves(before: &ChangeFacts, now: &ChangeFacts) -> Vec<String> {
     let branch = |name: &str| shown(name.strip_prefix("refs/heads/").unwrap_or(name), 100);
     let mut said = Vec::new();
     if before.head != now.head {
-        said.push(format!(
-            "The head moved from {} to {}.",
-            short(&before.head),
-            short(&now.head)
+        said.push(t!(
+            "The head moved from {before} to {now}.",
+            before = short(&before.head),
+            now = short(&now.head)
         ));
     }
     if before.target != now.target {
-        said.push(format!(
-            "The target changed from {} to {}.",
-            branch(&before.target),
-            branch(&now.target)
+        said.push(t!(
+            "The target changed from {before} to {now}.",
+            before = branch(&before.target),
+            now = branch(&now.target)
         ));
     }
     if before.base != now.base && !before.base.is_empty() && !now.base.is_empty() {
-        said.push(format!(
-            "The merge base moved from {} to {}.",
-            short(&before.base),
-            short(&now.base)
+        said.push(t!(
+            "The merge base moved from {before} to {now}.",
+            before = short(&before.base),
+            now = short(&now.base)
         ));
     }
     if before.commits != now.commits {
-        said.push(format!(
-            "It has {} commits now, and had {}.",
-            now.commits, before.commits
+        said.push(t!(
+            "It has {now} commits now, and had {before}.",
+            now = now.commits,
+            before = before.commits
         ));
     }
     if before.title != now.title {
-        said.push(format!("The title was “{}”.", shown(&before.title, 160)));
+        said.push(t!(
+            "The title was “{before}”.",
+            before = shown(&before.title, 160)
+        ));
     }
     if said.is_empty() {
-        said.push("The same commit was asked before.".to_owned());
+        said.push(t!("The same commit was asked before.").to_owned());
     }
     said
 }
@@ -202,8 +207,8 @@ fn differing(before: &[FileChange], now: &[FileChange]) -> Vec<SinceFile> {
     let mut found = Vec::new();
     for (path, what) in &new {
         let word = match old.get(path) {
-            None => "new in the change",
-            Some(was) if was != what => "changed differently",
+            None => t!("new in the change"),
+            Some(was) if was != what => t!("changed differently"),
             Some(_) => continue,
         };
         found.push(SinceFile {
@@ -213,7 +218,7 @@ fn differing(before: &[FileChange], now: &[FileChange]) -> Vec<SinceFile> {
     }
     for path in old.keys().filter(|it| !new.contains_key(*it)) {
         found.push(SinceFile {
-            word: "no longer in it",
+            word: t!("no longer in it"),
             path: path.shown(),
         });
     }

@@ -3,15 +3,15 @@
 use crate::domain::people::Role;
 use crate::domain::sink::{Destination, Sink, SinkFormat, SyslogTransport};
 use crate::domain::state::Read;
-use crate::domain::time::span;
 use crate::sink::Requirement;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
+use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -63,10 +63,10 @@ pub async fn show_sinks(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         let health = app.sinks.board.health(&sink.id).unwrap_or_default();
         let lag = Lag::of(&app, sink, &state, app.now())?;
         let (word, look) = match (&health.failing, sink.stuck) {
-            (_, Some(_)) => ("Stuck", "rejected"),
-            (Some(_), None) => ("Failing", "pending"),
-            (None, None) if lag.entries > 0 => ("Delivering", "pending"),
-            (None, None) => ("Up to date", "approved"),
+            (_, Some(_)) => (t!("Stuck"), "rejected"),
+            (Some(_), None) => (t!("Failing"), "pending"),
+            (None, None) if lag.entries > 0 => (t!("Delivering"), "pending"),
+            (None, None) => (t!("Up to date"), "approved"),
         };
         sinks.push(SinkView {
             id: sink.id.to_string(),
@@ -87,7 +87,7 @@ pub async fn show_sinks(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         });
     }
     Ok(html(&SinksPage {
-        frame: Frame::new(&app, Some(&person), Place::LogSinks, "Log sinks"),
+        frame: Frame::new(&app, Some(&person), Place::LogSinks, t!("Log sinks")),
         admin: person.has(Role::Admin),
         sinks,
         directory: app.sinks.directory.is_some(),
@@ -100,8 +100,12 @@ pub async fn show_sinks(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
 
 fn behind(lag: Lag) -> String {
     match lag.entries {
-        0 => "Has every entry".to_owned(),
-        1 => format!("1 entry behind, {} old", span(lag.seconds)),
-        many => format!("{many} entries behind, the oldest {} old", span(lag.seconds)),
+        0 => t!("Has every entry").to_owned(),
+        1 => t!("1 entry behind, {seconds} old", seconds = span(lag.seconds)),
+        many => t!(
+            "{many} entries behind, the oldest {seconds} old",
+            many = many,
+            seconds = span(lag.seconds)
+        ),
     }
 }

@@ -4,12 +4,13 @@
 use crate::domain::decide::{Roster, Standing, eligibility, hopeless, progress, standing};
 use crate::domain::ids::PersonId;
 use crate::domain::people::{Group, Person, Role};
-use crate::domain::policy::words::rule_name;
 use crate::domain::policy::{Approver, Method, Obligation};
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
+use crate::texts::{said, t};
 use crate::web::pages::shown;
+use crate::web::words::{methods, rule_name};
 
 /// Longest name of a person on a page, in characters.
 const NAME_MAX: usize = 80;
@@ -65,7 +66,7 @@ impl People {
     /// Whom a rule names, in words: a person by name, a group as a group.
     pub fn approver(&self, approver: &Approver) -> String {
         match approver {
-            Approver::Group(name) => format!("group {}", shown(name, NAME_MAX)),
+            Approver::Group(name) => t!("group {name}", name = shown(name, NAME_MAX)),
             Approver::Person(who) => {
                 let person = self
                     .roster
@@ -84,8 +85,8 @@ impl People {
             open: told.open,
             emergency: told.emergency,
             by_code: told.by_code,
-            no_passkey: told.no_passkey.map(|it| it.to_string()),
-            why_not: told.why_not.map(|it| it.to_string()),
+            no_passkey: told.no_passkey.map(|it| said(&it.to_string()).into_owned()),
+            why_not: told.why_not.map(|it| said(&it.to_string()).into_owned()),
         }
     }
 
@@ -103,16 +104,19 @@ impl People {
                 Approver::Group(name) => (within(name, person), absent.iter().find(|it| within(name, it))),
             };
             let called = match approver {
-                Approver::Person(_) => "names you".to_owned(),
+                Approver::Person(_) => t!("names you").to_owned(),
                 Approver::Group(name) => {
-                    format!("asks the group {}, which you are in", shown(name, NAME_MAX))
+                    t!(
+                        "asks the group {name}, which you are in",
+                        name = shown(name, NAME_MAX)
+                    )
                 }
             };
             match (own, of_absent) {
                 (true, _) => Some(called),
-                (false, Some(it)) => Some(format!(
-                    "asks {}, for whom you stand in",
-                    shown(&it.name, NAME_MAX)
+                (false, Some(it)) => Some(t!(
+                    "asks {name}, for whom you stand in",
+                    name = shown(&it.name, NAME_MAX)
                 )),
                 (false, None) => None,
             }
@@ -121,10 +125,10 @@ impl People {
         obligations
             .map(|it| {
                 let why = it.approvers.iter().find_map(reason);
-                let why = why.unwrap_or_else(|| "asks everybody with the role approver".to_owned());
+                let why = why.unwrap_or_else(|| t!("asks everybody with the role approver").to_owned());
                 match it.rule.as_str() {
-                    "default" => format!("The default rule {why}."),
-                    name => format!("The rule {} {why}.", rule_name(name)),
+                    "default" => t!("The default rule {why}.", why = why),
+                    name => t!("The rule {name} {why}.", name = rule_name(name), why = why),
                 }
             })
             .collect()
@@ -155,7 +159,10 @@ impl People {
     /// Which rules of a waiting request nobody can fill, in sentences.
     pub fn hopeless(&self, request: &Request, now: Time) -> Vec<String> {
         let rules = hopeless(request, &self.roster, now);
-        rules.iter().map(|it| shown(&it.reason, 500)).collect()
+        rules
+            .iter()
+            .map(|it| said(&shown(&it.reason, 500)).into_owned())
+            .collect()
     }
 
     /// Whom a person stood in for at that time, by name.
@@ -166,25 +173,20 @@ impl People {
 
     /// How far a waiting request is, as `1 of 2 approvals`.
     pub fn progress(&self, request: &Request, now: Time) -> Option<String> {
-        (request.status == Status::Pending).then(|| progress(request, &self.roster, now))
+        (request.status == Status::Pending).then(|| said(&progress(request, &self.roster, now)).into_owned())
     }
 }
 
 /// How a person proves an approval, in words that promise no more than was checked.
 pub fn method_words(method: Method) -> &'static str {
     match method {
-        Method::Totp => "one-time code, server-attested: nothing binds it to the content",
-        Method::Passkey => "passkey",
-        Method::Biometric => "passkey of the device itself (biometric or device PIN)",
+        Method::Totp => t!("one-time code, server-attested: nothing binds it to the content"),
+        Method::Passkey => t!("passkey"),
+        Method::Biometric => t!("passkey of the device itself (biometric or device PIN)"),
     }
 }
 
 /// What an obligation takes, as `passkey or biometric`.
 pub fn methods_taken(obligation: &Obligation) -> String {
-    obligation
-        .methods
-        .iter()
-        .map(|it| it.name())
-        .collect::<Vec<_>>()
-        .join(" or ")
+    methods(&obligation.methods)
 }

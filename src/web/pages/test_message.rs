@@ -46,7 +46,8 @@ pub async fn try_message(app: &App, who: &SignedIn, by: TestBy) -> Result<Tried,
     }
     let mut grown = app.engine.watch_size();
     let mut next = app.snapshot()?.size()?;
-    app.submit(who.actor(), Command::AskTestNotice { by: Some(by) }).await?;
+    app.submit(who.actor(), Command::AskTestNotice { by: Some(by) })
+        .await?;
     let told = tokio::time::timeout(PATIENCE, async {
         loop {
             if let Some(deliveries) = answer(app, &who.0, &mut next)? {
@@ -107,17 +108,23 @@ fn no_way(state: &Snapshot, person: &Person, by: TestBy) -> Result<Option<Line>,
         TestBy::Push => {
             let devices = state_devices(state, person)?;
             match devices {
-                0 => no(t!("No message was sent: no device of yours takes them yet."), phone),
+                0 => no(
+                    t!("No message was sent: no device of yours takes them yet."),
+                    phone,
+                ),
                 _ => None,
             }
         }
         TestBy::Mail if NoticeSettings::load(state)?.mail.is_none() => {
             no(t!("No mail was sent: no mail server is set up."), settings)
         }
-        TestBy::Mail if person.email.is_empty() => no(t!("No mail was sent: you have no address here."), phone),
-        TestBy::Mail if Preferences::load(&person.id, state)?.mail == MailWhen::Never => {
-            no(t!("No mail was sent: you have turned mail off for yourself."), phone)
+        TestBy::Mail if person.email.is_empty() => {
+            no(t!("No mail was sent: you have no address here."), phone)
         }
+        TestBy::Mail if Preferences::load(&person.id, state)?.mail == MailWhen::Never => no(
+            t!("No mail was sent: you have turned mail off for yourself."),
+            phone,
+        ),
         TestBy::Mail => None,
     })
 }
@@ -126,7 +133,10 @@ fn state_devices(state: &Snapshot, person: &Person) -> Result<usize, PageError> 
     use crate::domain::notice::Device;
     use crate::domain::state::Read;
     let devices = state.all::<Device>()?;
-    Ok(devices.iter().filter(|it| it.person == person.id && it.is_live()).count())
+    Ok(devices
+        .iter()
+        .filter(|it| it.person == person.id && it.is_live())
+        .count())
 }
 
 fn line(it: &Delivery, by: TestBy) -> Line {
@@ -135,10 +145,17 @@ fn line(it: &Delivery, by: TestBy) -> Line {
     let name = &it.name;
     let words = match (by, it.sent) {
         (TestBy::Push, Sent::Delivered) => {
-            t!("“{name}”: its push service took the message. It should be on that device now.", name = name)
+            t!(
+                "“{name}”: its push service took the message. It should be on that device now.",
+                name = name
+            )
         }
         (TestBy::Push, Sent::Later) => {
-            t!("“{name}”: not taken yet, and tried again: {why}.", name = name, why = why)
+            t!(
+                "“{name}”: not taken yet, and tried again: {why}.",
+                name = name,
+                why = why
+            )
         }
         (TestBy::Push, Sent::Refused) => t!("“{name}”: refused: {why}.", name = name, why = why),
         (TestBy::Push, Sent::Gone) => t!(
@@ -149,7 +166,10 @@ fn line(it: &Delivery, by: TestBy) -> Line {
         (TestBy::Mail, Sent::Delivered) => {
             t!("The mail server took the message. It should be in your mailbox soon.").to_owned()
         }
-        (TestBy::Mail, Sent::Later) => t!("The mail was not taken yet, and is tried again: {why}.", why = why),
+        (TestBy::Mail, Sent::Later) => t!(
+            "The mail was not taken yet, and is tried again: {why}.",
+            why = why
+        ),
         (TestBy::Mail, Sent::Refused | Sent::Gone) => t!("The mail was refused: {why}.", why = why),
     };
     Line {

@@ -20,6 +20,7 @@ mod domain;
 
 use domain::facts::{FileChange, FileList, FileMode, FileStatus, RepoPath};
 use domain::policy::glob::{Effort, PathView};
+use domain::text::English;
 use domain::policy::{
     Asked, ControlFiles, Document, Effect, Evaluation, Hypothesis, LintFacts, Outcome, PathGlob,
     ProjectDefaults, Question, evaluate, lint, words,
@@ -81,9 +82,9 @@ pub fn document(data: &[u8]) {
         shows_plainly(&it.reason);
     }
     for it in document.rules() {
-        shows_plainly(&words::rule(it));
+        shows_plainly(&words::rule(&English, it));
     }
-    shows_plainly(&words::default_rule(&document));
+    shows_plainly(&words::default_rule(&English, &document));
     // The paths that the document itself writes meet its globs more often than any other.
     let mut paths: Vec<RepoPath> = vec!["README.md".into(), "src/a.rs".into(), ".gitlab-ci.yml".into()];
     for rule in document.rules() {
@@ -100,7 +101,7 @@ pub fn document(data: &[u8]) {
     }
     let files: Vec<FileChange> = paths.into_iter().map(modified).collect();
     let all = judge(&document, files.clone(), true);
-    shows_plainly(&words::judged(&all));
+    shows_plainly(&words::judged(&English, &all));
     if all.outcome == Outcome::Skip {
         assert!(!all.skipped_by.is_empty() && all.obligations.is_empty());
         assert!(all.trace.iter().all(|it| it.effect == Effect::Skip));
@@ -206,7 +207,7 @@ pub fn question(data: &[u8]) {
                 for it in &answer.trace {
                     shows_plainly(&it.path);
                 }
-                shows_plainly(&words::judged(&answer));
+                shows_plainly(&words::judged(&English, &answer));
                 match answer.outcome {
                     Outcome::Skip => assert!(policy.is_some() && answer.obligations.is_empty()),
                     Outcome::Require => assert!(!answer.obligations.is_empty()),

@@ -121,7 +121,7 @@ impl Findings {
     }
 }
 
-async fn joined(url: &str) -> Browser {
+pub async fn joined(url: &str) -> Browser {
     let browser = Browser::start().await;
     browser.device(1280, 900, 1, false).await;
     browser.add_authenticator().await;

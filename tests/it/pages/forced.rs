@@ -76,7 +76,10 @@ async fn forced_colours_leave_text_focus_and_states_to_be_seen() {
         ("request", format!("/a/{waiting}")),
         ("receipt", format!("/a/{over}")),
         ("overview", "/dashboard".to_owned()),
-        ("requests", "/dashboard/requests?environment=production".to_owned()),
+        (
+            "requests",
+            "/dashboard/requests?environment=production".to_owned(),
+        ),
         ("diagnostics", "/dashboard/settings/diagnostics".to_owned()),
         ("people", "/dashboard/people".to_owned()),
         ("editor", "/dashboard/policies/default/edit".to_owned()),
@@ -94,7 +97,11 @@ async fn forced_colours_leave_text_focus_and_states_to_be_seen() {
                 ])
                 .await;
             let found: Value = browser.script(LOOK, &[json!(null)]).await;
-            wrong.extend(texts(&found).into_iter().map(|it| format!("{name}, {scheme}: {it}")));
+            wrong.extend(
+                texts(&found)
+                    .into_iter()
+                    .map(|it| format!("{name}, {scheme}: {it}")),
+            );
             browser
                 .full_screenshot(&folder.join(format!("forced-{name}-{scheme}.png")))
                 .await;

@@ -1,6 +1,7 @@
 //! A company in which every text that comes from outside is an attack on whoever looks at it: names of people, groups, keys,
 //! rooms, sinks and rules, titles, branches, paths, commits, jobs, environments, metadata, reasons, comments and notes.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -82,9 +83,17 @@ const TEMPLATES: &[&str] = &[
     "\u{200b}\u{feff}<b pwn>§</b>\u{e0041}",
 ];
 
+thread_local! {
+    /// Whether the company of this test is one of harmless people, whose every text is Greek.
+    static HARMLESS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The payloads, each with its mark.
 pub fn payloads() -> Vec<String> {
-    let marked = |(at, it): (usize, &&str)| it.replace('§', &mark(at));
+    let marked = |(at, it): (usize, &&str)| match HARMLESS.get() {
+        true => format!("λόγος{at} σοφία καὶ φύσις {}", mark(at)),
+        false => it.replace('§', &mark(at)),
+    };
     TEMPLATES.iter().enumerate().map(marked).collect()
 }
 
@@ -97,7 +106,8 @@ pub fn mark(at: usize) -> String {
 fn fit_for_names() -> Vec<String> {
     let mut all = payloads();
     all.retain(|it| signedapproval::domain::text::visible(it) == *it);
-    assert!(all.len() + 2 == TEMPLATES.len(), "two hide something");
+    let hidden = if HARMLESS.get() { 0 } else { 2 };
+    assert!(all.len() + hidden == TEMPLATES.len(), "two hide something");
     all
 }
 
@@ -157,6 +167,12 @@ fn reason(text: &str) -> String {
 }
 
 impl Hostile {
+    /// The same company with nothing hostile in it: what people and forges give is Greek, and so is told from our own texts.
+    pub async fn harmless() -> Hostile {
+        HARMLESS.set(true);
+        Hostile::start().await
+    }
+
     pub async fn start() -> Hostile {
         let options = Options::default().config("[sinks]\ndirectory = \"{dir}\"\n");
         let mut it = Gated::start_in(options, Hook::Token, json!({"environments": ["*"]})).await;

@@ -109,9 +109,7 @@ async fn a_first_load_transfers_less_than_60_kilobytes() {
         if bytes >= BYTES_MAX {
             heavy.push(format!("{path}: {bytes} bytes: {parts}"));
         }
-        browser
-            .wait_until(&format!("(() => {{ {SCRIPTS} }})()[2]"))
-            .await;
+        browser.wait_until(&format!("(() => {{ {SCRIPTS} }})()[2]")).await;
         let scripts = browser.script(SCRIPTS, &[]).await;
         let written = scripts[0].as_u64().expect("a number");
         println!("{path}: scripts of {written} bytes: {}", scripts[1]);

@@ -13,7 +13,8 @@ mod rules;
 
 use crate::domain::apply::{Place, apply};
 use crate::domain::command::{
-    CeremonyProof, Command, Decide, Govern, NewInvitation, NewPasskey, NewSession, OpenRequest, Proof, Reply,
+    CeremonyProof, Command, Confirmed, Decide, Govern, NewInvitation, NewPasskey, NewSession, OpenRequest,
+    Proof, Reply,
 };
 use crate::domain::decide::{Plan, Step, decide};
 use crate::domain::event::{Actor, Event, UsedCode};
@@ -22,7 +23,7 @@ use crate::domain::facts::{
 };
 use crate::domain::governance::Governed;
 use crate::domain::ids::{Digest, IntegrationId, InvitationId, PersonId, ProjectId, ProposalId, RequestId};
-use crate::domain::people::Role;
+use crate::domain::people::{Person, Role};
 use crate::domain::policy::{BindBase, Method, Unattributed};
 use crate::domain::project::{ForgeKind, ProjectSettings};
 use crate::domain::refusal::Refusal;
@@ -106,6 +107,43 @@ impl World {
             },
             false => command,
         };
+        let command = match actor {
+            Actor::Person { id, .. } => self.confirmed(id, command),
+            _ => command,
+        };
+        self.give_bare(actor, command)
+    }
+
+    /// The command with the person's own passkey under it, where they have one.
+    fn confirmed(&self, person: &PersonId, command: Command) -> Command {
+        let record: Option<Person> = self.get(person.as_str()).unwrap();
+        let passkey = record.and_then(|it| it.live_passkeys().next().map(|it| it.credential_id.clone()));
+        match passkey {
+            Some(credential_id) => Command::Confirmed {
+                confirmed: Box::new(Confirmed {
+                    person: person.clone(),
+                    proof: CeremonyProof {
+                        credential_id,
+                        nonce: [0; 32],
+                        authenticator_data: Vec::new(),
+                        client_data_json: Vec::new(),
+                        signature: Vec::new(),
+                        rp_id: String::new(),
+                        origin: String::new(),
+                        sign_count: 0,
+                        backup_eligible: false,
+                        backup_state: false,
+                    },
+                    evidence: self.now.to_be_bytes().repeat(4),
+                }),
+                command: Box::new(command),
+            },
+            None => command,
+        }
+    }
+
+    /// The command exactly as it is.
+    fn give_bare(&mut self, actor: &Actor, command: Command) -> Result<Reply, Refusal> {
         let Plan { steps, reply } = decide(command, actor, Time(self.now), self).unwrap();
         for step in steps {
             let event = match step {

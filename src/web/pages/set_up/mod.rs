@@ -9,7 +9,7 @@ use crate::domain::people::Role;
 use crate::domain::set_up::{FINGERPRINT_END, SetUpFacts, SetUpStep, SetUpWord, Standing, ends_like};
 use crate::domain::state::Read;
 use crate::store::Snapshot;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::body::read_bytes;
 use crate::web::pages::frame::{Frame, Place};
@@ -60,27 +60,30 @@ pub struct StepLine {
 /// A step's name on lists, and why it is there, in a sentence.
 fn words(step: SetUpStep) -> (&'static str, &'static str) {
     match step {
-        SetUpStep::Passkey => ("Your passkey", "It signs your decisions. Nobody else can."),
+        SetUpStep::Passkey => (
+            t!("Your passkey"),
+            t!("It signs your decisions. Nobody else can."),
+        ),
         SetUpStep::PublicUrl => (
-            "The address",
-            "Every passkey belongs to it for good, so it has to be right.",
+            t!("The address"),
+            t!("Every passkey belongs to it for good, so it has to be right."),
         ),
         SetUpStep::Tls => (
-            "TLS",
-            "Browsers make passkeys only where they trust the connection.",
+            t!("TLS"),
+            t!("Browsers make passkeys only where they trust the connection."),
         ),
         SetUpStep::SigningKey => (
-            "The signing key’s fingerprint",
-            "Written down elsewhere, it shows later that a proof is this server’s.",
+            t!("The signing key’s fingerprint"),
+            t!("Written down elsewhere, it shows later that a proof is this server’s."),
         ),
         SetUpStep::Forge => (
-            "A forge and a first gate",
-            "So that merge requests and pull requests wait for people.",
+            t!("A forge and a first gate"),
+            t!("So that merge requests and pull requests wait for people."),
         ),
-        SetUpStep::Policy => ("A first policy", "It says what needs whose approval."),
+        SetUpStep::Policy => (t!("A first policy"), t!("It says what needs whose approval.")),
         SetUpStep::Approver => (
-            "A second approver",
-            "Nobody approves their own change, so one person is never enough.",
+            t!("A second approver"),
+            t!("Nobody approves their own change, so one person is never enough."),
         ),
     }
 }
@@ -88,28 +91,40 @@ fn words(step: SetUpStep) -> (&'static str, &'static str) {
 fn lead(step: SetUpStep) -> &'static str {
     match step {
         SetUpStep::Passkey => {
-            "A passkey takes the place of a password: it signs you in, and it signs each decision of yours. Your device keeps \
+            t!(
+                "A passkey takes the place of a password: it signs you in, and it signs each decision of yours. Your device keeps \
              it, and not even this server’s administrators can use it."
+            )
         }
         SetUpStep::PublicUrl => {
-            "The address people and forges know this server by. It is bound into passkeys, credentials and the log, so look at \
+            t!(
+                "The address people and forges know this server by. It is bound into passkeys, credentials and the log, so look at \
              it once before more people come."
+            )
         }
-        SetUpStep::Tls => "Who speaks TLS here, and with which certificate.",
+        SetUpStep::Tls => t!("Who speaks TLS here, and with which certificate."),
         SetUpStep::SigningKey => {
-            "Whoever wants to verify an approval without trusting this server needs to know its key from somewhere else: a \
+            t!(
+                "Whoever wants to verify an approval without trusting this server needs to know its key from somewhere else: a \
              sheet of paper in a safe, a page on your intranet, a pinned file in pipelines."
+            )
         }
         SetUpStep::Forge => {
-            "Connect GitLab, GitHub or Bitbucket and gate a first repository. Then this server looks at what the forge’s own \
+            t!(
+                "Connect GitLab, GitHub or Bitbucket and gate a first repository. Then this server looks at what the forge’s own \
              settings really enforce, and says what to mend."
+            )
         }
         SetUpStep::Policy => {
-            "A policy says which changes and deployments need whose approval, by which method and within which time. It lives \
+            t!(
+                "A policy says which changes and deployments need whose approval, by which method and within which time. It lives \
              here, so that no change under review can touch it."
+            )
         }
         SetUpStep::Approver => {
-            "Nobody approves what they made themselves. Invite somebody else; they make their passkey on their own phone."
+            t!(
+                "Nobody approves what they made themselves. Invite somebody else; they make their passkey on their own phone."
+            )
         }
     }
 }

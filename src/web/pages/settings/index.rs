@@ -1,7 +1,7 @@
 //! All parts of the settings, and what each holds.
 
 use crate::domain::people::{Person, Role};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::{PageError, html, only_dashboard};
@@ -26,72 +26,69 @@ struct Part {
     kept: &'static str,
 }
 
-const HOST: &str = "set on the host";
-const JOURNAL: &str = "recorded in the journal";
-const BOTH: &str = "both";
-const NOTHING: &str = "to look at";
-
 fn parts(person: &Person) -> Vec<Part> {
+    let (host, journal) = (t!("set on the host"), t!("recorded in the journal"));
+    let (both, nothing) = (t!("both"), t!("to look at"));
     let all = [
         (
             "/dashboard/settings/general",
             "General",
             "The address, what this server listens on, limits, logs, and what about it needs somebody.",
-            HOST,
+            host,
         ),
         (
             "/dashboard/settings/tls",
             "TLS",
             "The certificate or the proxy in front, and how to change either.",
-            HOST,
+            host,
         ),
         (
             "/dashboard/settings/signing-keys",
             "Signing keys",
             "The keys there ever were, their fingerprints, rotation and revocation.",
-            BOTH,
+            both,
         ),
         (
             "/dashboard/settings/log-sinks",
             "Log sinks",
             "Where the journal’s entries are sent.",
-            JOURNAL,
+            journal,
         ),
         (
             "/dashboard/settings/notifications",
             "Notifications",
             "How approvers are told that something waits.",
-            JOURNAL,
+            journal,
         ),
         (
             "/dashboard/settings/backup",
             "Backup",
             "The schedule, what there is, and how to bring one back.",
-            HOST,
+            host,
         ),
         (
             "/dashboard/settings/security",
             "Security",
             "Sessions, ways to prove who you are, limits, recovery, and which changes need what.",
-            HOST,
+            host,
         ),
         (
             "/dashboard/settings/retention",
             "Retention",
             "How long documents are kept, and erasing them.",
-            JOURNAL,
+            journal,
         ),
         (
             "/dashboard/settings/diagnostics",
             "Diagnostics",
             "Clocks, names, forges, webhooks, messages, and a support bundle.",
-            NOTHING,
+            nothing,
         ),
         (
             "/dashboard/settings/about",
             "About",
             "Version, checksum, licences, and what this journal is called.",
-            NOTHING,
+            nothing,
         ),
     ];
     all.into_iter()

@@ -17,6 +17,7 @@ pub use security::show_security;
 pub use signing_keys::{KeyView, keys, show_signing_keys};
 pub use tls::{CertificateView, Ways, show_tls, transport};
 
+use crate::texts::t;
 use crate::web::app::{App, SettingLine};
 use std::sync::PoisonError;
 
@@ -62,17 +63,17 @@ impl From<&SettingLine> for SettingView {
 /// `environment X` as a sentence's part: "set by the environment variable X".
 fn origin_in_words(origin: &str) -> String {
     if origin == "default" {
-        return "the default: nothing sets it".to_owned();
+        return t!("the default: nothing sets it").to_owned();
     }
     if let Some(name) = origin.strip_prefix("environment ") {
-        return format!("set by the environment variable {name}");
+        return t!("set by the environment variable {name}", name = name);
     }
     if let Some(name) = origin.strip_prefix("flag ") {
-        return format!("set by the flag {name}");
+        return t!("set by the flag {name}", name = name);
     }
     match origin.rsplit_once(':') {
-        Some((file, line)) => format!("set in the file {file}, line {line}"),
-        None => format!("set in {origin}"),
+        Some((file, line)) => t!("set in the file {file}, line {line}", file = file, line = line),
+        None => t!("set in {origin}", origin = origin),
     }
 }
 

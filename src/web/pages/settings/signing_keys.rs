@@ -5,7 +5,7 @@ use crate::domain::keys::{KeyRecord, all_keys};
 use crate::domain::people::Role;
 use crate::domain::state::Read;
 use crate::engine::Condition;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::keys::verifier_keys;
 use crate::web::pages::frame::{Frame, Place};
@@ -93,8 +93,8 @@ pub fn keys(app: &App, state: &impl Read) -> Result<Vec<KeyView>, PageError> {
 
 fn words_of(backend: &str) -> &'static str {
     match backend {
-        "agent" => "an agent or token, which this server only asks",
-        _ => "an encrypted file in the data directory",
+        "agent" => t!("an agent or token, which this server only asks"),
+        _ => t!("an encrypted file in the data directory"),
     }
 }
 
