@@ -7,10 +7,10 @@ use crate::domain::people::Role;
 use crate::domain::project::{ForgeKind, Integration, Project, forge_project_row};
 use crate::domain::sink::{Destination, Sink};
 use crate::domain::state::{Read, Table};
-use crate::domain::time::{Time, span};
+use crate::domain::time::Time;
 use crate::forge::called_at;
 use crate::store::Snapshot;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
 use crate::web::body::{API_BYTES_MAX, read_bytes};
@@ -24,6 +24,7 @@ use crate::web::pages::test_message::{Tried, try_message};
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::{Reader, SignedIn};
 use crate::web::support::{Traffic, skew};
+use crate::web::words::span;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -159,35 +160,39 @@ async fn look(app: &App, forge: &Integration) -> Vec<Found> {
         let resolved = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((plain, port))).await;
         match resolved {
             Ok(Ok(addresses)) => match addresses.count() {
-                0 => tell(false, "Its name has no address.".into()),
+                0 => tell(false, t!("Its name has no address.").into()),
                 1 => tell(
                     true,
-                    format!(
-                        "Its name leads to one address ({} ms).",
-                        began.elapsed().as_millis()
+                    t!(
+                        "Its name leads to one address ({elapsed} ms).",
+                        elapsed = began.elapsed().as_millis()
                     ),
                 ),
                 count => tell(
                     true,
-                    format!(
-                        "Its name leads to {count} addresses ({} ms).",
-                        began.elapsed().as_millis()
+                    t!(
+                        "Its name leads to {count} addresses ({elapsed} ms).",
+                        count = count,
+                        elapsed = began.elapsed().as_millis()
                     ),
                 ),
             },
-            Ok(Err(_)) => tell(false, "Its name can’t be resolved.".into()),
-            Err(_) => tell(false, "Its name was not resolved within 5 s.".into()),
+            Ok(Err(_)) => tell(false, t!("Its name can’t be resolved.").into()),
+            Err(_) => tell(false, t!("Its name was not resolved within 5 s.").into()),
         }
     }
     let Ok(connection) = connected(app, forge) else {
-        tell(false, "Its stored token can’t be used.".into());
+        tell(false, t!("Its stored token can’t be used.").into());
         return found;
     };
     let began = Instant::now();
     match connection.identify().await {
         Ok(_) => tell(
             true,
-            format!("Its API took our token ({} ms).", began.elapsed().as_millis()),
+            t!(
+                "Its API took our token ({elapsed} ms).",
+                elapsed = began.elapsed().as_millis()
+            ),
         ),
         Err(error) => tell(false, shown(&connection.explain(&error), TEXT_MAX)),
     }
@@ -230,23 +235,25 @@ fn page(
         })
     });
     let forges = forges.collect::<Result<_, _>>()?;
-    let messages =
-        [("device", "Push services"), ("mail", "Mail"), ("chat", "Chats")].map(|(kind, channel)| {
-            MessageLine {
-                channel,
-                last: traffic.sent.get(kind).map(|(at, sent, reason)| {
-                    let why = reason.as_deref().map_or_else(String::new, |it| format!(": {it}"));
-                    let word = format!("{}{why}", sent.word());
-                    Last {
-                        at: Moment::of(*at),
-                        well: *sent == Sent::Delivered,
-                        words: shown(&word, TEXT_MAX),
-                    }
-                }),
+    let messages = [
+        ("device", t!("Push services")),
+        ("mail", t!("Mail")),
+        ("chat", t!("Chats")),
+    ]
+    .map(|(kind, channel)| MessageLine {
+        channel,
+        last: traffic.sent.get(kind).map(|(at, sent, reason)| {
+            let why = reason.as_deref().map_or_else(String::new, |it| format!(": {it}"));
+            let word = format!("{}{why}", sent.word());
+            Last {
+                at: Moment::of(*at),
+                well: *sent == Sent::Delivered,
+                words: shown(&word, TEXT_MAX),
             }
-        });
+        }),
+    });
     Ok(html(&DiagnosticsPage {
-        frame: Frame::new(app, Some(person), Place::Diagnostics, "Diagnostics"),
+        frame: Frame::new(app, Some(person), Place::Diagnostics, t!("Diagnostics")),
         admin: person.has(Role::Admin),
         signs: signs(app, &state, person, unreached)?,
         forges,
@@ -275,11 +282,11 @@ fn project_line(project: &Project, forge: &Integration, state: &Snapshot) -> Res
 
 fn clock_words(skew: Option<i64>) -> String {
     match skew {
-        None => "unknown: it has answered nothing yet".to_owned(),
+        None => t!("unknown: it has answered nothing yet").to_owned(),
         // Its answers tell whole seconds, and were under way.
-        Some(-2..=2) => "the same as ours, within 2 s".to_owned(),
-        Some(ahead @ 3..) => format!("{} ahead of ours", span(ahead.unsigned_abs())),
-        Some(behind) => format!("{} behind ours", span(behind.unsigned_abs())),
+        Some(-2..=2) => t!("the same as ours, within 2 s").to_owned(),
+        Some(ahead @ 3..) => t!("{ahead} ahead of ours", ahead = span(ahead.unsigned_abs())),
+        Some(behind) => t!("{behind} behind ours", behind = span(behind.unsigned_abs())),
     }
 }
 
@@ -307,7 +314,7 @@ fn hosts(app: &App, state: &Snapshot) -> Result<Vec<HostLine>, PageError> {
         }
     }
     for it in state.all::<Sink>()?.iter().filter(|it| it.removed.is_none()) {
-        let why = format!("log sink “{}”", shown(&it.name, 80));
+        let why = t!("log sink “{name}”", name = shown(&it.name, 80));
         match &it.destination {
             Destination::Syslog { host, port, .. } => add(format!("{host}:{port}"), why),
             Destination::File { .. } => {}
@@ -320,24 +327,24 @@ fn hosts(app: &App, state: &Snapshot) -> Result<Vec<HostLine>, PageError> {
     for it in &settings.push_hosts {
         add(
             format!("{it}:443"),
-            "web push, once a browser of somebody’s has subscribed there".into(),
+            t!("web push, once a browser of somebody’s has subscribed there").into(),
         );
     }
     if let Some(it) = &settings.mail {
         add(format!("{}:{}", it.host, it.port), "mail".into());
     }
     if let Some(it) = &settings.apns {
-        add(of_url(&it.base_url), "Apple’s push service".into());
+        add(of_url(&it.base_url), t!("Apple’s push service").into());
     }
     for it in state.all::<Chat>()? {
         let place = match it.host.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_ok() => it.host.clone(),
             _ => format!("{}:443", it.host),
         };
-        add(place, format!("chat “{}”", shown(&it.name, 80)));
+        add(place, t!("chat “{name}”", name = shown(&it.name, 80)));
     }
     for it in &app.callbacks.hosts {
-        add(it.clone(), "callbacks that pipelines ask for".into());
+        add(it.clone(), t!("callbacks that pipelines ask for").into());
     }
     let line = |(host, why): (String, Vec<String>)| HostLine {
         host,

@@ -1,7 +1,7 @@
 //! The ways in: setting up, enrolling by invitation, signing in, and where each person begins.
 
 use crate::domain::people::{Person, Role};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::set_up::addresses;
@@ -36,7 +36,7 @@ pub async fn show_setup(app: Data<App>) -> Result<HttpResponse, PageError> {
     let (address, first) = addresses(&app)?;
     let host = url::Url::parse(&address).ok();
     Ok(html(&SetUpPage {
-        frame: Frame::new(&app, None, Place::Elsewhere, "Set up"),
+        frame: Frame::new(&app, None, Place::Elsewhere, t!("Set up")),
         host: host
             .and_then(|it| it.host_str().map(str::to_owned))
             .unwrap_or_default(),
@@ -55,7 +55,7 @@ struct EnrolmentPage {
 /// `GET /enrol`: anybody with an invitation, whose token is in the fragment.
 pub async fn show_enrolment(app: Data<App>) -> HttpResponse {
     html(&EnrolmentPage {
-        frame: Frame::new(&app, None, Place::Elsewhere, "Join"),
+        frame: Frame::new(&app, None, Place::Elsewhere, t!("Join")),
     })
 }
 
@@ -87,7 +87,7 @@ pub async fn show_login(
     if visitor.0.is_some() {
         return Ok(see_other(next));
     }
-    let frame = Frame::new(&app, None, Place::Elsewhere, "Sign in");
+    let frame = Frame::new(&app, None, Place::Elsewhere, t!("Sign in"));
     Ok(html(&LoginPage {
         frame,
         next: next.to_owned(),

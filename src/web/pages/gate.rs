@@ -3,6 +3,7 @@
 use crate::domain::gate::{Gate, Strength};
 use crate::domain::project::Project;
 use crate::domain::state::{Fault, Read};
+use crate::texts::t;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shown;
 
@@ -24,10 +25,10 @@ impl GateView {
     pub fn of(project: &Project, state: &impl Read) -> Result<Self, Fault> {
         let gate: Option<Gate> = state.get(project.id.as_str())?;
         let (word, look) = match gate.as_ref().map(|it| it.strength) {
-            Some(Strength::Hard) => ("Hard", "approved"),
-            Some(Strength::Soft) => ("Soft", "pending"),
-            Some(Strength::None) => ("None", "rejected"),
-            None => ("Not checked yet", "pending"),
+            Some(Strength::Hard) => (t!("Hard"), "approved"),
+            Some(Strength::Soft) => (t!("Soft"), "pending"),
+            Some(Strength::None) => (t!("None"), "rejected"),
+            None => (t!("Not checked yet"), "pending"),
         };
         Ok(GateView {
             word,

@@ -6,8 +6,8 @@ use crate::audit::{AROUND, DayLine, ENDINGS, Figures};
 use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
-use crate::domain::time::{Time, span};
-use crate::texts::filters;
+use crate::domain::time::Time;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::deployments::{Stuck, stuck};
@@ -26,6 +26,7 @@ use crate::web::pages::waiting::{Measure, Waiting, measures};
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
 use crate::web::statistics::Told;
+use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -119,7 +120,7 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
     let set_up = set_up::facts(&app, &state)?;
     let unreached = Reach::load(&state)?.unreached(&people);
     Ok(html(&OverviewPage {
-        frame: Frame::new(&app, Some(&person), Place::Overview, "Overview"),
+        frame: Frame::new(&app, Some(&person), Place::Overview, t!("Overview")),
         conditions: beside_the_frame(&app)?,
         steps_done: set_up.done(),
         steps: set_up::lines(&set_up, None),
@@ -163,7 +164,7 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
             Stacked {
                 caption,
                 about,
-                first_column: "Day",
+                first_column: t!("Day"),
                 parts,
                 bars,
                 room: ROOM,
@@ -187,8 +188,8 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
         .collect();
     let times = marks.iter().any(|it| it.times.is_some()).then(|| {
         Times {
-            caption: "Time to decide",
-            about: "Median and nine of ten of the times from request to decision, by day; the numbers are in the table below",
+            caption: t!("Time to decide"),
+            about: t!("Median and nine of ten of the times from request to decision, by day; the numbers are in the table below"),
             marks: &marks,
             room: ROOM,
             labels: LABELS,
@@ -200,33 +201,33 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
     let withdrawn = today.ended(Status::Cancelled) + today.ended(Status::Superseded);
     let method = |(name, count): (&&'static str, &u64)| {
         let word = match *name {
-            "totp" => "one-time code (this server’s word)",
+            "totp" => t!("one-time code (this server’s word)"),
             other => other,
         };
         (word.to_owned(), *count)
     };
     Known {
         today: [
-            ("approved", "Approved", today.ended(Status::Approved)),
-            ("rejected", "Rejected", today.ended(Status::Rejected)),
-            ("expired", "Expired", today.ended(Status::Expired)),
-            ("superseded", "Superseded or cancelled", withdrawn),
-            ("skipped", "Skipped by a rule", today.ended(Status::Skipped)),
+            ("approved", t!("Approved"), today.ended(Status::Approved)),
+            ("rejected", t!("Rejected"), today.ended(Status::Rejected)),
+            ("expired", t!("Expired"), today.ended(Status::Expired)),
+            ("superseded", t!("Superseded or cancelled"), withdrawn),
+            ("skipped", t!("Skipped by a rule"), today.ended(Status::Skipped)),
         ]
         .map(|(look, word, count)| Ending { look, word, count })
         .into(),
         decisions_today: figures.decisions_today,
         ended,
         endings: stacked(
-            "Requests that ended",
-            "Bars of the requests that ended on each day, by outcome; the numbers are in the table below",
+            t!("Requests that ended"),
+            t!("Bars of the requests that ended on each day, by outcome; the numbers are in the table below"),
             &ENDINGS,
             &bars(|it| it.endings.to_vec()),
         ),
         times,
         around: stacked(
-            "Past the gate, and other exceptions",
-            "Bars of the exceptions of each day; the numbers are in the table below",
+            t!("Past the gate, and other exceptions"),
+            t!("Bars of the exceptions of each day; the numbers are in the table below"),
             &AROUND,
             &bars(|it| it.around.to_vec()),
         ),

@@ -4,7 +4,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::project::Integration;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
@@ -89,7 +89,7 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
         groups.push((shown(&group.name, TEXT_MAX), members));
     }
     Ok(html(&PeoplePage {
-        frame: Frame::new(&app, Some(&person), Place::People, "People"),
+        frame: Frame::new(&app, Some(&person), Place::People, t!("People")),
         invite_done: "/dashboard/people",
         invite_roles: true,
         admin: person.has(Role::Admin),
@@ -109,14 +109,14 @@ pub async fn show_people(app: Data<App>, Reader(person): Reader) -> Result<HttpR
 fn view(person: &Person, reader: &Person, forges: &[Integration], reach: &Reach, now: Time) -> PersonView {
     let passkeys = person.live_passkeys().map(|it| PasskeyView {
         label: if it.label.is_empty() {
-            "Passkey".to_owned()
+            t!("Passkey").to_owned()
         } else {
             shown(&it.label, TEXT_MAX)
         },
         kind: if it.platform {
-            "on the device itself"
+            t!("on the device itself")
         } else {
-            "security key or phone"
+            t!("security key or phone")
         },
         synced: it.backup_eligible,
         added: Moment::of(it.added_at),
@@ -125,7 +125,7 @@ fn view(person: &Person, reader: &Person, forges: &[Integration], reach: &Reach,
     let accounts = person.accounts.iter().map(|it| AccountView {
         forge: match forges.iter().find(|forge| forge.id == it.integration) {
             Some(forge) => shown(&forge.name, TEXT_MAX),
-            None => "a removed integration".to_owned(),
+            None => t!("a removed integration").to_owned(),
         },
         id: shown(&it.account_id, TEXT_MAX),
         proven: it.proven,

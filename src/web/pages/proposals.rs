@@ -129,8 +129,8 @@ fn what(change: &Governed, state: &impl Read, people: &People) -> Result<String,
         }
         Governed::Roles {
             new: Some((name, _)), ..
-        } => format!("Invite {}", shown(name, TEXT_MAX)),
-        Governed::Roles { person, .. } => format!("Other roles for {}", people.name(person)),
+        } => t!("Invite {name}", name = shown(name, TEXT_MAX)),
+        Governed::Roles { person, .. } => t!("Other roles for {person}", person = people.name(person)),
         Governed::Recovery { person } => {
             t!(
                 "End the passkeys of {person} and let them enrol anew",
@@ -307,11 +307,11 @@ fn rows(
             let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
             let names = |roles: &BTreeSet<Role>, active: bool| {
                 let names: Vec<&str> = roles.iter().map(|it| it.name()).collect();
-                let inactive = if active { "" } else { " (inactive)" };
+                let inactive = if active { "" } else { t!(" (inactive)") };
                 format!("{}{inactive}", names.join(", "))
             };
             if let Some((name, email)) = new {
-                for (label, text) in [("Name", name), ("E-mail address", email)] {
+                for (label, text) in [(t!("Name"), name), (t!("E-mail address"), email)] {
                     rows.push(Row {
                         label,
                         before: String::new(),
@@ -320,7 +320,7 @@ fn rows(
                 }
             }
             rows.push(Row {
-                label: "Roles",
+                label: t!("Roles"),
                 before: record.map_or_else(String::new, |it| names(&it.roles, it.active)),
                 after: names(roles, *active),
             });

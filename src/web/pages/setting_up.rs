@@ -6,7 +6,7 @@ use crate::domain::project::{Enforcement, Integration, Project};
 use crate::domain::provision::{LastRun, Provisioning, StepResult, Trial};
 use crate::domain::state::Read;
 use crate::forge::{HookScope, ProvisionPlan};
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::api::provisioning::{Bench, hook_scope, mode};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -124,37 +124,47 @@ struct AttemptView {
 /// A mode's name for people.
 fn title(of: Enforcement) -> &'static str {
     match of {
-        Enforcement::MergeBroker => "Merge broker",
-        Enforcement::BotApproval => "Bot approval",
-        Enforcement::ExternalStatusCheck => "External status check",
-        Enforcement::CommitStatus => "Commit status",
+        Enforcement::MergeBroker => t!("Merge broker"),
+        Enforcement::BotApproval => t!("Bot approval"),
+        Enforcement::ExternalStatusCheck => t!("External status check"),
+        Enforcement::CommitStatus => t!("Commit status"),
     }
 }
 
 fn mode_view(of: Enforcement, current: Enforcement) -> ModeView {
     let (does, needs, bypass) = match of {
         Enforcement::MergeBroker => (
-            "Only this server’s account merges into the gated branches, and it merges exactly the commit that was approved.",
-            "Any edition. The account is Maintainer; on Free everybody else is at most Developer, on Premium the branch names \
-             the account alone.",
-            "Owners of the project and administrators of GitLab, by changing these settings. That is found within five \
-             minutes.",
+            t!(
+                "Only this server’s account merges into the gated branches, and it merges exactly the commit that was approved."
+            ),
+            t!(
+                "Any edition. The account is Maintainer; on Free everybody else is at most Developer, on Premium the branch names \
+             the account alone."
+            ),
+            t!(
+                "Owners of the project and administrators of GitLab, by changing these settings. That is found within five \
+             minutes."
+            ),
         ),
         Enforcement::BotApproval => (
-            "GitLab asks for one more approval, which only this server’s account can give.",
-            "GitLab Premium or Ultimate. The account is Maintainer while the rule is set up.",
-            "Whoever may change the project’s approval rules. That is found within five minutes.",
+            t!("GitLab asks for one more approval, which only this server’s account can give."),
+            t!("GitLab Premium or Ultimate. The account is Maintainer while the rule is set up."),
+            t!("Whoever may change the project’s approval rules. That is found within five minutes."),
         ),
         Enforcement::ExternalStatusCheck => (
-            "GitLab asks this server about each merge request, bound to its commit.",
-            "GitLab Ultimate.",
-            "Every Developer of the project, by answering the check with GitLab’s API. Found and reported, not prevented.",
+            t!("GitLab asks this server about each merge request, bound to its commit."),
+            t!("GitLab Ultimate."),
+            t!(
+                "Every Developer of the project, by answering the check with GitLab’s API. Found and reported, not prevented."
+            ),
         ),
         Enforcement::CommitStatus => (
-            "GitLab shows a status on the commit. A display, not a lock.",
-            "Any edition; “Pipelines must succeed” is turned on.",
-            "Every Developer, by posting a status of the same name, and whoever may push or merge. Found and reported, not \
-             prevented.",
+            t!("GitLab shows a status on the commit. A display, not a lock."),
+            t!("Any edition; “Pipelines must succeed” is turned on."),
+            t!(
+                "Every Developer, by posting a status of the same name, and whoever may push or merge. Found and reported, not \
+             prevented."
+            ),
         ),
     };
     ModeView {
@@ -205,7 +215,7 @@ pub async fn show_gate(
         .map(|it| shown(it, 80))
         .collect();
     Ok(html(&GatePage {
-        frame: Frame::new(&app, Some(&person), Place::Integrations, "Set up the gate"),
+        frame: Frame::new(&app, Some(&person), Place::Integrations, t!("Set up the gate")),
         admin,
         project: id.to_string(),
         path: shown(&project.path, TEXT_MAX),

@@ -140,7 +140,7 @@ fn state_devices(state: &Snapshot, person: &Person) -> Result<usize, PageError> 
 }
 
 fn line(it: &Delivery, by: TestBy) -> Line {
-    let why = it.reason.as_deref().unwrap_or("it did not say why");
+    let why = it.reason.as_deref().unwrap_or(t!("it did not say why"));
     let why = said(why);
     let name = &it.name;
     let words = match (by, it.sent) {

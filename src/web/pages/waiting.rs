@@ -5,10 +5,12 @@ use crate::domain::decide::as_judged_now;
 use crate::domain::ids::RequestId;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Read, Table, decode};
-use crate::domain::time::{Time, span};
+use crate::domain::time::Time;
 use crate::store::Snapshot;
+use crate::texts::t;
 use crate::web::pages::card::branch;
 use crate::web::pages::{PageError, shown};
+use crate::web::words::span;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -66,8 +68,8 @@ impl Line {
     fn place(&self) -> String {
         match (&self.environment, &self.target) {
             (Some(environment), _) => shown(environment, NAME_MAX),
-            (None, Some(target)) => format!("branch {}", shown(&branch(target), NAME_MAX)),
-            (None, None) => "no environment named".to_owned(),
+            (None, Some(target)) => t!("branch {target}", target = shown(&branch(target), NAME_MAX)),
+            (None, None) => t!("no environment named").to_owned(),
         }
     }
 }

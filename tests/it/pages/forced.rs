@@ -40,8 +40,9 @@ const LOOK: &str = r#"
         it.focus({ focusVisible: true });
         if (document.activeElement !== it) continue;
         const { outlineStyle, outlineWidth, outlineColor } = getComputedStyle(it);
+        const told = [outlineStyle, outlineWidth, outlineColor, it.matches(":focus-visible"), document.hasFocus()].join(" ");
         const seen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && outlineColor !== behind(it.parentElement);
-        if (!seen) wrong.push(`no focus to be seen: ${it.outerHTML.slice(0, 120)}`);
+        if (!seen) wrong.push(`no focus to be seen (${told}): ${it.outerHTML.slice(0, 120)}`);
     }
     document.activeElement.blur();
     return wrong;

@@ -180,7 +180,7 @@ pub async fn go_on_setting_up(app: Data<App>, Reader(person): Reader) -> Result<
         return Ok(see_other(&href(step)));
     }
     Ok(html(&FinishedPage {
-        frame: Frame::new(&app, Some(&person), Place::SetUp, "Set-up"),
+        frame: Frame::new(&app, Some(&person), Place::SetUp, t!("Set-up")),
         steps: lines(&facts, None),
         steps_done: facts.done(),
         approver: person.has(Role::Approver),
@@ -280,9 +280,10 @@ pub async fn answer_step(
         page(&app, &who.0, step, said)
     };
     if step == SetUpStep::SigningKey && word == SetUpWord::Confirmed && !ends_like(&of, &typed) {
-        let why = format!(
-            "Those are not the last {FINGERPRINT_END} characters of the credential key’s fingerprint. Read them from what you \
-             wrote down, not from here."
+        let why = t!(
+            "Those are not the last {fingerprint_end} characters of the credential key’s fingerprint. Read them from what you \
+             wrote down, not from here.",
+            fingerprint_end = FINGERPRINT_END
         );
         return again(why, typed);
     }

@@ -6,7 +6,7 @@ use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project};
 use crate::domain::set_up::{APPROVERS_MIN, FINGERPRINT_END, SetUpFacts, SetUpStep, Standing, Transport};
 use crate::domain::state::Read;
 use crate::store::Snapshot;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::keys::verifier_key;
 use crate::web::pages::frame::Frame;
@@ -70,7 +70,11 @@ struct PasskeyPage {
 impl PasskeyPage {
     fn of(frame: Frame, head: Head, person: &Person) -> Self {
         let passkeys = person.live_passkeys().map(|it| {
-            let label = if it.label.is_empty() { "Passkey" } else { &it.label };
+            let label = if it.label.is_empty() {
+                t!("Passkey")
+            } else {
+                &it.label
+            };
             (shown(label, TEXT_MAX), Moment::of(it.added_at))
         });
         PasskeyPage {

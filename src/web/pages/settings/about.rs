@@ -1,6 +1,6 @@
 //! What this program is: version, checksum, licence, what it is made of, and what its journal is called.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::keys::verifier_key;
 use crate::web::pages::frame::{Frame, Place};
@@ -37,7 +37,7 @@ pub async fn show_about(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
     only_dashboard(&person)?;
     let state = app.snapshot()?;
     Ok(html(&AboutPage {
-        frame: Frame::new(&app, Some(&person), Place::About, "About"),
+        frame: Frame::new(&app, Some(&person), Place::About, t!("About")),
         version: App::version(),
         program: crate::web::api::programs::Program::name(),
         sha256: app.program.sha256().await?.to_owned(),

@@ -2,7 +2,7 @@
 
 use crate::domain::people::Role;
 use crate::engine::Condition;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::moment::Moment;
@@ -46,7 +46,7 @@ pub async fn show_backup(app: Data<App>, Reader(person): Reader) -> Result<HttpR
         )
     });
     Ok(html(&BackupPage {
-        frame: Frame::new(&app, Some(&person), Place::Backup, "Backup"),
+        frame: Frame::new(&app, Some(&person), Place::Backup, t!("Backup")),
         settings: of(&app, BACKUP),
         admin: person.has(Role::Admin),
         plan,
@@ -61,19 +61,19 @@ pub async fn show_backup(app: Data<App>, Reader(person): Reader) -> Result<HttpR
 
 fn every(seconds: u64) -> String {
     match seconds {
-        86_400 => "once a day".into(),
-        it if it % 86_400 == 0 => format!("every {} days", it / 86_400),
-        3_600 => "once an hour".into(),
-        it if it % 3_600 == 0 => format!("every {} hours", it / 3_600),
-        it if it % 60 == 0 => format!("every {} minutes", it / 60),
-        it => format!("every {it} seconds"),
+        86_400 => t!("once a day").into(),
+        it if it % 86_400 == 0 => t!("every {value} days", value = it / 86_400),
+        3_600 => t!("once an hour").into(),
+        it if it % 3_600 == 0 => t!("every {value} hours", value = it / 3_600),
+        it if it % 60 == 0 => t!("every {value} minutes", value = it / 60),
+        it => t!("every {it} seconds", it = it),
     }
 }
 
 fn size(bytes: u64) -> String {
     match bytes {
-        0..=999_999 => format!("{} kB", bytes.div_ceil(1_000)),
-        1_000_000..=999_999_999 => format!("{} MB", bytes.div_ceil(1_000_000)),
-        _ => format!("{} GB", bytes.div_ceil(1_000_000_000)),
+        0..=999_999 => t!("{bytes} kB", bytes = bytes.div_ceil(1_000)),
+        1_000_000..=999_999_999 => t!("{bytes} MB", bytes = bytes.div_ceil(1_000_000)),
+        _ => t!("{bytes} GB", bytes = bytes.div_ceil(1_000_000_000)),
     }
 }

@@ -1,6 +1,6 @@
 //! The server itself: what about it needs somebody, its address, and the settings that have no page of their own.
 
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::server::{ConditionView, conditions};
@@ -25,7 +25,7 @@ struct GeneralPage {
 pub async fn show_general(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     Ok(html(&GeneralPage {
-        frame: Frame::new(&app, Some(&person), Place::General, "General settings"),
+        frame: Frame::new(&app, Some(&person), Place::General, t!("General settings")),
         conditions: conditions(&app)?,
         public_url: app.public_url().to_owned(),
         connections: app.front.connections.count(),

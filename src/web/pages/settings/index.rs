@@ -32,62 +32,62 @@ fn parts(person: &Person) -> Vec<Part> {
     let all = [
         (
             "/dashboard/settings/general",
-            "General",
-            "The address, what this server listens on, limits, logs, and what about it needs somebody.",
+            t!("General"),
+            t!("The address, what this server listens on, limits, logs, and what about it needs somebody."),
             host,
         ),
         (
             "/dashboard/settings/tls",
             "TLS",
-            "The certificate or the proxy in front, and how to change either.",
+            t!("The certificate or the proxy in front, and how to change either."),
             host,
         ),
         (
             "/dashboard/settings/signing-keys",
-            "Signing keys",
-            "The keys there ever were, their fingerprints, rotation and revocation.",
+            t!("Signing keys"),
+            t!("The keys there ever were, their fingerprints, rotation and revocation."),
             both,
         ),
         (
             "/dashboard/settings/log-sinks",
-            "Log sinks",
-            "Where the journal’s entries are sent.",
+            t!("Log sinks"),
+            t!("Where the journal’s entries are sent."),
             journal,
         ),
         (
             "/dashboard/settings/notifications",
-            "Notifications",
-            "How approvers are told that something waits.",
+            t!("Notifications"),
+            t!("How approvers are told that something waits."),
             journal,
         ),
         (
             "/dashboard/settings/backup",
-            "Backup",
-            "The schedule, what there is, and how to bring one back.",
+            t!("Backup"),
+            t!("The schedule, what there is, and how to bring one back."),
             host,
         ),
         (
             "/dashboard/settings/security",
-            "Security",
-            "Sessions, ways to prove who you are, limits, recovery, and which changes need what.",
+            t!("Security"),
+            t!("Sessions, ways to prove who you are, limits, recovery, and which changes need what."),
             host,
         ),
         (
             "/dashboard/settings/retention",
-            "Retention",
-            "How long documents are kept, and erasing them.",
+            t!("Retention"),
+            t!("How long documents are kept, and erasing them."),
             journal,
         ),
         (
             "/dashboard/settings/diagnostics",
-            "Diagnostics",
-            "Clocks, names, forges, webhooks, messages, and a support bundle.",
+            t!("Diagnostics"),
+            t!("Clocks, names, forges, webhooks, messages, and a support bundle."),
             nothing,
         ),
         (
             "/dashboard/settings/about",
-            "About",
-            "Version, checksum, licences, and what this journal is called.",
+            t!("About"),
+            t!("Version, checksum, licences, and what this journal is called."),
             nothing,
         ),
     ];
@@ -107,7 +107,7 @@ fn parts(person: &Person) -> Vec<Part> {
 pub async fn show_settings(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
     only_dashboard(&person)?;
     Ok(html(&SettingsPage {
-        frame: Frame::new(&app, Some(&person), Place::Settings, "Settings"),
+        frame: Frame::new(&app, Some(&person), Place::Settings, t!("Settings")),
         parts: parts(&person),
     }))
 }

@@ -2,13 +2,13 @@
 //! dangerous change asks for.
 
 use crate::domain::danger::Act;
-use crate::domain::time::span;
-use crate::texts::filters;
+use crate::texts::{filters, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::settings::{SECURITY, SettingView, of, setting};
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::{Reader, SESSION_SECONDS};
+use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -41,7 +41,7 @@ pub async fn show_security(app: Data<App>, Reader(person): Reader) -> Result<Htt
         second: it.second().words(),
     });
     Ok(html(&SecurityPage {
-        frame: Frame::new(&app, Some(&person), Place::Security, "Security"),
+        frame: Frame::new(&app, Some(&person), Place::Security, t!("Security")),
         session: span(SESSION_SECONDS),
         idle: setting(&app, "security.session_idle"),
         hold: (app.passkey_hold_seconds > 0).then(|| span(app.passkey_hold_seconds)),

@@ -105,7 +105,7 @@ pub async fn show_signing_keys(app: Data<App>, Reader(person): Reader) -> Result
     let health = app.engine.health();
     let log = verifier_keys(&state)?;
     Ok(html(&SigningKeysPage {
-        frame: Frame::new(&app, Some(&person), Place::SigningKeys, "Signing keys"),
+        frame: Frame::new(&app, Some(&person), Place::SigningKeys, t!("Signing keys")),
         admin: person.has(Role::Admin),
         away: health.has(Condition::SignerDown),
         in_files: health.backends().0 != "agent",

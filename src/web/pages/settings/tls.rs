@@ -1,7 +1,6 @@
 //! How connections are protected, and the exact settings for each way.
 
 use crate::domain::set_up::Transport;
-use crate::domain::time::span;
 use crate::texts::filters;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -9,6 +8,7 @@ use crate::web::pages::moment::Moment;
 use crate::web::pages::settings::{SettingView, TLS, of};
 use crate::web::pages::{PageError, html, only_dashboard, shown};
 use crate::web::session::Reader;
+use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
