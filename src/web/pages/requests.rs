@@ -6,7 +6,7 @@ use crate::domain::request::{Kind, Status};
 use crate::domain::search::{Facet, Found, More, find, known_values};
 use crate::domain::state::Read;
 use crate::domain::view::{NAME_CHARS_MAX, View, views_of};
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::app::App;
 use crate::web::filters::{Filters, Wrong};
 use crate::web::pages::card::{Card, Places};
