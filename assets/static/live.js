@@ -50,4 +50,4 @@ async function ask() {
 
 setInterval(ask, EVERY);
 document.addEventListener("visibilitychange", ask);
-for (const it of ["pointermove", "focusout"]) document.addEventListener(it, () => fresh && setTimeout(show));
+setInterval(show, 500);

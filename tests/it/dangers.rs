@@ -4,6 +4,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -13,6 +15,8 @@ use crate::support::appliance::Answer;
 use crate::support::authenticator::Lie;
 use crate::support::forge::gitlab::state::MAINTAINER;
 use crate::support::gated::Gated;
+use crate::support::gated::PROJECT;
+use crate::support::gated::SOON;
 use crate::support::person::Person;
 use crate::support::person::items;
 use crate::support::person::text;
@@ -149,6 +153,31 @@ async fn scene() -> Scene {
     }
 }
 
+/// A request whose documents may be erased: it is over, and its project keeps nothing.
+async fn erasable(it: &Gated, project: &str) -> String {
+    let change = it.open("feature", "main");
+    let id = it.pending(&change, "main").await;
+    it.bea.reject(&id, "not this").await;
+    let days = json!({"days": 0, "reason": "A test bench keeps nothing."});
+    it.ada
+        .put(&format!("{project}/retention"), &days)
+        .await
+        .expect(200);
+    it.gitlab.push(
+        PROJECT,
+        "feature",
+        it.carl_account,
+        &Gated::commit_of_carl("more.rs"),
+    );
+    let one = json!({"scope": {"of": "request", "request": id}});
+    let until = Instant::now() + SOON;
+    while it.ada.post("/api/v1/erasures/preview", &one).await.expect(200)["requests"] != 1 {
+        assert!(Instant::now() < until, "a new head leaves the old request behind");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    id
+}
+
 async fn signing_key(who: &Person) -> String {
     let keys = who.get("/.well-known/signedapproval/keys.json").await.json();
     let keys = keys["keys"].as_array().expect("keys").clone();
@@ -166,6 +195,7 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
     let old_key = signing_key(ada).await;
     let ends = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
     let project = format!("{}/{}", scene.api, it.project);
+    let old = erasable(it, &project).await;
     let rows = [
         row(
             "people.invite",
@@ -231,13 +261,12 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
             json!({}),
             Becomes::Waits,
         ),
-        // Nothing is old enough yet.
         row(
             "documents.erase",
             "POST",
             "/api/v1/erasures",
-            json!({"scope": {"of": "project", "project": it.project}}),
-            Becomes::Further(422, "invalid"),
+            json!({"scope": {"of": "request", "request": old}}),
+            Becomes::Waits,
         ),
         row(
             "api_key.admin",
@@ -273,7 +302,12 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
     (tried.sort(), named.sort());
     assert_eq!(tried, named, "the table and what is tried");
 
-    let size = async || ada.journal("").await.len();
+    // The appliance's own entries come when they come.
+    let size = async || {
+        let mut all = ada.journal("").await;
+        all.retain(|it| it["actor"]["name"] == "Ada");
+        all.len()
+    };
     for it in &rows {
         let before = size().await;
         let alone = it.bare(ada, &scene.origin, &[]).await;
@@ -377,7 +411,10 @@ async fn where_two_admins_are_needed_one_alone_changes_nothing() {
     let state = async || {
         let mut all = Vec::new();
         for path in ["/api/v1/policies", "/api/v1/people", "/api/v1/groups", &scene.api] {
-            all.push(ada.get(path).await.text());
+            let mut list = items(&ada.get(path).await);
+            // What the forge's settings enforce is looked at meanwhile.
+            list.iter_mut().for_each(|it| it["gate"] = Value::Null);
+            all.push(Value::from(list));
         }
         all
     };

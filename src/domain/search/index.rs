@@ -25,7 +25,8 @@ pub enum Kind {
     /// `!142`, and the same behind its project's path.
     Number = b'n',
     Status = b's',
-    Kind = b'k',
+    /// What is asked: a merge, a deployment.
+    Asked = b'k',
     Project = b'p',
     Environment = b'e',
     /// Id of whoever asked.
@@ -96,7 +97,7 @@ fn lasting(request: &Request) -> BTreeSet<Vec<u8>> {
         let starts = path.match_indices('/').map(|(at, _)| at + 1).chain([0]);
         terms.extend(starts.map(|at| exact(Kind::Number, &format!("{}{number}", &path[at..]))));
     }
-    terms.insert(exact(Kind::Kind, request.kind.name()));
+    terms.insert(exact(Kind::Asked, request.kind.name()));
     if let Some(project) = &request.project_name {
         terms.insert(exact(Kind::Project, project));
     }

@@ -40,7 +40,7 @@ impl Query {
 
     /// Only those of this kind.
     pub fn kind(&mut self, kind: RequestKind) {
-        self.one(Kind::Kind, kind.name());
+        self.one(Kind::Asked, kind.name());
     }
 
     /// Only those of the project with this path or name.

@@ -94,7 +94,7 @@ impl Set {
             }
             return Ok(set);
         }
-        if bytes.len() % 2 != 0 || bytes.len() > BYTES {
+        if !bytes.len().is_multiple_of(2) || bytes.len() > BYTES {
             return Err(Fault("a damaged row of the index of requests".into()));
         }
         for two in bytes.chunks_exact(2) {

@@ -66,10 +66,8 @@ impl RequestsPage {
     fn why_wrong(&self, field: &str) -> String {
         let wrong = self.wrong.as_ref().filter(|it| it.field == field);
         wrong.map_or_else(String::new, |it| {
-            format!(
-                r#"<p class="error" id="wrong-{}">This is {}.</p>"#,
-                it.field, it.reason
-            )
+            let sentence = t!("This is {reason}.", reason = said(&it.reason));
+            format!(r#"<p class="error" id="wrong-{}">{sentence}</p>"#, it.field)
         })
     }
 

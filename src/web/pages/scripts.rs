@@ -10,33 +10,36 @@ const PLACE: &str = "<!--scripts-->";
 const CONFIRM: &[&str] = &["passkey.js", "confirm.js"];
 
 /// An attribute that is worth nothing without its script, and the scripts in the order in which they run.
-const SCRIPTS: [(&str, &[&str]); 25] = [
-    (" data-show=", &["show.js"]),
-    (" data-copy=", &["copy.js"]),
-    (" data-print", &["copy.js"]),
-    (" data-until", &["countdown.js"]),
-    (" data-answer", &["passkey.js", "decide.js"]),
-    (" data-watch", &["passkey.js", "decide.js"]),
-    (" data-enrol=", &["passkey.js", "enter.js"]),
-    (" data-login=", &["passkey.js", "enter.js"]),
-    (" data-add-passkey=", &["passkey.js", "enter.js"]),
-    (" data-set-up", &["passkey.js", "codes.js"]),
-    // Forms of what may take a passkey besides (`domain::danger`).
-    (" data-to=\"/api/v1/people", CONFIRM),
-    (" data-to=\"/api/v1/integrations/", CONFIRM),
-    (" data-to=\"/api/v1/groups", CONFIRM),
-    (" data-to=\"/api/v1/delegations\"", CONFIRM),
-    (" data-to=\"/api/v1/erasures\"", CONFIRM),
-    (" data-to=\"/api/v1/api-keys\"", CONFIRM),
-    (" data-to=\"/api/v1/keys/", CONFIRM),
-    (" data-save-policy", CONFIRM),
-    (" data-push", &["phone.js"]),
-    (" data-inbox", &["phone.js"]),
-    (" data-live", &["live.js"]),
-    (" data-zone", &["phone.js"]),
-    (" data-export=", &["audit.js"]),
-    (" data-drop", &["audit.js"]),
-    (" data-editor", &["editor.js"]),
+const SCRIPTS: [(&str, &[&str]); 18] = [
+    ("data-show", &["show.js"]),
+    ("data-copy", &["copy.js"]),
+    ("data-print", &["copy.js"]),
+    ("data-until", &["countdown.js"]),
+    ("data-answer", &["passkey.js", "decide.js"]),
+    ("data-watch", &["passkey.js", "decide.js"]),
+    ("data-enrol", &["passkey.js", "enter.js"]),
+    ("data-login", &["passkey.js", "enter.js"]),
+    ("data-add-passkey", &["passkey.js", "enter.js"]),
+    ("data-set-up", &["passkey.js", "codes.js"]),
+    ("data-push", &["phone.js"]),
+    ("data-inbox", &["phone.js"]),
+    ("data-live", &["live.js"]),
+    ("data-zone", &["phone.js"]),
+    ("data-export", &["audit.js"]),
+    ("data-drop", &["audit.js"]),
+    ("data-editor", &["editor.js"]),
+    ("data-save-policy", CONFIRM),
+];
+
+/// How the address of a form begins that may take a passkey besides (`domain::danger`).
+const DANGEROUS: [&str; 7] = [
+    "/api/v1/people",
+    "/api/v1/integrations/",
+    "/api/v1/groups",
+    "/api/v1/delegations\"",
+    "/api/v1/erasures\"",
+    "/api/v1/api-keys\"",
+    "/api/v1/keys/",
 ];
 
 /// The page with the scripts that it asks for. Text from outside that reads like an attribute can only make it load more of
@@ -46,8 +49,12 @@ pub fn with_scripts(page: String) -> String {
         return page;
     }
     let mut names: Vec<&str> = Vec::new();
-    for (_, scripts) in SCRIPTS.iter().filter(|(mark, _)| page.contains(mark)) {
-        for it in *scripts {
+    let asked = SCRIPTS.iter().filter(|(name, _)| has(&page, name));
+    let dangerous = DANGEROUS
+        .iter()
+        .any(|it| page.contains(&format!(" data-to=\"{it}")));
+    for scripts in asked.map(|(_, it)| *it).chain(dangerous.then_some(CONFIRM)) {
+        for it in scripts {
             if !names.contains(it) {
                 names.push(it);
             }
@@ -61,6 +68,17 @@ pub fn with_scripts(page: String) -> String {
     page.replacen(PLACE, &tags, 1)
 }
 
+/// Whether some element has the attribute.
+fn has(page: &str, name: &str) -> bool {
+    page.match_indices(name).any(|(at, _)| {
+        let (before, after) = (
+            page[..at].chars().next_back(),
+            page[at + name.len()..].chars().next(),
+        );
+        before.is_some_and(char::is_whitespace) && matches!(after, Some(' ' | '=' | '>' | '\n'))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +90,8 @@ mod tests {
         let at = |name: &str| made.find(&format!("/static/{name}?v="));
         assert!(at("passkey.js") < at("decide.js") && at("passkey.js").is_some());
         assert_eq!(made.matches("copy.js").count(), 1);
+        let longer = with_scripts("<!--scripts--><b data-drop-draft>".to_owned());
+        assert!(!longer.contains("audit.js"), "another attribute");
         assert!(at("phone.js").is_none() && !made.contains(PLACE));
     }
 }

@@ -488,6 +488,22 @@ impl Hostile {
             Visit::of("GET /dashboard/requests", "/dashboard/requests"),
             Visit::of("GET /dashboard/requests", format!("/dashboard/requests?status={evil}&before={evil}"))
                 .called("requests, asked oddly"),
+            Visit::of(
+                "GET /dashboard/requests",
+                format!(
+                    "/dashboard/requests?q={evil}&project={evil}&environment={evil}&requester={evil}&policy={evil}&rule={evil}"
+                ),
+            )
+            .called("requests, filtered by an attack"),
+            Visit::of("POST /dashboard/requests/views", format!("/dashboard/requests?environment={evil}"))
+                .called("a view that is saved")
+                .then(
+                    &format!(
+                        "document.querySelector('#view-name').value = {}; document.querySelector('button[value=save]').click()",
+                        json!(payloads()[0])
+                    ),
+                    "document.querySelector('.view-list') || document.querySelector('#wrong-view')",
+                ),
             Visit::of("GET /dashboard/audit", "/dashboard/audit"),
             Visit::of(
                 "GET /dashboard/audit",

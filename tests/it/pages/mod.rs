@@ -3,6 +3,7 @@
 
 mod accessible;
 mod every_page;
+mod forced;
 mod forms;
 mod from_nothing;
 mod headers;

@@ -147,7 +147,7 @@ fn whoever_loses_the_role_before_the_end_no_longer_stands_behind_a_proposal() {
     let demotion = Command::ChangePerson {
         person: PersonId::from_random([1; 16]),
         name: None,
-        roles: Some(BTreeSet::from([Role::Approver])),
+        roles: Some(BTreeSet::from([Role::Auditor])),
         active: None,
     };
     // Of oneself one may say so alone.
