@@ -41,7 +41,7 @@ const TEXTS: &str = r##"
     }
     for (const it of document.querySelectorAll("*")) {
         for (const name of ["title", "placeholder", "alt", "aria-label", "aria-description", "aria-roledescription"]) {
-            if (it.hasAttribute(name) && !it.closest("time")) add(it.getAttribute(name), it);
+            if (it.hasAttribute(name) && !it.closest(machine)) add(it.getAttribute(name), it);
         }
         if (it.matches("input[type=submit], input[type=button]")) add(it.value, it);
     }
