@@ -5,7 +5,44 @@ use crate::domain::request::Answer;
 use crate::domain::text::visible;
 use crate::domain::time;
 use crate::evidence::sentence::Signed;
-use crate::texts::{Spoken, t};
+use crate::texts::{Spoken, marked, t};
+
+/// What is said below the pages in a word, or put together there from counts. Whole sentences are found by themselves.
+const _: &[&str] = &[
+    marked!("under 5 min"),
+    marked!("under 1 h"),
+    marked!("under 4 h"),
+    marked!("under 1 day"),
+    marked!("under 3 days"),
+    marked!("longer"),
+    marked!("other"),
+    marked!("biometric"),
+    marked!("totp"),
+    marked!("admin"),
+    marked!("approver"),
+    marked!("auditor"),
+    marked!("request"),
+    marked!("audit"),
+    marked!("pending"),
+    marked!("approved"),
+    marked!("rejected"),
+    marked!("expired"),
+    marked!("cancelled"),
+    marked!("superseded"),
+    marked!("skipped"),
+    marked!("approval"),
+    marked!("rejection"),
+    marked!("a test"),
+    marked!("{have} of {quorum} approval"),
+    marked!("{have} of {quorum} approvals"),
+    marked!("{met} of {all} rules met"),
+    marked!("{met} of {all} rules met, 1 approval so far"),
+    marked!("{met} of {all} rules met, {given} approvals so far"),
+    marked!("commit status"),
+    marked!("bot approval"),
+    marked!("external status check"),
+    marked!("merge broker"),
+];
 
 /// Digits of a key id in a sentence. The whole of it stands elsewhere.
 const KEY_DIGITS: usize = 6;

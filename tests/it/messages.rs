@@ -303,7 +303,12 @@ fn sentences(name: &str, text: &str) -> Vec<String> {
             // The titles of problems are no sentences, and are shown all the same.
             let title =
                 name == "src/web/problem.rs" && said.starts_with(char::is_uppercase) && said.contains(' ');
-            if for_people && !log && (title || is_sentence(&said)) {
+            // And so are the words by which the domain calls its own things for people.
+            let done = &code[..code.len() - rest.len()];
+            let within = done.rfind("fn ").map_or("", |it| &done[it + 3..]);
+            let word = ["word(", "words("].iter().any(|it| within.starts_with(it))
+                && before.trim_end().ends_with(['>', '{']);
+            if for_people && !log && (title || word || is_sentence(&said)) {
                 found.push(named_values(&said));
             }
         } else {

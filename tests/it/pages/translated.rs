@@ -27,7 +27,7 @@ use crate::support::browser::Browser;
 /// What a person sees, hears or is told on a page, each text with the element around it, and what is wider than the window. Left
 /// out is what is a machine's: code, and times, which the browser words.
 const TEXTS: &str = r##"
-    const machine = "script, style, code, pre, kbd, samp, textarea, time, [lang]:not(html), .mono, #payload";
+    const machine = "script, style, code, pre, kbd, samp, textarea, time, [lang]:not(html), [translate=no], .mono, #payload";
     const found = [];
     const add = (text, at) => {
         const plain = text.replace(/<[^>]*>/g, " ").trim();
@@ -41,7 +41,7 @@ const TEXTS: &str = r##"
     }
     for (const it of document.querySelectorAll("*")) {
         for (const name of ["title", "placeholder", "alt", "aria-label", "aria-description", "aria-roledescription"]) {
-            if (it.hasAttribute(name) && !it.closest("time")) add(it.getAttribute(name), it);
+            if (it.hasAttribute(name) && !it.closest(machine)) add(it.getAttribute(name), it);
         }
         if (it.matches("input[type=submit], input[type=button]")) add(it.value, it);
     }
@@ -67,7 +67,8 @@ const GIVEN: &[&str] = &["Ada", "Bea", "Carl", "Dora", "Eve"];
 
 /// What no language has words for: addresses, digests, ids, instants, the marks of the company's texts.
 const DATA: &str = r"(?x)
-    [a-z]+://[^\s)]+ | \S+@\S+ | pwned=\d+ | \b[0-9a-f]{6,64}\b… | \b[0-9a-f]{6,64}\b
+    [a-z]+://[^\s)]+ | \bpwned=\d+ | pw[a-z]*=?\d*… | --[a-z-]+ | (?:/[\w.-]+)+ | [\w-]+(?:\.[\w-]+)+
+    | \b[0-9a-f]{4}(?:\ [0-9a-f]{4})+\b | @\w+ | (?:group|person):\w+ | \S+@\S+ | pwned=\d+ | \b[0-9a-f]{6,64}\b… | \b[0-9a-f]{6,64}\b
     | \b(?:apr|crd|per|prj|int|key|grp|snk|pol|prp)_[0-9a-z-]+ | \d{4}-\d\d-\d\dT[\d:.]+Z";
 
 struct Findings {
