@@ -26,11 +26,19 @@ const LOOKS: usize = 41;
 /// Requests that are left waiting.
 const WAITING: usize = 200;
 
-const PAGES: [&str; 38] = [
+const PAGES: [&str; 46] = [
     "/dashboard",
     "/dashboard/requests",
     "/dashboard/requests?status=cancelled",
     "/dashboard/requests?status=pending",
+    "/dashboard/requests?q=deploy",
+    "/dashboard/requests?q=deploy+77777",
+    "/dashboard/requests?q=1",
+    "/dashboard/requests?q=nothing+of+this",
+    "/dashboard/requests?q=deploy&status=rejected",
+    "/dashboard/requests?environment=place-3&status=cancelled&kind=deployment",
+    "/dashboard/requests?since=2020-01-01&until=2020-12-31",
+    "/api/v1/approvals?q=deploy+7&status=cancelled&limit=50",
     "/dashboard/settings/diagnostics",
     "/dashboard/policies",
     "/dashboard/new-policy?name=new",

@@ -29,7 +29,7 @@ const LOOK: &str = r#"
         if (!walk.currentNode.data.trim() || !it.checkVisibility() || it.closest("svg, script")) continue;
         if (getComputedStyle(it).color === behind(it)) wrong.push(`text like its ground: ${it.outerHTML.slice(0, 120)}`);
     }
-    for (const it of document.querySelectorAll(".badge, .signs li, .card-band, .band-where, .notice, .step-sign")) {
+    for (const it of document.querySelectorAll(".badge, .signs li, .card-band, .band-where, .notice, .steps li")) {
         if (it.checkVisibility() && !it.innerText.trim()) wrong.push(`a colour alone: ${it.outerHTML.slice(0, 120)}`);
     }
     for (const it of document.querySelectorAll("svg .approved-bar, svg .rejected-bar, svg .other-bar, svg .skipped-bar")) {
