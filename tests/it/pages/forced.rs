@@ -64,6 +64,9 @@ async fn forced_colours_leave_text_focus_and_states_to_be_seen() {
     let browser = Browser::start().await;
     browser.device(1280, 900, 1, false).await;
     browser.add_authenticator().await;
+    // As the window in front has it, whatever else is open on this machine.
+    let focused = json!({"enabled": true});
+    browser.cdp("Emulation.setFocusEmulationEnabled", &focused).await;
     browser.goto(&url).await;
     browser.click("[data-enrol] button").await;
     browser.wait_until("location.pathname === '/a/'").await;
