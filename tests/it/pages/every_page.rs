@@ -129,9 +129,8 @@ pub const ELSEWHERE: &[&str] = &[
     "GET /login",
     "GET /enrol",
     "GET /offline",
-    // They remember something and lead back to their own page.
+    // It remembers the choice and leads back to its own page.
     "POST /language",
-    "POST /dashboard/requests/views",
 ];
 
 pub async fn joined(url: &str) -> Browser {
