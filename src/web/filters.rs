@@ -65,7 +65,7 @@ impl Filters {
     /// All that are set.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = |it: &&'static str| Some((*it, self.0.get(*it)?.as_str()));
-        NAMES.iter().filter_map(move |it| named(it))
+        NAMES.iter().filter_map(named)
     }
 
     /// The same with one filter set otherwise; an empty value takes it away.

@@ -72,6 +72,10 @@ pub struct Reader(pub Person);
 
 /// A machine's key or a signed-in person.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a call, and lent from then on"
+)]
 pub enum Caller {
     Person(Person),
     Key(Arc<ApiKey>),

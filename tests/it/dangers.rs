@@ -299,7 +299,8 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
     ];
     let mut tried: Vec<String> = rows.iter().map(|it| it.act.to_owned()).collect();
     let mut named = table();
-    (tried.sort(), named.sort());
+    tried.sort();
+    named.sort();
     assert_eq!(tried, named, "the table and what is tried");
 
     // The appliance's own entries come when they come.

@@ -78,7 +78,7 @@ fn digest() -> serde_json::Value {
 fn open(rows: &mut Rows, n: u64, title: &str, requester: Requester, at: i64) -> Request {
     let mut bits = [0; 16];
     bits[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    let change = (n % 3 == 0).then(|| ChangeKey {
+    let change = n.is_multiple_of(3).then(|| ChangeKey {
         project: crate::domain::ids::ProjectId::from_random([8; 16]),
         number: n % 200,
     });

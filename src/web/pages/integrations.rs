@@ -267,7 +267,7 @@ fn project_view(project: &Project, state: &impl Read) -> Result<ProjectView, Pag
         auto_merge: settings.auto_merge,
         enforcement: settings.enforcement.name().replace('_', " "),
         policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
-        methods: methods.map(|it| words::methods(&it)),
+        methods: methods.map(|it| words::methods(it)),
         approvers: listed(&settings.approvers),
         gate: GateView::of(project, state)?,
     })
