@@ -28,7 +28,10 @@ const SCRIPTS: [(&str, &[&str]); 18] = [
     ("data-export", &["audit.js"]),
     ("data-drop", &["audit.js"]),
     ("data-editor", &["editor.js"]),
-    ("data-save-policy", CONFIRM),
+    (
+        "data-save-policy",
+        &["passkey.js", "confirm.js", "save-policy.js"],
+    ),
 ];
 
 /// How the address of a form begins that may take a passkey besides (`domain::danger`).

@@ -36,7 +36,12 @@ const COVERED: &str = r#"
                 const top = document.elementFromPoint(box.left + box.width * x, above + (below - above) * y);
                 return top && (shown.contains(top) || it.contains(top));
             }));
-        if (!seen) covered.push(it.outerHTML.slice(0, 120));
+        if (!seen) {
+            const { left, right, top, bottom } = shown.getBoundingClientRect();
+            const over = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+            const at = [left, right, top, bottom].map(Math.round);
+            covered.push(`${it.outerHTML.slice(0, 120)} at ${at}, under ${over?.outerHTML.slice(0, 80)}`);
+        }
     }
     return covered;
 "#;
