@@ -6,7 +6,7 @@ use crate::passkey::{ORIGIN, Passkey};
 use crate::storage::{Failure, Fate, Machine, StepKind, Survival};
 use ed25519_dalek::SigningKey;
 use signedapproval::clock::Clock;
-use signedapproval::domain::command::{Command, Decide, Reply};
+use signedapproval::domain::command::{Command, Confirmed, Decide, Reply};
 use signedapproval::domain::decide::wanted_status;
 use signedapproval::domain::event::{Actor, Event};
 use signedapproval::domain::facts::{ChangeFacts, ChangeState};
@@ -293,7 +293,7 @@ impl Sim {
     pub fn give_all(&mut self, group: Vec<Submission>) -> Result<Vec<Result<Reply, Error>>, Down> {
         let promised: Vec<_> = group.iter().map(|it| promise(&it.command)).collect();
         let failed = self.machine.n_failed();
-        let group = group.into_iter().map(saying_why).collect();
+        let group = group.into_iter().map(saying_why).map(confirmed).collect();
         match self.running_mut().writer.write(group) {
             Ok((results, size)) => {
                 assert_eq!(
@@ -949,6 +949,27 @@ fn subject(
         target_sha: None,
     };
     String::from_utf8(subject.to_bytes()).expect("a subject is text")
+}
+
+/// A person's change of the configuration has their passkey under it, which counts where the change is dangerous.
+fn confirmed(it: Submission) -> Submission {
+    let (Actor::Person { id, name }, Command::Because { .. } | Command::Govern(_)) = (&it.actor, &it.command)
+    else {
+        return it;
+    };
+    let evidence = format!("{name} confirms {:?}", it.command).into_bytes();
+    let proof = Passkey::of(name).sign([7; 32], &evidence, 0);
+    Submission {
+        command: Command::Confirmed {
+            confirmed: Box::new(Confirmed {
+                person: id.clone(),
+                proof,
+                evidence,
+            }),
+            command: Box::new(it.command),
+        },
+        ..it
+    }
 }
 
 /// A change of the configuration says why.
