@@ -615,8 +615,6 @@ struct Beginning<'a> {
     stop: &'a Stop,
 }
 
-/// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
-/// told to stop meanwhile.
 /// What pages can speak: what is compiled in, and the operator's own.
 ///
 /// # Errors
@@ -629,6 +627,8 @@ pub(super) fn languages(settings: &Settings) -> Result<Languages, String> {
     }
 }
 
+/// Goes on with the journal if it fits the checkpoints outside the data directory, or once enough admins say so. `None`: it was
+/// told to stop meanwhile.
 async fn settled(mut begun: Begun, at: &Beginning<'_>, sinks: &Sinks) -> Result<Option<Begun>, String> {
     let words = |e: &dyn std::fmt::Display| e.to_string();
     let found = rollback::look(at.store, &at.settings.sinks, sinks, &**at.clock)

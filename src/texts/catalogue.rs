@@ -6,6 +6,7 @@ use crate::texts::pseudo::accented;
 use rust_embed::RustEmbed;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A file a language, named by its tag.
 #[derive(RustEmbed)]
@@ -34,32 +35,14 @@ impl Languages {
     /// Which file is wrong and why.
     pub fn built_in() -> Result<Languages, String> {
         let mut all = Vec::new();
-        let mut english = BTreeMap::new();
         for name in Files::iter() {
-            let Some(tag) = name.strip_suffix(".toml") else {
+            let Some(tag) = name.strip_suffix(".toml").filter(|it| *it != ENGLISH) else {
                 continue;
             };
             let file = Files::get(&name).expect("it is listed");
             let text = std::str::from_utf8(&file.data).map_err(|_| format!("{name} is not UTF-8"))?;
-            match tag {
-                ENGLISH => english = listed(text)?,
-                tag => all.push(Language::read(tag, text)?),
-            }
+            all.push(Language::read(tag, text)?);
         }
-        all.push(Language::made(
-            ACCENTED,
-            "Accented English",
-            Direction::LeftToRight,
-            &english,
-            accented,
-        ));
-        all.push(Language::made(
-            MIRRORED,
-            "Mirrored English",
-            Direction::RightToLeft,
-            &english,
-            accented,
-        ));
         Ok(Languages::of(all))
     }
 
@@ -114,10 +97,12 @@ impl Languages {
         if tag.eq_ignore_ascii_case(ENGLISH) {
             return Some(None);
         }
-        self.all
-            .iter()
-            .find(|it| it.tag.eq_ignore_ascii_case(tag))
-            .map(|it| Some(*it))
+        let is = |it: &&&'static Language| it.tag.eq_ignore_ascii_case(tag);
+        if let Some(it) = self.all.iter().find(is) {
+            return Some(Some(*it));
+        }
+        let of_tests = [ACCENTED, MIRRORED].iter().any(|it| it.eq_ignore_ascii_case(tag));
+        of_tests.then(|| made().iter().find(is).copied())
     }
 
     /// The best of ours for an `Accept-Language` (RFC 9110, section 12.5.4; lookup of RFC 4647, section 3.4).
@@ -164,6 +149,21 @@ fn is_tag(text: &str) -> bool {
 /// A language lives as long as the process: its texts are handed out as `&'static str`, like the English ones.
 fn leaked(language: Language) -> &'static Language {
     Box::leak(Box::new(language))
+}
+
+/// The languages of tests, which take some MiB: made when somebody asks for one.
+fn made() -> &'static [&'static Language; 2] {
+    static MADE: OnceLock<[&'static Language; 2]> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let file = Files::get("en.toml").expect("it is compiled in");
+        let text = std::str::from_utf8(&file.data).expect("a test reads it");
+        let english = listed(text).expect("a test reads it");
+        let one = |tag, name, direction| leaked(Language::made(tag, name, direction, &english, accented));
+        [
+            one(ACCENTED, "Accented English", Direction::LeftToRight),
+            one(MIRRORED, "Mirrored English", Direction::RightToLeft),
+        ]
+    })
 }
 
 /// The English texts with their forms.
