@@ -35,7 +35,7 @@ const SCRIPTS: [(&str, &[&str]); 18] = [
 ];
 
 /// How the address of a form begins that may take a passkey besides (`domain::danger`).
-const DANGEROUS: [&str; 7] = [
+const DANGEROUS: [&str; 8] = [
     "/api/v1/people",
     "/api/v1/integrations/",
     "/api/v1/groups",
@@ -43,6 +43,7 @@ const DANGEROUS: [&str; 7] = [
     "/api/v1/erasures\"",
     "/api/v1/api-keys\"",
     "/api/v1/keys/",
+    "/api/v1/sinks/",
 ];
 
 /// The page with the scripts that it asks for. Text from outside that reads like an attribute can only make it load more of
