@@ -94,6 +94,7 @@ async fn an_admin_sends_themself_a_test_and_reads_what_came_of_it_beside_the_but
         said.contains("The mail was refused") && said.contains("Relaying denied"),
         "{said}"
     );
+    assert_eq!(said.matches("Relaying denied").count(), 1, "{said}");
     let body = "the key is another one".to_owned();
     push.answer(
         "dana",
