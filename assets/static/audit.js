@@ -1,4 +1,4 @@
-// Exports that are under way, and files that are dropped to be verified.
+// Exports and reports that are under way, and files that are dropped to be verified.
 const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || `The server answered ${answer.status}.`;
 
 for (const row of document.querySelectorAll("[data-export]")) {
@@ -13,6 +13,18 @@ for (const row of document.querySelectorAll("[data-export]")) {
   };
   setTimeout(ask, 200);
 }
+
+// A report that is under way.
+const making = document.querySelector("[data-making]");
+const look = async () => {
+  const answer = await fetch(location.href).catch(() => null);
+  const page = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  const now = page && page.querySelector("[data-making]");
+  if (page && !now) return location.reload();
+  if (now) making.querySelector("progress").parentElement.replaceWith(now.querySelector("progress").parentElement);
+  setTimeout(look, 1000);
+};
+if (making) setTimeout(look, 500);
 
 const drop = document.querySelector("[data-drop]");
 if (drop) {

@@ -24,6 +24,7 @@ mod reason;
 mod recall;
 pub mod recent;
 pub mod recovery;
+pub mod reports;
 mod routes;
 pub mod sealed;
 mod session;
