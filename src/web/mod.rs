@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod app;
+mod assertion;
 mod assets;
 mod body;
 pub mod confirm;
