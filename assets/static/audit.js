@@ -1,5 +1,7 @@
 // Exports that are under way, and files that are dropped to be verified.
-const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || `The server answered ${answer.status}.`;
+
+const { words } = page;
+const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || words("answered", answer);
 
 for (const row of document.querySelectorAll("[data-export]")) {
   const ask = async () => {
@@ -27,7 +29,7 @@ if (drop) {
   };
   const show = (name, report) => {
     const head = panel.querySelector("h2");
-    head.textContent = report.valid ? `${name}: everything holds` : `${name}: NOT VALID`;
+    head.textContent = words(report.valid ? "holds" : "invalid", { name });
     panel.dataset.valid = String(report.valid);
     panel.querySelector("[data-sentence]").textContent = report.verdict || "";
     const checks = panel.querySelector("[data-checks]");
@@ -44,7 +46,7 @@ if (drop) {
     panel.hidden = true;
     const bundle = file.name.endsWith(".zip");
     if (bundle && !("bundles" in drop.dataset)) {
-      error.textContent = "Sign in to have a bundle verified here, or use the verify.py that lies in it.";
+      error.textContent = words("bundle");
       return;
     }
     drop.setAttribute("aria-busy", "true");
@@ -54,7 +56,7 @@ if (drop) {
       if (answer.ok) show(file.name, await answer.json());
       else error.textContent = await problem(answer);
     } catch {
-      error.textContent = "The server can’t be reached.";
+      error.textContent = words("silent");
     } finally {
       drop.removeAttribute("aria-busy");
     }
