@@ -1,5 +1,7 @@
 // Exports and reports that are under way, and files that are dropped to be verified.
-const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || `The server answered ${answer.status}.`;
+
+const { words } = page;
+const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || words("answered", answer);
 
 for (const row of document.querySelectorAll("[data-export]")) {
   const ask = async () => {
@@ -18,9 +20,9 @@ for (const row of document.querySelectorAll("[data-export]")) {
 const making = document.querySelector("[data-making]");
 const look = async () => {
   const answer = await fetch(location.href).catch(() => null);
-  const page = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
-  const now = page && page.querySelector("[data-making]");
-  if (page && !now) return location.reload();
+  const fresh = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  const now = fresh && fresh.querySelector("[data-making]");
+  if (fresh && !now) return location.reload();
   if (now) making.querySelector("progress").parentElement.replaceWith(now.querySelector("progress").parentElement);
   setTimeout(look, 1000);
 };
@@ -39,7 +41,7 @@ if (drop) {
   };
   const show = (name, report) => {
     const head = panel.querySelector("h2");
-    head.textContent = report.valid ? `${name}: everything holds` : `${name}: NOT VALID`;
+    head.textContent = words(report.valid ? "holds" : "invalid", { name });
     panel.dataset.valid = String(report.valid);
     panel.querySelector("[data-sentence]").textContent = report.verdict || "";
     const checks = panel.querySelector("[data-checks]");
@@ -56,7 +58,7 @@ if (drop) {
     panel.hidden = true;
     const bundle = file.name.endsWith(".zip");
     if (bundle && !("bundles" in drop.dataset)) {
-      error.textContent = "Sign in to have a bundle verified here, or use the verify.py that lies in it.";
+      error.textContent = words("bundle");
       return;
     }
     drop.setAttribute("aria-busy", "true");
@@ -66,7 +68,7 @@ if (drop) {
       if (answer.ok) show(file.name, await answer.json());
       else error.textContent = await problem(answer);
     } catch {
-      error.textContent = "The server can’t be reached.";
+      error.textContent = words("silent");
     } finally {
       drop.removeAttribute("aria-busy");
     }

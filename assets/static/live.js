@@ -1,7 +1,7 @@
 // Keeps the marked parts of a page as they are on the server, while somebody looks at it. Nothing moves while the focus is in
 // the page's content, or the pointer on something that could be clicked there: what is newer waits until they are elsewhere.
 
-const { all, local, one } = window.page;
+const { all, local, one, words } = page;
 const note = one("[data-updated]");
 const EVERY = 30_000;
 let fresh = null;
@@ -16,7 +16,7 @@ const say = (text) => {
 function show() {
   if (!fresh) return;
   if (document.activeElement?.closest("main *") || one(":is(main, footer) :is(a, button, summary, input, select):hover")) {
-    return say(`Newer at ${at}: shown once pointer and focus are elsewhere`);
+    return say(words("newer", { at }));
   }
   for (const part of all("[data-live]")) {
     const other = fresh.getElementById(part.id);
@@ -30,7 +30,7 @@ function show() {
     if (!part.isEqualNode(other)) part.replaceChildren(...other.childNodes);
   }
   fresh = null;
-  say(`Updated ${at}`);
+  say(words("updated", { at }));
 }
 
 async function ask() {
@@ -40,9 +40,9 @@ async function ask() {
   const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
   asking = false;
   at = new Date().toLocaleTimeString([], { timeStyle: "short" });
-  if (!page) return say(`Not updated: no answer at ${at}`);
+  if (!page) return say(words("not-updated", { at }));
   // Another page in its place: signed out, or not for this person any more.
-  if (all("[data-live]").some(({ id }) => !page.getElementById(id))) return say("Not updated any more: load the page again");
+  if (all("[data-live]").some(({ id }) => !page.getElementById(id))) return say(words("no-more"));
   local(page);
   fresh = page;
   show();
