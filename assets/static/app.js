@@ -5,6 +5,12 @@ const one = (selector, root = document) => root.querySelector(selector);
 
 const token = location.hash.slice(1);
 
+// What is said to people stands on the scripts' own elements, in the language of the page.
+const words = (name, values) =>
+  one(`script[data-say-${name}]`)
+    .getAttribute(`data-say-${name}`)
+    .replace(/\{(\w+)\}/g, (_, it) => values[it]);
+
 const wrong = (field, message) => Object.assign(Error(message), { field });
 
 async function call(method, path, body, reason) {
@@ -12,12 +18,12 @@ async function call(method, path, body, reason) {
   if (body) headers["Content-Type"] = "application/json";
   if (reason) headers["X-Reason"] = `UTF-8''${encodeURIComponent(reason)}`;
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) }).catch(() => {
-    throw Error("The server did not answer. Try again.");
+    throw Error(words("silent"));
   });
   const json = await answer.json().catch(() => ({}));
   if (answer.ok) return json;
   const { field, detail = json.title, errors = [] } = json;
-  const text = [detail || `The server answered ${answer.status}.`, ...errors.map((it) => it.reason)].join(" ");
+  const text = [detail || words("answered", answer), ...errors.map((it) => it.reason)].join(" ");
   throw wrong(field, text.replace(/^`[^`]*`: /, field ? "" : "$&"));
 }
 
@@ -112,7 +118,7 @@ const local = (root) =>
 local();
 
 // For the scripts that follow.
-window.page = { all, busy, call, go, local, one, onSubmit, token, values, wrong };
+window.page = { all, busy, call, go, local, one, onSubmit, token, values, words, wrong };
 
 // From the browser's memory comes what is old.
 window.onpageshow = ({ persisted }) => persisted && location.reload();

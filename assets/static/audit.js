@@ -1,5 +1,7 @@
-// Exports that are under way, and files that are dropped to be verified.
-const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || `The server answered ${answer.status}.`;
+// Exports and reports that are under way, and files that are dropped to be verified.
+
+const { words } = page;
+const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || words("answered", answer);
 
 for (const row of document.querySelectorAll("[data-export]")) {
   const ask = async () => {
@@ -14,6 +16,18 @@ for (const row of document.querySelectorAll("[data-export]")) {
   setTimeout(ask, 200);
 }
 
+// A report that is under way.
+const making = document.querySelector("[data-making]");
+const look = async () => {
+  const answer = await fetch(location.href).catch(() => null);
+  const fresh = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  const now = fresh && fresh.querySelector("[data-making]");
+  if (fresh && !now) return location.reload();
+  if (now) making.querySelector("progress").parentElement.replaceWith(now.querySelector("progress").parentElement);
+  setTimeout(look, 1000);
+};
+if (making) setTimeout(look, 500);
+
 const drop = document.querySelector("[data-drop]");
 if (drop) {
   const input = drop.querySelector("input");
@@ -27,7 +41,7 @@ if (drop) {
   };
   const show = (name, report) => {
     const head = panel.querySelector("h2");
-    head.textContent = report.valid ? `${name}: everything holds` : `${name}: NOT VALID`;
+    head.textContent = words(report.valid ? "holds" : "invalid", { name });
     panel.dataset.valid = String(report.valid);
     panel.querySelector("[data-sentence]").textContent = report.verdict || "";
     const checks = panel.querySelector("[data-checks]");
@@ -44,7 +58,7 @@ if (drop) {
     panel.hidden = true;
     const bundle = file.name.endsWith(".zip");
     if (bundle && !("bundles" in drop.dataset)) {
-      error.textContent = "Sign in to have a bundle verified here, or use the verify.py that lies in it.";
+      error.textContent = words("bundle");
       return;
     }
     drop.setAttribute("aria-busy", "true");
@@ -54,7 +68,7 @@ if (drop) {
       if (answer.ok) show(file.name, await answer.json());
       else error.textContent = await problem(answer);
     } catch {
-      error.textContent = "The server can’t be reached.";
+      error.textContent = words("silent");
     } finally {
       drop.removeAttribute("aria-busy");
     }

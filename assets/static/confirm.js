@@ -1,7 +1,7 @@
 // Dangerous changes: the server refuses them to a session alone. Then a passkey is put under exactly that call, and it is sent
 // once more. Whoever calls notices nothing of it.
 
-const { passkey } = page;
+const { passkey, words } = page;
 
 const send = window.fetch;
 const hash = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
@@ -29,7 +29,7 @@ async function confirmed(url, { method, headers, body = "" }) {
   const label = new TextEncoder().encode("signedapproval/webauthn-challenge/v1\0");
   const challenge = text64(await hash(new Uint8Array([...label, ...plain(nonce), ...(await hash(statement))])));
   if (challenge !== publicKey.challenge || Object.keys(call).some((it) => call[it] !== said[it])) {
-    throw new Error("The server asks to sign something else than this page sends. Load it again.");
+    throw Error(words("other-call"));
   }
   return (await post(base, { ceremony, credential: await passkey("get", publicKey) })).confirmation;
 }

@@ -1,6 +1,6 @@
 // A decision, and a request that moves meanwhile.
 
-const { all, busy, call, go, one, passkey, values, wrong } = page;
+const { all, busy, call, go, one, passkey, values, words, wrong } = page;
 
 // What is signed is what the page shows, and the challenge is made from it.
 async function check({ intent, nonce, publicKey }, expected) {
@@ -14,7 +14,7 @@ async function check({ intent, nonce, publicKey }, expected) {
   const asked = bytes(publicKey.challenge.replace(/-/g, "+").replace(/_/g, "/"));
   const said = JSON.parse(statement);
   if (`${challenge}` !== `${asked}` || Object.keys(expected).some((it) => said[it] !== expected[it])) {
-    throw Error("The server asks to sign something else than this page shows. Load it again.");
+    throw Error(words("other-subject"));
   }
 }
 
@@ -22,7 +22,7 @@ async function answer(form, decision, byCode) {
   const { to, then, expect } = form.dataset;
   const wanted = decision && { decision };
   const body = { ...wanted, ...values(form) };
-  if ((decision === "reject" || body.break_glass) && !body.comment) throw wrong("comment", "Say why: this needs a comment.");
+  if ((decision === "reject" || body.break_glass) && !body.comment) throw wrong("comment", words("comment"));
   if (byCode) await call("POST", to, body);
   else {
     delete body.totp;

@@ -1,5 +1,6 @@
 // Explains while one types, jumps to errors, keeps a draft.
 
+const { words } = page;
 const one = (name) => document.querySelector(`[data-${name}]`);
 const [form, panel, place, size] = ["editor", "found", "place", "size"].map(one);
 const { document: text, reason } = form.elements;
@@ -20,10 +21,7 @@ function keep() {
     kept = plain;
   }
 }
-const keeping = () =>
-  kept
-    ? "Your draft is kept in this browser"
-    : "This browser can’t keep so large a draft: stay on this page, or copy the text before you leave";
+const kindly = (name, values) => `${words(name, values)} ${words(kept ? "kept" : "not-kept")}`;
 let sending = false;
 addEventListener("beforeunload", (event) => {
   if (!kept && !sending) event.preventDefault();
@@ -33,9 +31,7 @@ addEventListener("beforeunload", (event) => {
 function excess() {
   const bytes = text.value.length * 3 <= max ? 0 : new TextEncoder().encode(text.value).length;
   const over = Math.max(0, bytes - max);
-  size.textContent = over
-    ? `This text has ${bytes} bytes and a policy may have ${max}: ${over} too many. Nothing is checked or sent. ${keeping()}.`
-    : "";
+  size.textContent = over ? kindly("excess", { bytes, max, over }) : "";
   return over;
 }
 
@@ -48,7 +44,7 @@ function say(sentence) {
 let asked = 0;
 async function explain() {
   const now = ++asked;
-  if (excess()) return say("Too large to be checked.");
+  if (excess()) return say(words("too-large"));
   panel.ariaBusy = "true";
   const body = new URLSearchParams(new FormData(form));
   const answer = await fetch(form.dataset.explain, { method: "POST", body }).catch(() => null);
@@ -59,13 +55,13 @@ async function explain() {
     const part = new DOMParser().parseFromString(await answer.text(), "text/html");
     panel.replaceChildren(...part.body.childNodes);
   } else if (answer?.status === 401) {
-    say(`You are signed out. ${keeping()}: sign in in another tab, then go on.`);
+    say(kindly("signed-out"));
   } else if (answer?.status === 413) {
-    say(`The server takes no more than 1 MiB for document and paths together. ${keeping()}.`);
+    say(kindly("document-max"));
   } else if (answer) {
-    say(`The server could not check this just now (${answer.status}). ${keeping()}.`);
+    say(kindly("unchecked", answer));
   } else {
-    say(`The server did not answer. ${keeping()}.`);
+    say(kindly("unanswered"));
   }
 }
 
@@ -101,7 +97,7 @@ panel.addEventListener("click", ({ target }) => {
 
 const where = () => {
   const line = text.value.slice(0, text.selectionStart).split("\n").length;
-  place.textContent = `Line ${line}`;
+  place.textContent = words("line", { line });
 };
 for (const it of ["input", "keyup", "click", "focus"]) text.addEventListener(it, where);
 

@@ -2,7 +2,7 @@
 // selection is in the page's content, the pointer on something that could be clicked there, a finger on the screen, or right
 // after any of them did something: what is newer waits.
 
-const { all, local, one } = window.page;
+const { all, local, one, words } = page;
 const note = one("[data-updated]");
 const EVERY = 30_000;
 let fresh = null;
@@ -30,7 +30,7 @@ const say = (text) => {
 
 function show() {
   if (!fresh) return;
-  if (busy()) return say(`Newer at ${at}: shown once pointer and focus are elsewhere`);
+  if (busy()) return say(words("newer", { at }));
   for (const part of all("[data-live]")) {
     const other = fresh.getElementById(part.id);
     // What was folded open stays so, and a countdown goes on.
@@ -43,7 +43,7 @@ function show() {
     if (!part.isEqualNode(other)) part.replaceChildren(...other.childNodes);
   }
   fresh = null;
-  say(`Updated ${at}`);
+  say(words("updated", { at }));
 }
 
 async function ask() {
@@ -53,9 +53,9 @@ async function ask() {
   const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
   asking = false;
   at = new Date().toLocaleTimeString([], { timeStyle: "short" });
-  if (!page) return say(`Not updated: no answer at ${at}`);
+  if (!page) return say(words("not-updated", { at }));
   // Another page in its place: signed out, or not for this person any more.
-  if (all("[data-live]").some(({ id }) => !page.getElementById(id))) return say("Not updated any more: load the page again");
+  if (all("[data-live]").some(({ id }) => !page.getElementById(id))) return say(words("no-more"));
   local(page);
   fresh = page;
   show();

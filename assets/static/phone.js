@@ -1,7 +1,7 @@
 // Messages to this device, and a queue that stays fresh. A subscription can vanish without a word: each load of a page says it
 // to the server again.
 
-const { call, one } = page;
+const { call, one, words } = page;
 
 // How many wait, on the app's sign.
 const badge = (waiting) => {
@@ -48,16 +48,16 @@ if (able && Notification.permission === "granted") {
 }
 if (panel) {
   const [state, button, error] = ["[data-push-state]", "[data-push-on]", "[data-error]"].map((it) => one(it, panel));
-  const say = (text, offer) => {
-    state.textContent = text;
+  const say = (name, offer) => {
+    state.textContent = words(name);
     button.hidden = !offer;
   };
   const show = async () => {
-    if (apple && !installed) say("On this device messages come to the home screen app alone: see below how to add it.");
-    else if (!able) say("This browser has no push. Use another one, or mail.");
-    else if (Notification.permission === "denied") say("Messages from here are blocked in the browser’s own settings. Allow them there, then load this page again.");
-    else if (Notification.permission === "granted" && (await subscription())) say("Messages come to this device.");
-    else say("This device is not told yet.", true);
+    if (apple && !installed) say("home-screen");
+    else if (!able) say("no-push");
+    else if (Notification.permission === "denied") say("blocked");
+    else if (Notification.permission === "granted" && (await subscription())) say("told");
+    else say("untold", true);
   };
   // Asked for within the tap, and subscribed at once: browsers want it so.
   button.onclick = async () => {
@@ -71,7 +71,7 @@ if (panel) {
       await register(it);
       location.reload();
     } catch (problem) {
-      error.textContent = `This did not work: ${problem.message}`;
+      error.textContent = words("no-subscription", problem);
       show();
     }
   };

@@ -1,4 +1,5 @@
 // A policy whose plain form was refused for want of a passkey.
+const { words } = page;
 for (const button of document.querySelectorAll("[data-save-policy]")) {
   const { elements } = document.querySelector(".editor");
   const wrong = button.parentElement.querySelector("[data-error]");
@@ -10,7 +11,7 @@ for (const button of document.querySelectorAll("[data-save-policy]")) {
     const answer = await window.fetch(savePolicy, { method: "PUT", headers, body: elements.document.value });
     const json = await answer.json().catch(() => ({}));
     if (answer.ok) return location.assign(json.url ?? then);
-    wrong.textContent = json.detail ?? "The server did not answer. Try again.";
+    wrong.textContent = json.detail ?? words("silent");
     button.disabled = false;
   };
 }

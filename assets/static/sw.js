@@ -1,5 +1,6 @@
 // The service worker. It keeps style, scripts and one page that says there is no connection; it never keeps a page about
-// a request, so that no decision is ever offered from memory. SHELL, the list of what it keeps, stands above this line.
+// a request, so that no decision is ever offered from memory. SHELL, the list of what it keeps, and WORDS, its texts in the
+// language of whoever asked for it, stand above these lines.
 
 const NAME = `shell-${SHELL.join()}`;
 
@@ -35,7 +36,7 @@ self.addEventListener("push", (event) => {
   } catch {
     // Shown all the same: browsers take the right away from whoever receives without showing.
   }
-  const { title = "An approval may wait for you", body = "", navigate = "/a/", tag, lang } = told.notification ?? {};
+  const { title = WORDS.waits, body = "", navigate = "/a/", tag, lang } = told.notification ?? {};
   const options = {
     body,
     lang,
@@ -43,7 +44,7 @@ self.addEventListener("push", (event) => {
     renotify: Boolean(tag),
     icon: "/static/icon-192.png",
     data: { navigate },
-    actions: [{ action: "open", title: "Open" }],
+    actions: [{ action: "open", title: WORDS.open }],
   };
   const badge = Number(told.app_badge) > 0 ? navigator.setAppBadge?.(Number(told.app_badge)) : undefined;
   event.waitUntil(Promise.all([self.registration.showNotification(title, options), badge]));

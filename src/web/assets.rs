@@ -1,5 +1,6 @@
 //! The files in `assets/static`, compiled in. Serves nothing else: a name is looked up, never opened.
 
+use crate::texts::t;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
@@ -57,7 +58,7 @@ pub async fn serve_favicon(request: HttpRequest) -> HttpResponse {
 const SHELL: &[&str] = &["app.css", "app.js", "icon.svg", "icon-192.png", "icon-180.png"];
 
 /// `GET /sw.js`: anybody. At the root, so that it answers for the whole site. Its first lines name the shell's files by
-/// their content, so that browsers fetch the worker anew with each release.
+/// their content, so that browsers fetch the worker anew with each release, and hold its texts in the language of who asks.
 pub async fn serve_worker() -> HttpResponse {
     let Some(file) = Files::get("sw.js") else {
         return HttpResponse::NotFound().finish();
@@ -68,7 +69,9 @@ pub async fn serve_worker() -> HttpResponse {
         .chain(["/offline".to_owned()])
         .collect();
     let list = serde_json::to_string(&shell).unwrap_or_default();
-    let body = [format!("const SHELL = {list};\n").as_bytes(), &file.data].concat();
+    let words = serde_json::json!({"waits": t!("An approval may wait for you"), "open": t!("Open")});
+    let head = format!("const SHELL = {list};\nconst WORDS = {words};\n");
+    let body = [head.as_bytes(), &file.data].concat();
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, content_type("sw.js")))
         .insert_header((header::CACHE_CONTROL, ASK_AGAIN))

@@ -8,6 +8,7 @@ use crate::listen::Peer;
 use crate::web::api::approvals::shown_recently;
 use crate::web::app::App;
 use crate::web::headers;
+use crate::web::limits::Use;
 use crate::web::observe::{self, Watched};
 use crate::web::session::known_key;
 use actix_http::{Method, Request, Response, StatusCode};
@@ -37,6 +38,8 @@ pub fn again(app: &App, request: &Request) -> Option<Response<Watched<Bytes>>> {
     }
     let key = known_key(app, heads, peer.certificate.is_some())?;
     let body = shown_recently(app, &key, &id)?;
+    // Counted once it is sure that the routes won't do it.
+    app.limits.take(&key.id, Use::Read, started).ok()?;
     let mut response = Response::with_body(
         StatusCode::OK,
         Watched {

@@ -190,16 +190,15 @@ fn is_live(app: &App, key: &ApiKey) -> bool {
     !key.revoked && app.now() < key.expires_at
 }
 
-/// The key of a call that reads, if it was looked up since the journal grew, counts, and may read once more: that is counted.
-/// `None` says nothing about the key.
+/// The key of a call, if it was looked up since the journal grew and counts. `None` says nothing about the key. Nothing is taken
+/// from its limit: whoever answers the call does that.
 pub fn known_key(app: &App, headers: &HeaderMap, certified: bool) -> Option<Arc<ApiKey>> {
     let secret = shown_secret(headers)?.ok()?;
     if lacks_certificate(app, certified) {
         return None;
     }
     let key = app.recent_keys.get(app.engine.size(), &hash_token(secret))?;
-    let counts = is_live(app, &key) && app.limits.take(&key.id, Use::Read, Instant::now()).is_ok();
-    counts.then_some(key)
+    is_live(app, &key).then_some(key)
 }
 
 fn key_of(request: &HttpRequest) -> Result<Option<Arc<ApiKey>>, Problem> {

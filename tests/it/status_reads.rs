@@ -122,3 +122,22 @@ async fn reads_from_memory_count_against_the_limit_of_the_key() {
         "200 calls take less"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_not_in_memory_counts_once() {
+    let options = Options::default().env("SIGNEDAPPROVAL_LIMITS__READS_PER_MINUTE", "60");
+    let appliance = Appliance::start(options).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let ci = appliance
+        .api()
+        .with_key(&ada.create_api_key("CI", &["request"], &[]).await.key);
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        let asked = json!({"action": format!("Deploy {n}"), "environment": "production"});
+        ids.push(ci.open_request(&asked).await);
+    }
+    // The key is known from the first of them on, the answer of none: ten at once are still ten.
+    for id in &ids {
+        ci.get(&format!("/api/v1/approvals/{id}")).await.expect(200);
+    }
+}

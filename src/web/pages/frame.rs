@@ -82,7 +82,6 @@ pub struct Frame {
     /// Told to people who are signed in only (ASVS 13.4.6).
     pub version: Option<&'static str>,
     pub style: String,
-    pub script: String,
     pub icon: String,
     pub touch_icon: String,
 }
@@ -135,7 +134,6 @@ impl Frame {
             set_up: None,
             version: None,
             style: assets::url("app.css"),
-            script: assets::url("app.js"),
             icon: assets::url("icon.svg"),
             touch_icon: assets::url("icon-180.png"),
         }

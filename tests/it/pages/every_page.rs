@@ -64,7 +64,7 @@ const FOREIGN: &str = r#"
     // All scripts of a page together, as they are written.
     const scripts = performance.getEntriesByType("resource").filter((it) => /^\/static\/.*\.js$/.test(new URL(it.name).pathname));
     const written = scripts.reduce((sum, it) => sum + it.decodedBodySize, 0);
-    if (written >= 10_000) bad.push(`scripts of ${written} bytes: ${scripts.map((it) => it.name)}`);
+    if (written >= 10 * 1024) bad.push(`scripts of ${written} bytes: ${scripts.map((it) => it.name)}`);
     const marks = new Set(shown.flatMap((it) => it.match(/pwned=\d\d/g) ?? []));
     return { bad, marks: [...marks], title: document.title, heading: document.querySelector("h1")?.innerText ?? "" };
 "#;

@@ -11,7 +11,7 @@ use crate::support::person::text;
 /// A first load has less than this.
 const BYTES_MAX: u64 = 60_000;
 /// All scripts of a page, as they are written, have less than this.
-const SCRIPT_BYTES_MAX: u64 = 10_000;
+const SCRIPT_BYTES_MAX: u64 = 10 * 1024;
 
 /// Bytes of all scripts of a page, as they are written, and each one's.
 const SCRIPTS: &str = r#"
