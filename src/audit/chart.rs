@@ -197,7 +197,7 @@ pub struct Times<'a> {
 /// Lines of the scale, in seconds.
 const SCALE: [u64; 5] = [10, 60, 3_600, 86_400, 604_800];
 /// Room for the scale's words.
-const SCALE_LEFT: f64 = 42.0;
+const SCALE_LEFT: f64 = 54.0;
 
 impl Times<'_> {
     /// The figure, as HTML.
@@ -225,7 +225,7 @@ impl Times<'_> {
             let _ = write!(
                 out,
                 "<line class=\"axis\" x1=\"{SCALE_LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
-                 <text x=\"38\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                 <text x=\"50\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 y + 4.0,
                 span(*seconds)
             );

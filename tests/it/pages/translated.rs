@@ -113,14 +113,26 @@ struct Findings {
     english: BTreeSet<String>,
     wide: BTreeSet<String>,
     pages: usize,
+    /// The window is as narrow as a phone just now.
+    narrow: bool,
 }
 
 impl Findings {
+    /// Makes the window narrow or wide, as it is not.
+    async fn turn(&mut self, browser: &Browser) {
+        self.narrow = !self.narrow;
+        let (width, height) = if self.narrow { (390, 844) } else { (1280, 900) };
+        browser.device(width, height, 1, false).await;
+    }
+
     async fn look(&mut self, browser: &Browser, name: &str) {
         self.pages += 1;
         // The texts are the same at every width.
-        for (width, height, texts_too) in [(390, 844, false), (1280, 900, true)] {
-            browser.device(width, height, 1, false).await;
+        for texts_too in [true, false] {
+            if !texts_too {
+                self.turn(browser).await;
+            }
+            let width = if self.narrow { 390 } else { 1280 };
             let found: Value = browser.script(TEXTS, &[json!(texts_too)]).await;
             for it in texts(&found["wide"]) {
                 self.wide.insert(format!("{name} at {width}: {it}"));
@@ -156,6 +168,7 @@ impl Findings {
     }
 
     async fn visit(&mut self, browser: &Browser, base: &str, visits: Vec<Visit>) {
+        self.turn(browser).await;
         for mut it in visits {
             // What a visit waits for is a text as well.
             if let Some((_, done)) = &mut it.then {
@@ -192,6 +205,7 @@ async fn every_text_of_every_page_goes_through_the_catalogue() {
         english: BTreeSet::new(),
         wide: BTreeSet::new(),
         pages: 0,
+        narrow: false,
     };
     // Before anybody has claimed the server.
     let fresh = Appliance::start(Options::default()).await;
