@@ -1,4 +1,4 @@
-// Exports that are under way, and files that are dropped to be verified.
+// Exports and reports that are under way, and files that are dropped to be verified.
 
 const { words } = page;
 const problem = async (answer) => (await answer.json().catch(() => ({}))).detail || words("answered", answer);
@@ -15,6 +15,18 @@ for (const row of document.querySelectorAll("[data-export]")) {
   };
   setTimeout(ask, 200);
 }
+
+// A report that is under way.
+const making = document.querySelector("[data-making]");
+const look = async () => {
+  const answer = await fetch(location.href).catch(() => null);
+  const fresh = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  const now = fresh && fresh.querySelector("[data-making]");
+  if (fresh && !now) return location.reload();
+  if (now) making.querySelector("progress").parentElement.replaceWith(now.querySelector("progress").parentElement);
+  setTimeout(look, 1000);
+};
+if (making) setTimeout(look, 500);
 
 const drop = document.querySelector("[data-drop]");
 if (drop) {

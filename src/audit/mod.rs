@@ -14,15 +14,17 @@ mod report;
 mod select;
 mod story;
 mod summary;
+mod timeline;
 
 pub use csv::cell;
 pub use daily::{AROUND, Daily, DayLine, Figures};
 pub use erasable::{Erasable, erasable};
 pub use export::{Export, Made, export};
 pub use overview::overview;
-pub use select::{Filter, Order, Range, range};
+pub use select::{Filter, Order, Range, first_at, range};
 pub use story::Story;
 pub use summary::{ENDINGS, SPANS, Summary};
+pub use timeline::{Sought, Timeline};
 
 use crate::domain::state::Fault;
 use crate::store;

@@ -12,16 +12,24 @@ use std::collections::BTreeSet;
 /// Requests read in one view of the database.
 const ITEMS: usize = 512;
 
-/// A period in numbers, charts and lists: HTML in which every text from outside is escaped.
+/// How much of the work is reading the entries, in percent; the rest is reading the requests.
+const ENTRIES_SHARE: u64 = 40;
+
+/// A period in numbers, charts and lists: HTML in which every text from outside is escaped. `told` hears how far it is, in
+/// percent.
 ///
 /// # Errors
 /// See `Error`.
-pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
+pub fn overview(store: &Store, order: &Order, told: &mut dyn FnMut(u64)) -> Result<String, Error> {
     let state = store.read()?;
     let range = range(order.from, order.to, &state)?;
     let history = keys::history(range.to_size(), "", &state)?;
     drop(state);
-    let selection = select(store, order, &range, &mut |_| Ok(()))?;
+    let entries = range.end.saturating_sub(range.first).max(1);
+    let selection = select(store, order, &range, &mut |seq| {
+        told(seq.saturating_sub(range.first) * ENTRIES_SHARE / entries);
+        Ok(())
+    })?;
     let credential_keys = keys::credential_keys(&history);
     let requests: BTreeSet<&RequestId> = selection
         .outcomes
@@ -29,8 +37,10 @@ pub fn overview(store: &Store, order: &Order) -> Result<String, Error> {
         .chain(selection.decisions.keys())
         .collect();
     let mut summary = Summary::default();
-    for some in requests.into_iter().collect::<Vec<_>>().chunks(ITEMS) {
+    let requests: Vec<&RequestId> = requests.into_iter().collect();
+    for (n, some) in requests.chunks(ITEMS).enumerate() {
         let state = store.read()?;
+        told(ENTRIES_SHARE + (n * ITEMS) as u64 * (100 - ENTRIES_SHARE) / requests.len() as u64);
         for request in some {
             summary.add(&Story::read(request, &selection, &credential_keys, &state)?);
         }

@@ -108,7 +108,10 @@ pub fn range(from: Time, to: Time, state: &Snapshot) -> Result<Range, Error> {
 }
 
 /// Position of the first entry at that time or after it. Times never run back.
-pub(super) fn first_at(time: Time, state: &Snapshot) -> Result<u64, Error> {
+///
+/// # Errors
+/// When an entry can't be read.
+pub fn first_at(time: Time, state: &Snapshot) -> Result<u64, Error> {
     #[derive(Deserialize)]
     struct Timed {
         time: Time,

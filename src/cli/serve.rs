@@ -43,6 +43,7 @@ use crate::web::idle::SessionUses;
 use crate::web::limits::{Limits, Rates};
 use crate::web::metrics::Metrics;
 use crate::web::recent::Recent;
+use crate::web::reports::Reports;
 use crate::web::statistics::{Statistics, run_statistics};
 use crate::web::waits::Waits;
 use actix_web::web::Data;
@@ -424,6 +425,7 @@ async fn serve(start: Start, instance: Instance, sockets: Sockets) -> u8 {
     };
     let app = Data::new(App {
         exports,
+        reports: Reports::default(),
         apps_begun: Default::default(),
         backups: backups.clone(),
         store: store.clone(),

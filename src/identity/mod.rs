@@ -8,7 +8,7 @@ mod relying_party;
 mod tokens;
 mod totp;
 
-pub use ceremonies::{Answered, Ceremonies, Ceremony, Purpose};
+pub use ceremonies::{Answered, Ceremonies, Ceremony, LIFETIME_SECONDS, Purpose};
 pub use claims::{CLAIM_SECONDS, Claim, Claims};
 pub use device_key::{DEVICE_CHALLENGE_LABEL, DeviceKey};
 pub use relying_party::{Error, RelyingParty, SignIn};

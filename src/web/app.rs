@@ -26,6 +26,7 @@ use crate::web::limits::Limits;
 use crate::web::metrics::Metrics;
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
+use crate::web::reports::Reports;
 use crate::web::statistics::Statistics;
 use crate::web::waits::Waits;
 use actix_web::web::Bytes;
@@ -130,6 +131,8 @@ pub struct App {
     pub strangers: Mutex<(Time, u32)>,
     /// Audit bundles being made, or ready to be fetched.
     pub exports: crate::web::exports::Exports,
+    /// Reports of periods.
+    pub reports: Reports,
     /// GitHub Apps that are being made.
     pub apps_begun: crate::web::api::github_apps::AppsBegun,
     /// Where the set-up link stands on disk.

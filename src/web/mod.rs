@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod app;
+mod assertion;
 mod assets;
 mod body;
 pub mod confirm;
@@ -24,6 +25,7 @@ mod reason;
 mod recall;
 pub mod recent;
 pub mod recovery;
+pub mod reports;
 mod routes;
 pub mod sealed;
 mod session;

@@ -7,11 +7,11 @@ use crate::domain::people::{Person, Role};
 use crate::domain::rollback::{ADMINS_NEEDED, FoundCheckpoint};
 use crate::domain::state::{Read, Table};
 use crate::domain::time::Time;
-use crate::evidence::intent::challenge;
 use crate::identity::{Ceremonies, Purpose, RelyingParty};
 use crate::store::Store;
 use crate::texts::Languages;
 use crate::web::api::Empty;
+use crate::web::assertion;
 use crate::web::assets;
 use crate::web::body::read_json;
 use crate::web::pages::show_recovery;
@@ -180,28 +180,14 @@ async fn start(
     read_json::<Empty>(&request, payload).await?;
     let now = recovery.clock.now();
     let intent = recovery.intent(now);
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(Problem::internal)?;
-    let challenge = challenge(&nonce, &intent);
-    let (public_key, state) = recovery
-        .relying_party
-        .start_sign_in_over(&challenge)
-        .map_err(Problem::internal)?;
-    let shown = (STANDARD.encode(&intent), STANDARD.encode(nonce));
+    let (bound, shown) = assertion::over(intent, |it| recovery.relying_party.start_sign_in_over(it))?;
     let purpose = Purpose::Rollback {
-        intent,
-        nonce,
-        challenge,
-        state: Box::new(state),
+        intent: bound.intent,
+        nonce: bound.nonce,
+        challenge: bound.challenge,
+        state: bound.state,
     };
-    let ceremony = recovery.ceremonies.begin(purpose, now);
-    Ok(HttpResponse::Ok().json(json!({
-        "ceremony": ceremony,
-        "expires_at": now.plus_seconds(120),
-        "intent": shown.0,
-        "nonce": shown.1,
-        "publicKey": public_key,
-    })))
+    Ok(shown.begin(&recovery.ceremonies, purpose, now))
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
-//! The last days in numbers, held in memory. One task counts what the journal grows by, so that a page only reads; until all
-//! of these days are counted there are no numbers rather than wrong ones.
+//! The last days in numbers, and where in the journal what is, held in memory. One task counts what the journal grows by, so
+//! that a page only reads; until all of these days are counted there are no numbers rather than wrong ones.
 
-use crate::audit::{Daily, Error, Figures};
+use crate::audit::{Daily, Error, Figures, Sought, Timeline};
 use crate::store::{Snapshot, Store};
 use crate::web::app::App;
 use actix_web::web::{Data, block};
@@ -39,6 +39,7 @@ struct Held {
 #[derive(Default)]
 pub struct Statistics {
     held: Mutex<Held>,
+    timeline: Mutex<Timeline>,
 }
 
 impl Statistics {
@@ -71,6 +72,33 @@ impl Statistics {
         }
     }
 
+    /// Positions in `first..end` where what is sought can be, the newest first, at most `limit`. `None`: not all of the journal
+    /// is marked yet, or it can't be read.
+    pub fn newest(
+        &self,
+        state: &Snapshot,
+        sought: &Sought,
+        first: u64,
+        end: u64,
+        limit: usize,
+    ) -> Option<Vec<u64>> {
+        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = timeline.left(state).ok()?;
+        if left > 0 {
+            let few = left <= BESIDES_MAX;
+            (few && timeline.go_on(BESIDES_MAX as usize, state).is_ok()).then_some(())?;
+        }
+        Some(timeline.newest(sought, first, end, limit))
+    }
+
+    /// Marks a piece. `false`: nothing is left.
+    fn mark(&self, store: &Store) -> Result<bool, Error> {
+        let state = store.read()?;
+        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        timeline.go_on(CHUNK, &state)?;
+        Ok(timeline.left(&state)? > 0)
+    }
+
     /// Counts a piece. `false`: nothing is left.
     fn count(&self, app: &App, store: &Store) -> Result<bool, Error> {
         let (state, now) = (store.read()?, app.now());
@@ -97,7 +125,12 @@ pub async fn run_statistics(app: Data<App>) {
         grown.borrow_and_update();
         loop {
             let at = app.clone();
-            match block(move || at.statistics.count(&at, &at.store)).await {
+            match block(move || {
+                // The numbers first: they stand on the page that is opened first.
+                Ok::<_, Error>(at.statistics.count(&at, &at.store)? || at.statistics.mark(&at.store)?)
+            })
+            .await
+            {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => break,
                 failed => {

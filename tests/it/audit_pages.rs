@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
@@ -12,7 +13,11 @@ use crate::browser::can_run;
 use crate::browser::shoot;
 use crate::bundles::EVER;
 use crate::bundles::Scene;
+use crate::support::appliance::Appliance;
+use crate::support::appliance::Options;
 use crate::support::browser::Browser;
+use crate::support::long_journal::fill;
+use crate::support::person::Person;
 use crate::support::person::text;
 use crate::support::problem::assert_problem;
 
@@ -294,5 +299,80 @@ async fn reviews_are_made_by_auditors_and_filters_find_entries() {
     assert_eq!(
         text(&it.it.ada.journal("export.requested").await[0], "type"),
         "export.requested"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_period_is_reported_beside_its_page_and_what_is_far_back_is_found() {
+    let mut appliance = Appliance::start(Options::default()).await;
+    let ada = Person::set_up(&appliance, "Ada").await;
+    let public_url = appliance.public_url();
+    appliance.stop().await;
+    fill(appliance.data_dir(), &public_url, 10_000);
+    appliance.restart().await;
+    let page = async |path: &str| ada.get(path).await.text();
+
+    // The first entries of all, behind thousands of others: until all are marked, the page says that it has not looked there.
+    let keys = loop {
+        let keys = page("/dashboard/audit?kind=key.").await;
+        if !keys.contains("None among the newest entries") {
+            break keys;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(
+        keys.contains(">key.activated<") && !keys.contains(">hook.received<"),
+        "{keys}"
+    );
+    let hers = page(&format!("/dashboard/audit?person={}", ada.id())).await;
+    assert!(
+        hers.contains(">person.") && !hers.contains(">hook.received<"),
+        "{hers}"
+    );
+    // What is recorded now is found at once.
+    let group = json!({"name": "Payments"});
+    ada.post("/api/v1/groups", &group).await.expect(201);
+    let hers = page(&format!("/dashboard/audit?person={}", ada.id())).await;
+    assert!(hers.contains(">group."), "{hers}");
+
+    let made = async |path: &str| loop {
+        let page = page(path).await;
+        if !page.contains("data-making") {
+            return page;
+        }
+        assert!(
+            page.contains("The report is being made") && page.contains("audit.js"),
+            "{page}"
+        );
+        assert!(
+            !page.contains("I have reviewed this period"),
+            "nobody signs off what is not shown"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let first = made("/dashboard/audit/report").await;
+    assert!(first.contains("Who held which credential"), "{first}");
+    assert!(!first.contains("Make it anew"), "{first}");
+    // Others look at the same one, which says of when it is, and how to have a newer one.
+    ada.post("/api/v1/groups", &json!({"name": "Platform"}))
+        .await
+        .expect(201);
+    let same = made("/dashboard/audit/report").await;
+    let link = same
+        .split_once("/dashboard/audit/report?from=")
+        .expect("a link")
+        .1;
+    let link = link.split_once('"').expect("its end").0;
+    assert!(
+        same.contains("Make it anew") && !same.contains("Platform"),
+        "{same}"
+    );
+    let link = link.replace("&amp;", "&").replace("&#38;", "&");
+    let anew = made(&format!("/dashboard/audit/report?from={link}")).await;
+    assert!(!anew.contains("Make it anew"), "{anew}");
+    let changes = anew.split_once("Changes of access").expect("a part").1;
+    assert!(
+        changes.contains("Ada") && changes.matches("group.").count() > 0,
+        "{changes}"
     );
 }

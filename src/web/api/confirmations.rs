@@ -5,19 +5,18 @@ use crate::domain::decide::REASON_CHARS_MAX;
 use crate::domain::ids::{CeremonyId, Digest};
 use crate::domain::people::Passkey;
 use crate::domain::refusal::Refusal;
-use crate::evidence::intent::{ACT_INTENT_TYPE, ActIntent, challenge};
+use crate::evidence::intent::{ACT_INTENT_TYPE, ActIntent};
 use crate::identity::{Purpose, new_token};
 use crate::web::api::decisions::deciding_passkeys;
 use crate::web::api::governance::{evidence, refused};
 use crate::web::app::App;
+use crate::web::assertion;
 use crate::web::body::read_json;
 use crate::web::confirm::Call;
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -86,33 +85,19 @@ pub async fn start_confirming(
         issued_at: &now.to_string(),
     }
     .to_bytes();
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(Problem::internal)?;
-    let challenge = challenge(&nonce, &intent);
-    let (public_key, state) = app
-        .relying_party
-        .start_assertion(&held, &challenge)
-        .map_err(Problem::internal)?;
-    let shown = (STANDARD.encode(&intent), STANDARD.encode(nonce));
+    let (bound, shown) = assertion::over(intent, |it| app.relying_party.start_assertion(&held, it))?;
     let purpose = Purpose::Act {
         person: person.id.clone(),
         method: call.method,
         path: call.path,
         body_sha256: call.body_sha256,
         reason: call.reason,
-        intent,
-        nonce,
-        challenge,
-        state: Box::new(state),
+        intent: bound.intent,
+        nonce: bound.nonce,
+        challenge: bound.challenge,
+        state: bound.state,
     };
-    let ceremony = app.ceremonies.begin(purpose, now);
-    Ok(HttpResponse::Ok().json(json!({
-        "ceremony": ceremony,
-        "expires_at": now.plus_seconds(120),
-        "intent": shown.0,
-        "nonce": shown.1,
-        "publicKey": public_key,
-    })))
+    Ok(shown.begin(&app.ceremonies, purpose, now))
 }
 
 #[derive(Deserialize)]

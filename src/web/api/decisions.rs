@@ -9,20 +9,19 @@ use crate::domain::policy::Method;
 use crate::domain::request::{Answer, Request};
 use crate::domain::state::Read;
 use crate::domain::time::Time;
-use crate::evidence::intent::{Intent, challenge};
+use crate::evidence::intent::Intent;
 use crate::identity::{Answered, Error as IdentityError, Purpose};
 use crate::sink::Requirement;
 use crate::store::Snapshot;
 use crate::web::api::approvals::{opening_of, visible_request};
 use crate::web::api::totp::step_of;
 use crate::web::app::App;
+use crate::web::assertion;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
 use crate::web::session::{Caller, SignedIn};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,15 +73,8 @@ pub async fn start_decision(
     };
     let issued_at = now;
     let intent = intent_of(&snapshot, &record, person, answer, &comment, emergency, issued_at)?;
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(Problem::internal)?;
-    let challenge = challenge(&nonce, &intent);
     let held = deciding_passkeys(&snapshot, person, now)?;
-    let (public_key, state) = app
-        .relying_party
-        .start_assertion(&held, &challenge)
-        .map_err(Problem::internal)?;
-    let shown = (STANDARD.encode(&intent), STANDARD.encode(nonce));
+    let (bound, shown) = assertion::over(intent, |it| app.relying_party.start_assertion(&held, it))?;
     let purpose = Purpose::Decide {
         person: person.id.clone(),
         request: record.id,
@@ -90,22 +82,15 @@ pub async fn start_decision(
         comment,
         break_glass: body.break_glass,
         match_code,
-        intent,
-        nonce,
-        challenge,
+        intent: bound.intent,
+        nonce: bound.nonce,
+        challenge: bound.challenge,
         subject_sha256: record.subject_sha256,
         policy_sha256: record.policy.sha256,
         issued_at,
-        state: Box::new(state),
+        state: bound.state,
     };
-    let ceremony = app.ceremonies.begin(purpose, now);
-    Ok(HttpResponse::Ok().json(json!({
-        "ceremony": ceremony,
-        "expires_at": now.plus_seconds(120),
-        "intent": shown.0,
-        "nonce": shown.1,
-        "publicKey": public_key,
-    })))
+    Ok(shown.begin(&app.ceremonies, purpose, now))
 }
 
 pub(super) fn deciding_passkeys(

@@ -7,11 +7,12 @@ use crate::domain::governance::{Governed, Proposal, ProposalState};
 use crate::domain::ids::{CeremonyId, Digest, ProposalId};
 use crate::domain::people::Passkey;
 use crate::domain::state::Read;
-use crate::evidence::intent::{CHANGE_INTENT_TYPE, ChangeIntent, challenge};
+use crate::evidence::intent::{CHANGE_INTENT_TYPE, ChangeIntent};
 use crate::identity::{Purpose, random_id};
 use crate::web::api::Empty;
 use crate::web::api::decisions::deciding_passkeys;
 use crate::web::app::App;
+use crate::web::assertion;
 use crate::web::body::read_json;
 use crate::web::problem::Problem;
 use crate::web::reason::Stated;
@@ -166,31 +167,17 @@ pub async fn start_confirmation(
         issued_at: &now.to_string(),
     }
     .to_bytes();
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(Problem::internal)?;
-    let challenge = challenge(&nonce, &intent);
     let held = deciding_passkeys(&snapshot, person, now)?;
-    let (public_key, state) = app
-        .relying_party
-        .start_assertion(&held, &challenge)
-        .map_err(Problem::internal)?;
-    let shown = (STANDARD.encode(&intent), STANDARD.encode(nonce));
+    let (bound, shown) = assertion::over(intent, |it| app.relying_party.start_assertion(&held, it))?;
     let purpose = Purpose::Confirm {
         person: person.id.clone(),
         proposal: proposal.id,
-        intent,
-        nonce,
-        challenge,
-        state: Box::new(state),
+        intent: bound.intent,
+        nonce: bound.nonce,
+        challenge: bound.challenge,
+        state: bound.state,
     };
-    let ceremony = app.ceremonies.begin(purpose, now);
-    Ok(HttpResponse::Ok().json(json!({
-        "ceremony": ceremony,
-        "expires_at": now.plus_seconds(120),
-        "intent": shown.0,
-        "nonce": shown.1,
-        "publicKey": public_key,
-    })))
+    Ok(shown.begin(&app.ceremonies, purpose, now))
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,7 @@
 //! For auditors: the journal's head and keys, bundles to take away, the timeline with its filters, the report of a period
 //! with its sign-off.
 
-use crate::audit;
-use crate::audit::{Filter, Order};
+use crate::audit::{Filter, Order, Sought, first_at};
 use crate::domain::decide::REASON_CHARS_MAX;
 use crate::domain::ids::{PersonId, RequestId};
 use crate::domain::people::Role;
@@ -24,20 +23,21 @@ use crate::web::pages::moment::Moment;
 use crate::web::pages::receipt::{Receipt, Teller};
 use crate::web::pages::standing::People;
 use crate::web::pages::{PageError, html, only_dashboard, shown};
+use crate::web::reports::Failure;
 use crate::web::session::{Reader, Visitor};
 use actix_web::HttpResponse;
-use actix_web::web;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
+use url::form_urlencoded;
 
 /// Entries on one page.
 const PAGE: usize = 50;
-/// Entries looked at for one page of a filtered timeline.
-const SCANNED_MAX: u64 = 20_000;
-/// Entries read at once.
-const CHUNK: u64 = 512;
+/// Entries read for one page of a filtered timeline, at the most.
+const READ_MAX: usize = 2_048;
+/// Positions looked up at once.
+const CHUNK: usize = 512;
 /// Longest text of one entry on the page, in characters.
 const ENTRY_MAX: usize = 4000;
 /// Longest period of a report page, in days: more is what bundles are for.
@@ -178,14 +178,6 @@ impl AuditQuery {
 }
 
 impl Wanted {
-    fn is_empty(&self) -> bool {
-        self.kind.is_none()
-            && self.person.is_none()
-            && self.request.is_none()
-            && self.since.is_none()
-            && self.until.is_none()
-    }
-
     fn link(&self) -> String {
         let mut link = String::from("/dashboard/audit?");
         let mut add = |name: &str, value: Option<String>| {
@@ -201,18 +193,22 @@ impl Wanted {
         link
     }
 
-    /// Whether an entry passes; `None`: no earlier one can.
-    fn lets_through(&self, entry: &Value) -> Option<bool> {
-        let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        if self.since.is_some() || self.until.is_some() {
-            let time = Time::parse(text("/time")).unwrap_or(Time(0));
-            if self.since.is_some_and(|it| time < it) {
-                return None;
-            }
-            if self.until.is_some_and(|it| time >= it) {
-                return Some(false);
-            }
+    /// What an entry has to be about, for where to look.
+    fn sought(&self) -> Sought {
+        let family = self.kind.as_deref().map(|it| it.trim_end_matches('.'));
+        let person = self.person.as_ref().map(ToString::to_string);
+        Sought {
+            family: family.map(str::to_owned),
+            ids: person
+                .into_iter()
+                .chain(self.request.as_ref().map(ToString::to_string))
+                .collect(),
         }
+    }
+
+    /// Whether an entry of the period is meant.
+    fn lets_through(&self, entry: &Value) -> bool {
+        let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let kind = self
             .kind
             .as_ref()
@@ -224,7 +220,7 @@ impl Wanted {
             .request
             .as_ref()
             .is_none_or(|it| [text("/data/request"), text("/object/id")].contains(&it.as_str()));
-        Some(kind && person && request)
+        kind && person && request
     }
 }
 
@@ -243,7 +239,7 @@ pub async fn show_audit(
     let query = query.map(Query::into_inner).unwrap_or_default();
     let wanted = query.wanted();
     let (size, latest) = (state.size()?, state.latest_checkpoint()?);
-    let found = find(&state, &wanted, query.before.unwrap_or(size).min(size))?;
+    let found = find(&app, &state, &wanted, query.before.unwrap_or(size).min(size))?;
     let people = People::load(&state)?;
     let story = match &wanted.request {
         Some(id) => story(&state, id, &person.id)?,
@@ -303,50 +299,58 @@ pub async fn show_audit(
 }
 
 /// A page of the timeline.
+#[derive(Default)]
 struct Found {
     entries: Vec<Entry>,
     older: Option<u64>,
     partial: bool,
 }
 
-fn find(state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError> {
-    let mut entries = Vec::new();
+fn find(app: &App, state: &Snapshot, wanted: &Wanted, end: u64) -> Result<Found, PageError> {
+    let first = wanted.since.map_or(Ok(0), |it| first_at(it, state))?;
+    let until = wanted.until.map_or(Ok(end), |it| first_at(it, state))?;
     let (teller, places) = (Teller::new(state)?, Places::load(state)?);
-    let mut next = end;
-    while next > 0 && end - next < SCANNED_MAX {
-        let from = next.saturating_sub(CHUNK);
-        let leaves = state.leaves(from, usize::try_from(next - from).unwrap_or(0))?;
-        for (seq, bytes) in leaves.iter().rev() {
-            let passes = match wanted.is_empty() {
-                true => Some(true),
-                false => wanted.lets_through(&serde_json::from_slice(bytes).unwrap_or_default()),
-            };
-            let Some(passes) = passes else {
-                return Ok(Found {
-                    entries,
-                    older: None,
-                    partial: false,
-                });
-            };
-            if passes {
-                if entries.len() == PAGE {
-                    return Ok(Found {
-                        entries,
-                        older: Some(seq + 1),
-                        partial: false,
-                    });
-                }
-                let sentence = told(state, &places, &teller, *seq, bytes)?;
-                entries.push(entry(*seq, bytes, sentence));
+    let sought = wanted.sought();
+    let mut found = Found::default();
+    let (mut next, mut read) = (end.min(until), 0);
+    while next > first {
+        let marked = match sought.is_empty() {
+            true => None,
+            false => app.statistics.newest(state, &sought, first, next, CHUNK),
+        };
+        let (positions, below) = match marked {
+            Some(marked) if marked.len() < CHUNK => (marked, first),
+            Some(marked) => {
+                let below = marked.last().copied().unwrap_or(first);
+                (marked, below)
             }
+            // One after the other: all are meant, or where not to look is not known yet.
+            None => {
+                let below = next.saturating_sub(CHUNK as u64).max(first);
+                ((below..next).rev().collect(), below)
+            }
+        };
+        for seq in positions {
+            let leaf = state.leaf(seq)?.unwrap_or_default();
+            if !sought.is_empty() && !wanted.lets_through(&serde_json::from_slice(&leaf).unwrap_or_default())
+            {
+                continue;
+            }
+            if found.entries.len() == PAGE {
+                found.older = Some(seq + 1);
+                return Ok(found);
+            }
+            let sentence = told(state, &places, &teller, seq, &leaf)?;
+            found.entries.push(entry(seq, &leaf, sentence));
         }
-        next = from;
+        (next, read) = (below, read + CHUNK);
+        if read >= READ_MAX && next > first {
+            found.older = Some(next);
+            found.partial = true;
+            return Ok(found);
+        }
     }
-    Ok(Found {
-        entries,
-        older: (next > 0).then_some(next),
-        partial: next > 0,
-    })
+    Ok(found)
 }
 
 /// An entry's sentence, if it is a decision's; else empty.
@@ -523,17 +527,33 @@ fn entry(seq: u64, bytes: &[u8], sentence: String) -> Entry {
 
 #[derive(Template)]
 #[template(path = "admin/audit_report.html")]
-struct ReportPage {
+struct ReportPage<'a> {
     frame: Frame,
     from: String,
     to: String,
     project: String,
     projects: Vec<String>,
     /// Made by `audit`, every text from outside escaped there.
-    body: Option<String>,
+    body: Option<&'a str>,
+    /// How far it is, in percent, until it is there.
+    making: Option<u64>,
+    /// Where the journal has grown since: when it was begun, how many entries there were, and how many are now.
+    grown: Option<(Moment, u64, u64)>,
     problem: Option<String>,
     may_review: bool,
     reviews: Vec<ReviewView>,
+}
+
+impl ReportPage<'_> {
+    /// This page's address.
+    fn link(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("from", &self.from).append_pair("to", &self.to);
+        if !self.project.is_empty() {
+            query.append_pair("project", &self.project);
+        }
+        format!("/dashboard/audit/report?{}", query.finish())
+    }
 }
 
 /// What `GET /dashboard/audit/report` may be told.
@@ -542,6 +562,8 @@ pub struct ReportQuery {
     from: Option<String>,
     to: Option<String>,
     project: Option<String>,
+    /// Entries of the journal that it has to know of.
+    size: Option<u64>,
 }
 
 /// `GET /dashboard/audit/report`: administrators and auditors. A period in numbers, with its exceptions and changes of
@@ -574,25 +596,11 @@ pub async fn show_period_report(
         )),
         _ => Err(t!("Give two days, the first before the second.").to_owned()),
     };
-    let (body, problem) = match order {
-        Err(problem) => (None, Some(problem)),
+    let report = match order {
+        Err(problem) => Err(problem),
         Ok(order) => {
-            let inner = app.clone();
-            let made = web::block(move || audit::overview(&inner.store, &order)).await;
-            match made {
-                Ok(Ok(body)) => (Some(body), None),
-                Ok(Err(audit::Error::Empty)) => {
-                    (None, Some(t!("The journal has nothing before that day.").into()))
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "a report could not be made");
-                    (
-                        None,
-                        Some(t!("The report could not be made; the server’s log says why.").into()),
-                    )
-                }
-                Err(_) => (None, Some(t!("The report could not be made.").into())),
-            }
+            let report = app.reports.of(&app, order, query.size.unwrap_or(0)).await;
+            report.map_err(no_report)
         }
     };
     let state = app.snapshot()?;
@@ -603,17 +611,41 @@ pub async fn show_period_report(
         .collect();
     projects.sort();
     projects.dedup();
+    let size = state.size()?;
+    let (mut body, mut making, mut grown, mut problem) = (None, None, None, None);
+    match &report {
+        Err(told) => problem = Some(told.clone()),
+        Ok(report) => match report.made() {
+            None => making = Some(report.percent()),
+            Some(Err(failure)) => problem = Some(no_report(failure)),
+            Some(Ok(made)) => {
+                body = Some(made);
+                grown = (report.size < size).then(|| (Moment::of(report.at), report.size, size));
+            }
+        },
+    }
     Ok(html(&ReportPage {
         frame: Frame::new(&app, Some(&person), Place::Audit, t!("Period report")),
         from: shown(&from, 40),
         to: shown(&to, 40),
         project: project.map_or_else(String::new, |it| shown(&it, 200)),
         projects,
-        may_review: problem.is_none() && (person.has(Role::Auditor) || person.has(Role::Admin)),
+        may_review: body.is_some() && (person.has(Role::Auditor) || person.has(Role::Admin)),
         body,
+        making,
+        grown,
         problem,
         reviews: reviews(&state)?,
     }))
+}
+
+fn no_report(failure: Failure) -> String {
+    let told = match failure {
+        Failure::Empty => t!("The journal has nothing before that day."),
+        Failure::Busy => t!("Other reports are being made. Try again in a moment."),
+        Failure::Broken => t!("The report could not be made; the server’s log says why."),
+    };
+    told.to_owned()
 }
 
 #[derive(Template)]

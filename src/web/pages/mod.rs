@@ -145,6 +145,13 @@ impl From<store::Error> for PageError {
     }
 }
 
+impl From<crate::audit::Error> for PageError {
+    fn from(error: crate::audit::Error) -> Self {
+        tracing::error!(error = %error, "a page could not be made");
+        PageError::Status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
 impl ResponseError for PageError {
     fn status_code(&self) -> StatusCode {
         match self {

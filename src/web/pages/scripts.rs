@@ -13,7 +13,7 @@ const PLACE: &str = "<!--scripts-->";
 const CONFIRM: &[&str] = &["passkey.js", "confirm.js"];
 
 /// An attribute that is worth nothing without its script, and the scripts in the order in which they run.
-const SCRIPTS: [(&str, &[&str]); 18] = [
+const SCRIPTS: [(&str, &[&str]); 19] = [
     ("data-show", &["show.js"]),
     ("data-copy", &["copy.js"]),
     ("data-print", &["copy.js"]),
@@ -30,6 +30,7 @@ const SCRIPTS: [(&str, &[&str]); 18] = [
     ("data-zone", &["phone.js"]),
     ("data-export", &["audit.js"]),
     ("data-drop", &["audit.js"]),
+    ("data-making", &["audit.js"]),
     ("data-editor", &["editor.js"]),
     (
         "data-save-policy",

@@ -37,7 +37,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Starting a browser on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Until a condition on a page must be true.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(50);
 /// Browsers that run at the same time in one test process: each takes several hundred megabytes.
