@@ -282,6 +282,7 @@ const PHRASES: &[&str] = &[
     "src/domain/policy/question.rs",
     "src/forge/gitlab/plan.rs",
     "src/forge/gitlab/system_hook.rs",
+    "src/outbound/outcome.rs",
 ];
 
 /// The sentences of code below the pages, which say them by `said`: every literal that begins and ends like a sentence. Values
