@@ -1,6 +1,9 @@
 //! Charts as SVG, each with its numbers in a table: made on the server, coloured by classes, without style or script. The
-//! words in them are our own.
+//! words in them are our own, in the language of whoever asks for them by a [`Speaker`].
 
+use crate::audit::report::esc;
+use crate::domain::text::Speaker;
+use crate::domain::time::span_in;
 use std::fmt::Write;
 
 /// One series of a chart of stacked bars.
@@ -8,9 +11,9 @@ use std::fmt::Write;
 pub struct Part {
     /// Colours the bar.
     pub class: &'static str,
-    /// Head of its column in the table.
+    /// Head of its column in the table, in English.
     pub column: &'static str,
-    /// What it is, in the legend.
+    /// What it is, in the legend, in English.
     pub word: &'static str,
 }
 
@@ -47,6 +50,7 @@ const ABOVE: f64 = 10.0;
 
 fn open(caption: &str, about: &str, broad: bool, (wide, tall): (f64, f64)) -> String {
     let class = if broad { " class=\"broad\"" } else { "" };
+    let (caption, about) = (esc(caption), esc(about));
     format!(
         "<figure{class}><figcaption>{caption}</figcaption>\
          <svg class=\"bar-svg\" viewBox=\"0 0 {wide} {tall}\" role=\"img\" aria-label=\"{about}\">"
@@ -65,7 +69,9 @@ fn nth(at: usize) -> f64 {
 
 impl Stacked<'_> {
     /// The figure, as HTML.
-    pub fn draw(&self) -> String {
+    pub fn draw(&self, speaker: &impl Speaker) -> String {
+        // A part's words are marked where it is made.
+        let said = |text: &'static str| esc(&speaker.say(text, &[]));
         let sum = |it: &Bar| it.counts.iter().sum::<u64>();
         let most = self.bars.iter().map(sum).max().unwrap_or(1).max(1);
         let (wide, tall) = self.room;
@@ -96,10 +102,10 @@ impl Stacked<'_> {
                 if *count > 0 {
                     let _ = write!(
                         out,
-                        "<rect class=\"{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{bar:.1}\" height=\"{height:.1}\"><title>{}: {count} {}</title></rect>",
+                        "<rect class=\"{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{bar:.1}\" height=\"{height:.1}\"><title>{}: {} {count}</title></rect>",
                         part.class,
-                        it.name,
-                        part.column.to_lowercase(),
+                        esc(&it.name),
+                        said(part.column),
                     );
                 }
             }
@@ -114,17 +120,18 @@ impl Stacked<'_> {
                 let _ = write!(
                     out,
                     "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"{}\" width=\"10\" height=\"10\"/></svg>{}</li>",
-                    part.class, part.word
+                    part.class,
+                    said(part.word)
                 );
             }
             out.push_str("</ul>");
         }
-        let columns = self.parts.iter().map(|it| it.column.to_owned());
+        let columns = self.parts.iter().map(|it| said(it.column));
         let rows = self
             .bars
             .iter()
             .map(|it| (&*it.name, it.counts.iter().map(u64::to_string).collect()));
-        table(&mut out, self.caption, self.first_column, columns, rows);
+        table(&mut out, speaker, self.caption, self.first_column, columns, rows);
         out.push_str("</figure>\n");
         out
     }
@@ -133,29 +140,34 @@ impl Stacked<'_> {
 fn label(out: &mut String, x: f64, y: f64, text: &str) {
     let _ = write!(
         out,
-        "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>"
+        "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
+        esc(text)
     );
 }
 
+/// The numbers of a chart; `columns` are escaped already.
 fn table<'a>(
     out: &mut String,
+    to: &impl Speaker,
     caption: &str,
     first: &str,
     columns: impl Iterator<Item = String>,
     rows: impl Iterator<Item = (&'a str, Vec<String>)>,
 ) {
+    let numbers = esc(&to.say("Numbers", &[]));
+    let (caption, first) = (esc(caption), esc(first));
     let _ = write!(
         out,
-        "<details><summary>Numbers</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers: {caption}\"><table><thead><tr><th scope=\"col\">{first}</th>"
+        "<details><summary>{numbers}</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{numbers}: {caption}\"><table><thead><tr><th scope=\"col\">{first}</th>"
     );
     for it in columns {
         let _ = write!(out, "<th scope=\"col\">{it}</th>");
     }
     out.push_str("</tr></thead><tbody>");
     for (name, cells) in rows {
-        let _ = write!(out, "<tr><td>{name}</td>");
+        let _ = write!(out, "<tr><td>{}</td>", esc(name));
         for it in cells {
-            let _ = write!(out, "<td>{it}</td>");
+            let _ = write!(out, "<td>{}</td>", esc(&it));
         }
         out.push_str("</tr>");
     }
@@ -180,24 +192,17 @@ pub struct Times<'a> {
     /// Width and height of the room for marks, in SVG units.
     pub room: (f64, f64),
     pub labels: usize,
-    /// Tells a time.
-    pub say: fn(u64) -> String,
 }
 
-/// Lines of the scale, in seconds, and their words.
-const SCALE: [(u64, &str); 5] = [
-    (10, "10 s"),
-    (60, "1 min"),
-    (3_600, "1 h"),
-    (86_400, "1 day"),
-    (604_800, "1 week"),
-];
+/// Lines of the scale, in seconds.
+const SCALE: [u64; 5] = [10, 60, 3_600, 86_400, 604_800];
 /// Room for the scale's words.
-const SCALE_LEFT: f64 = 42.0;
+const SCALE_LEFT: f64 = 54.0;
 
 impl Times<'_> {
     /// The figure, as HTML.
-    pub fn draw(&self) -> String {
+    pub fn draw(&self, to: &impl Speaker) -> String {
+        let span = |seconds: u64| esc(&span_in(to, seconds));
         let most = self.marks.iter().filter_map(|it| it.times).map(|it| it.1).max();
         let most = most.unwrap_or(60).max(60);
         let (wide, tall) = self.room;
@@ -215,13 +220,14 @@ impl Times<'_> {
             out,
             "<line class=\"axis\" x1=\"{SCALE_LEFT}\" y1=\"{ground}\" x2=\"{right}\" y2=\"{ground}\"/>"
         );
-        for (seconds, word) in SCALE.iter().filter(|(it, _)| *it <= most) {
+        for seconds in SCALE.iter().filter(|it| **it <= most) {
             let y = ground - height(*seconds);
             let _ = write!(
                 out,
                 "<line class=\"axis\" x1=\"{SCALE_LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
-                 <text x=\"38\" y=\"{:.1}\" text-anchor=\"end\">{word}</text>",
-                y + 4.0
+                 <text x=\"50\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                y + 4.0,
+                span(*seconds)
             );
         }
         let every = self.marks.len().div_ceil(self.labels.max(1)).max(1);
@@ -231,13 +237,18 @@ impl Times<'_> {
                 let (low, high) = (ground - height(median), ground - height(bound));
                 let _ = write!(
                     out,
-                    "<g><title>{}: half within {}, nine of ten within {}</title>\
+                    "<g><title>{}</title>\
                      <line class=\"span-line\" x1=\"{x:.1}\" y1=\"{low:.1}\" x2=\"{x:.1}\" y2=\"{high:.1}\"/>\
                      <line class=\"span-line\" x1=\"{:.1}\" y1=\"{high:.1}\" x2=\"{:.1}\" y2=\"{high:.1}\"/>\
                      <circle class=\"plain-bar\" cx=\"{x:.1}\" cy=\"{low:.1}\" r=\"3.5\"/></g>",
-                    it.name,
-                    (self.say)(median),
-                    (self.say)(bound),
+                    esc(&to.say(
+                        "{day}: half within {median}, nine of ten within {bound}",
+                        &[
+                            ("day", &it.name),
+                            ("median", &span_in(to, median)),
+                            ("bound", &span_in(to, bound))
+                        ]
+                    )),
                     x - 3.5,
                     x + 3.5,
                 );
@@ -246,17 +257,27 @@ impl Times<'_> {
                 label(&mut out, x, ground + 18.0, &it.label);
             }
         }
-        out.push_str(
-            "</svg><ul class=\"legend\"><li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><circle class=\"plain-bar\" cx=\"5\" cy=\"5\" r=\"4\"/></svg>half within (p50)</li>\
-             <li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><path class=\"span-line\" d=\"M1 1.5h8M5 1.5V10\"/></svg>nine of ten within (p90)</li></ul>",
+        let half = esc(&to.say("Half within (p50)", &[]));
+        let most_of_them = esc(&to.say("Nine of ten within (p90)", &[]));
+        let _ = write!(
+            out,
+            "</svg><ul class=\"legend\"><li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><circle class=\"plain-bar\" cx=\"5\" cy=\"5\" r=\"4\"/></svg>{half}</li>\
+             <li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><path class=\"span-line\" d=\"M1 1.5h8M5 1.5V10\"/></svg>{most_of_them}</li></ul>",
         );
-        let columns = ["Half within (p50)", "Nine of ten within (p90)"].map(str::to_owned);
         let rows = self.marks.iter().map(|it| {
-            let cell = |time: Option<u64>| time.map_or_else(|| "–".to_owned(), self.say);
+            let cell = |time: Option<u64>| time.map_or_else(|| "–".to_owned(), |it| span_in(to, it));
             let cells = vec![cell(it.times.map(|it| it.0)), cell(it.times.map(|it| it.1))];
             (&*it.name, cells)
         });
-        table(&mut out, self.caption, "Day", columns.into_iter(), rows);
+        let day = to.say("Day", &[]);
+        table(
+            &mut out,
+            to,
+            self.caption,
+            &day,
+            [half, most_of_them].into_iter(),
+            rows,
+        );
         out.push_str("</figure>\n");
         out
     }
@@ -265,6 +286,7 @@ impl Times<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::text::English;
 
     #[test]
     fn a_bar_is_as_long_as_its_count_and_the_table_says_the_same() {
@@ -288,17 +310,17 @@ mod tests {
             broad: false,
             labels: 1,
         }
-        .draw();
+        .draw(&English);
         assert!(
-            html.contains("height=\"40.0\"><title>day 4: 4 approved"),
+            html.contains("height=\"40.0\"><title>day 4: Approved 4"),
             "{html}"
         );
         assert!(
-            html.contains("height=\"10.0\"><title>day 1: 1 rejected"),
+            html.contains("height=\"10.0\"><title>day 1: Rejected 1"),
             "{html}"
         );
         assert!(
-            !html.contains("0 rejected"),
+            !html.contains("Rejected 0"),
             "nothing is drawn for nothing: {html}"
         );
         assert!(
@@ -320,9 +342,8 @@ mod tests {
             marks: &[mark("mon", Some((0, 7_200))), mark("tue", None)],
             room: (100.0, 100.0),
             labels: 2,
-            say: |it| format!("{it} s"),
         }
-        .draw();
+        .draw(&English);
         assert!(
             html.contains("cy=\"110.0\"") && html.contains("y2=\"10.0\""),
             "the least and the most: {html}"
@@ -333,5 +354,9 @@ mod tests {
         );
         assert!(html.contains("1 h") && !html.contains("1 day"), "{html}");
         assert_eq!(html.matches("<g>").count(), 1);
+        assert!(
+            html.contains("<title>mon: half within 0 s, nine of ten within 2 h</title>"),
+            "{html}"
+        );
     }
 }

@@ -9,6 +9,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::policy::Method;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Read, Record, decode};
+use crate::domain::text::marked;
 use crate::domain::time::Time;
 use crate::store::Snapshot;
 use serde::Deserialize;
@@ -25,18 +26,18 @@ const NEWEST_MAX: usize = 6;
 pub const AROUND: [Part; 3] = [
     Part {
         class: "rejected-bar",
-        column: "Bypass",
-        word: "around the gate: merged, pushed or started without an approval, or a forged status",
+        column: marked!("Bypass"),
+        word: marked!("around the gate: merged, pushed or started without an approval, or a forged status"),
     },
     Part {
         class: "skipped-bar",
-        column: "Break-glass",
-        word: "through it by break-glass",
+        column: marked!("Break-glass"),
+        word: marked!("through it by break-glass"),
     },
     Part {
         class: "other-bar",
-        column: "Other",
-        word: "a weaker gate, a reported requester, a log sink",
+        column: marked!("Other"),
+        word: marked!("a weaker gate, a reported requester, a log sink"),
     },
 ];
 

@@ -9,7 +9,7 @@ use crate::audit::select::{Order, Range};
 use crate::audit::story::{Act, Story, sentence};
 use crate::audit::summary::{AccessChange, ENDINGS, Exceptional, Holding, SPANS, Summary, TOLD_MAX};
 use crate::domain::gate::Strength;
-use crate::domain::text::{shortened, visible};
+use crate::domain::text::{English, shortened, visible};
 use crate::domain::time::{Time, span};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +48,7 @@ pub(super) struct Head<'a> {
 }
 
 /// Text from outside, safe in HTML.
-fn esc(text: &str) -> String {
+pub(super) fn esc(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in visible(text).chars() {
         match c {
@@ -638,7 +638,7 @@ fn timeline(summary: &Summary, out: &mut dyn Write) -> Result<(), Error> {
         broad: true,
         labels: 8,
     };
-    out.write_all(chart.draw().as_bytes())?;
+    out.write_all(chart.draw(&English).as_bytes())?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::domain::people::Person;
 use crate::domain::project::Project;
 use crate::domain::request::Answer;
 use crate::domain::state::Read;
+use crate::domain::text::marked;
 use crate::domain::time::Time;
 use crate::store::Snapshot;
 use serde_json::Value;
@@ -28,23 +29,23 @@ pub const SPANS: [(u64, &str); 6] = [
 pub const ENDINGS: [Part; 4] = [
     Part {
         class: "approved-bar",
-        column: "Approved",
-        word: "approved",
+        column: marked!("Approved"),
+        word: marked!("approved"),
     },
     Part {
         class: "rejected-bar",
-        column: "Rejected",
-        word: "rejected",
+        column: marked!("Rejected"),
+        word: marked!("rejected"),
     },
     Part {
         class: "other-bar",
-        column: "Other",
-        word: "expired, cancelled or superseded",
+        column: marked!("Other"),
+        word: marked!("expired, cancelled or superseded"),
     },
     Part {
         class: "skipped-bar",
-        column: "Skipped",
-        word: "skipped by a rule",
+        column: marked!("Skipped"),
+        word: marked!("skipped by a rule"),
     },
 ];
 /// Exceptions, gates and changes of access told one by one.

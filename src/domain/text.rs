@@ -35,6 +35,15 @@ pub fn shortened(text: &str, max: usize) -> String {
     out
 }
 
+/// A text that is said elsewhere, by a [`Speaker`] or where a page shows it: where it stands it stays English.
+macro_rules! marked {
+    ($text:literal $(,)?) => {
+        $text
+    };
+}
+
+pub(crate) use marked;
+
 /// Says a text in somebody's language. The text is English and names its values in braces: `Needs {rules}.`
 pub trait Speaker {
     /// A text with its values, each by its name.

@@ -335,6 +335,24 @@ impl Language {
         Some(&self.message(english)?.forms.first()?.html_text)
     }
 
+    /// A text of ours within another one, or a list of some; a first letter that stands at the beginning of a sentence is not the text's own.
+    fn said_within(&self, text: &str) -> String {
+        if let Some(it) = self.recognised(text) {
+            return it;
+        }
+        let lowered = with_first(text, |it| it.to_lowercase().to_string());
+        if let Some(it) = self.recognised(&lowered).filter(|_| lowered != text) {
+            return with_first(&it, |it| it.to_uppercase().to_string());
+        }
+        for between in [". ", "; ", ", "] {
+            if text.contains(between) {
+                let all: Vec<String> = text.split(between).map(|it| self.said_within(it)).collect();
+                return all.join(between);
+            }
+        }
+        text.to_owned()
+    }
+
     /// A text that was composed in English, if it is one of ours or has the form of one.
     pub(super) fn recognised(&self, text: &str) -> Option<String> {
         if let Some(it) = self.message(text) {
@@ -343,6 +361,15 @@ impl Language {
         self.patterns.iter().find_map(|(pattern, place)| {
             let values = matched(pattern, text)?;
             let message = &self.messages[*place];
+            let values: Vec<String> = message
+                .names
+                .iter()
+                .zip(values)
+                .map(|(name, value)| match name.starts_with(SAID) {
+                    true => self.said_within(value),
+                    false => value.to_owned(),
+                })
+                .collect();
             let pairs: Vec<(&str, &dyn Display)> = message
                 .names
                 .iter()
@@ -366,8 +393,20 @@ impl Language {
     }
 }
 
+/// How the name of a value begins that is a text of ours itself: `not JSON: {said_reason}`. Any other value stays as it is, also one
+/// that reads like a text of ours: somebody may be called “Queue”.
+const SAID: &str = "said_";
+
 /// Least letters of a message by which a composed text is recognised.
 const PATTERN_MIN: usize = 6;
+
+fn with_first(text: &str, change: impl Fn(char) -> String) -> String {
+    let mut rest = text.chars();
+    match rest.next() {
+        Some(first) => change(first) + rest.as_str(),
+        None => String::new(),
+    }
+}
 
 fn put_in(pieces: &[Piece], values: &[(&str, &dyn Display)]) -> String {
     let mut out = String::new();
@@ -469,6 +508,20 @@ mod tests {
         assert_eq!(matched(&pattern, "of 2 came"), None);
         assert_eq!(matched(&pattern, "1 of 2 came back"), None);
         assert_eq!(matched(&pieces("Since {a}"), "Since "), None);
+    }
+
+    #[test]
+    fn a_text_within_another_one_is_said_too_and_a_name_never_is() {
+        let it = read(
+            "'Queue' = 'Vico'\n'no `{key}`' = 'sen `{key}`'\n'not JSON: {said_reason}' = 'ne JSON: {said_reason}'\n\
+             '{said_why}. Wait for {who}.' = '{said_why}. Atendu {who}.'\n'gone' = 'for'",
+        )
+        .unwrap();
+        let said = |text: &str| it.recognised(text).unwrap_or_default();
+        assert_eq!(said("not JSON: no `Queue`"), "ne JSON: sen `Queue`");
+        assert_eq!(said("not JSON: elsewhere"), "ne JSON: elsewhere");
+        assert_eq!(said("Gone. Wait for Queue."), "For. Atendu Queue.");
+        assert_eq!(said("not JSON: gone, Queue; x"), "ne JSON: for, Vico; x");
     }
 
     #[test]

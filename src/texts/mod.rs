@@ -47,6 +47,12 @@ pub fn spoken() -> Option<&'static Language> {
     SPOKEN.try_with(|it| *it).ok().flatten()
 }
 
+/// What works on another thread for this task, in its language.
+pub fn in_this_language<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let language = spoken();
+    move || speaking_now(language, work)
+}
+
 /// A text without values, in the language spoken. Use [`t!`](crate::texts::t), which the catalogue's test finds.
 pub fn fixed(text: &'static str) -> &'static str {
     match spoken() {
@@ -131,16 +137,9 @@ macro_rules! plural {
     };
 }
 
-/// A text of the catalogue that is said elsewhere: where it stands it stays English.
-#[allow(unused_macros)]
-macro_rules! marked {
-    ($text:literal $(,)?) => {
-        $text
-    };
-}
-
+pub(crate) use crate::domain::text::marked;
 #[allow(unused_imports)]
-pub(crate) use {marked, plural, t};
+pub(crate) use {plural, t};
 
 #[cfg(test)]
 mod tests {

@@ -82,8 +82,8 @@ fn answer(request: &HttpRequest, name: &str) -> HttpResponse {
     let Some(file) = Files::get(name) else {
         return crate::web::pages::error_page(
             StatusCode::NOT_FOUND,
-            "There is no such file",
-            "Check the address.",
+            t!("There is no such file"),
+            t!("Check the address."),
         );
     };
     let version = version(&file);

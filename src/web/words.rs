@@ -9,6 +9,15 @@ use crate::texts::{Spoken, marked, t};
 
 /// What is said below the pages in a word, or put together there from counts. Whole sentences are found by themselves.
 const _: &[&str] = &[
+    marked!("Signed webhook"),
+    marked!("Splunk HEC"),
+    marked!("Datadog logs"),
+    marked!("Syslog"),
+    marked!("JSON lines file"),
+    marked!("a URL such as https://approvals.example"),
+    marked!("scheme, host and port only, without a path"),
+    marked!("a host name, not an address: passkeys belong to names"),
+    marked!("a host name in lower case, in its ASCII form"),
     marked!("under 5 min"),
     marked!("under 1 h"),
     marked!("under 4 h"),
@@ -32,7 +41,6 @@ const _: &[&str] = &[
     marked!("skipped"),
     marked!("approval"),
     marked!("rejection"),
-    marked!("a test"),
     marked!("{have} of {quorum} approval"),
     marked!("{have} of {quorum} approvals"),
     marked!("{met} of {all} rules met"),

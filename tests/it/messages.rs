@@ -56,6 +56,11 @@ struct Texts {
 
 impl Texts {
     fn add(&mut self, text: &str) {
+        if text.trim() != text {
+            self.wrong.push(format!(
+                "“{text}” begins or ends with white space, and would not be found"
+            ));
+        }
         let found = Found {
             text: spaced(text),
             one: None,
@@ -237,6 +242,7 @@ fn of_code(text: &str) -> Texts {
                     }
                     texts.add(&said);
                 }
+                None if call == "marked!(" && behind.starts_with('$') => (),
                 None => texts.wrong.push(format!("{call}{here}: a text is a literal")),
             }
         }
@@ -267,6 +273,18 @@ const NOT_BELOW: &[&str] = &[
     "src/web/metrics.rs",
 ];
 
+/// Where also what is no sentence is shown to people: what is wrong with a policy, and what a gate's plan does.
+const PHRASES: &[&str] = &[
+    "src/domain/policy/document.rs",
+    "src/domain/policy/explain.rs",
+    "src/domain/policy/glob.rs",
+    "src/domain/policy/json.rs",
+    "src/domain/policy/question.rs",
+    "src/forge/gitlab/plan.rs",
+    "src/forge/gitlab/system_hook.rs",
+    "src/outbound/outcome.rs",
+];
+
 /// The sentences of code below the pages, which say them by `said`: every literal that begins and ends like a sentence. Values
 /// are named by what stands in their braces.
 fn sentences(name: &str, text: &str) -> Vec<String> {
@@ -276,41 +294,56 @@ fn sentences(name: &str, text: &str) -> Vec<String> {
     }
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut found = Vec::new();
+    for (at, said) in literals(code) {
+        let before = &code[..at];
+        let for_people = ![
+            "expect(",
+            "error!(",
+            "warn!(",
+            "info!(",
+            "debug!(",
+            "error = %error, ",
+            "panic!(",
+            "b",
+            "r",
+            "#",
+        ]
+        .iter()
+        .any(|it| before.trim_end().ends_with(it));
+        // The titles of problems are no sentences, and are shown all the same.
+        let title =
+            name == "src/web/problem.rs" && said.starts_with(char::is_uppercase) && said.contains(' ');
+        // And so are the words by which the domain calls its own things for people.
+        let within = before.rfind("fn ").map_or("", |it| &before[it + 3..]);
+        let within = within.split('(').next().unwrap_or_default();
+        let arm = before.trim_end().trim_end_matches('{').trim_end().ends_with("=>");
+        let word = ["word", "words"].iter().any(|it| within.ends_with(it)) && arm;
+        let phrase = PHRASES.contains(&name) && is_phrase(&said);
+        if for_people && !is_log(before) && (title || word || phrase || is_sentence(&said)) {
+            found.push(named_values(&said));
+        }
+    }
+    found
+}
+
+/// What is begun for the log, not for a person.
+fn is_log(before: &str) -> bool {
+    before.lines().last().is_some_and(|it| it.contains("tracing::"))
+}
+
+/// The literals of code, each with where it begins.
+fn literals(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
     let mut rest = code;
     while let Some(at) = rest.find(['"', '/', '\'']) {
-        let (before, here) = rest.split_at(at);
+        let here = &rest[at..];
         if here.starts_with("//") {
             rest = here.split_once('\n').map_or("", |it| it.1);
         } else if let Some(behind) = here.strip_prefix("'\"'") {
             rest = behind;
         } else if let Some((said, behind)) = here.starts_with('"').then(|| literal(here)).flatten() {
+            found.push((code.len() - here.len(), said));
             rest = behind;
-            let for_people = ![
-                "expect(",
-                "error!(",
-                "warn!(",
-                "info!(",
-                "debug!(",
-                "error = %error, ",
-                "panic!(",
-                "b",
-                "r",
-                "#",
-            ]
-            .iter()
-            .any(|it| before.trim_end().ends_with(it));
-            let log = before.lines().last().is_some_and(|it| it.contains("tracing::"));
-            // The titles of problems are no sentences, and are shown all the same.
-            let title =
-                name == "src/web/problem.rs" && said.starts_with(char::is_uppercase) && said.contains(' ');
-            // And so are the words by which the domain calls its own things for people.
-            let done = &code[..code.len() - rest.len()];
-            let within = done.rfind("fn ").map_or("", |it| &done[it + 3..]);
-            let word = ["word(", "words("].iter().any(|it| within.starts_with(it))
-                && before.trim_end().ends_with(['>', '{']);
-            if for_people && !log && (title || word || is_sentence(&said)) {
-                found.push(named_values(&said));
-            }
         } else {
             rest = &here[1..];
         }
@@ -342,12 +375,35 @@ fn is_sentence(text: &str) -> bool {
         && !text.contains("\n\n")
 }
 
-/// `{}` and `{it.name:?}` as values with names.
+/// At least two words, and nothing but them, their marks and what stands in backticks or braces.
+fn is_phrase(text: &str) -> bool {
+    let mut bare = String::new();
+    for (at, it) in text.split('`').enumerate() {
+        bare.push_str(if at % 2 == 0 { it } else { "x" });
+    }
+    while let Some((before, behind)) = bare.split_once('{') {
+        bare = format!("{before}x{}", behind.split_once('}').map_or("", |it| it.1));
+    }
+    let words = bare
+        .split_whitespace()
+        .filter(|it| *it != "x" && it.chars().any(char::is_alphabetic))
+        .count();
+    // What leads to a setting of a forge's is in that forge's own words.
+    words >= 2 && !bare.starts_with([' ', ',', ';', '.']) && !bare.contains('→')
+}
+
+/// `{}` and `{it.name:?}` as values with names; doubled braces are those that are shown.
 fn named_values(text: &str) -> String {
     let mut out = String::new();
     let mut number = 0;
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('{') {
+        if let Some(behind) = behind.strip_prefix('{') {
+            let (inside, behind) = behind.split_once("}}").unwrap_or((behind, ""));
+            out.push_str(&format!("{before}{{{inside}}}"));
+            rest = behind;
+            continue;
+        }
         let Some((inside, behind)) = behind.split_once('}') else {
             break;
         };
@@ -363,7 +419,7 @@ fn named_values(text: &str) -> String {
         }
         rest = behind;
     }
-    out.push_str(rest);
+    out.push_str(&rest.replace("}}", "}"));
     out
 }
 
@@ -673,4 +729,333 @@ fn texts_are_found_as_they_are_written() {
     ] {
         assert_eq!(of_code(odd).wrong.len(), 1, "{odd}");
     }
+}
+
+/// Strings of a script that are nobody's to read: headers, names of the platform's things, classes, and what a device is called where
+/// it is recorded.
+const MACHINE: &[&str] = &[
+    "Content-Type",
+    "If-Match",
+    "X-Confirmation",
+    "X-Reason",
+    "Notification",
+    "PushManager",
+    "MacIntel",
+    "Macintosh",
+    "Mac",
+    "Browser",
+    "Edg",
+    "Edge",
+    "on x",
+    "Request",
+    "Creation",
+    "UTF-8''x",
+    "draft x",
+    "wrong x",
+    "notice confirming",
+];
+
+/// The strings of a script, with `x` for each value.
+fn strings_of_script(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let chars: Vec<char> = code.chars().collect();
+    let mut at = 0;
+    // The last character that was no space: behind some of them a slash begins a pattern, behind the others it divides.
+    let mut last = '\n';
+    // Depth of braces at which a template goes on.
+    let mut templates: Vec<(usize, String)> = Vec::new();
+    let mut depth = 0_usize;
+    let mut in_template = false;
+    while at < chars.len() {
+        let c = chars[at];
+        if in_template {
+            let open = templates.last_mut().expect("one is open");
+            match c {
+                '\\' => at += 1,
+                '`' => {
+                    found.push(templates.pop().expect("one is open").1);
+                    in_template = false;
+                    last = '`';
+                }
+                '$' if chars.get(at + 1) == Some(&'{') => {
+                    open.0 = depth;
+                    open.1.push('x');
+                    depth += 1;
+                    at += 1;
+                    in_template = false;
+                    last = '{';
+                }
+                _ => open.1.push(c),
+            }
+            at += 1;
+            continue;
+        }
+        match c {
+            '/' if chars.get(at + 1) == Some(&'/') => {
+                while at < chars.len() && chars[at] != '\n' {
+                    at += 1;
+                }
+                continue;
+            }
+            '/' if "(,=:[!&|?{};\n>".contains(last) => {
+                let mut class = false;
+                at += 1;
+                while at < chars.len() && (chars[at] != '/' || class) {
+                    match chars[at] {
+                        '\\' => at += 1,
+                        '[' => class = true,
+                        ']' => class = false,
+                        _ => (),
+                    }
+                    at += 1;
+                }
+            }
+            '"' | '\'' => {
+                let mut text = String::new();
+                at += 1;
+                while at < chars.len() && chars[at] != c {
+                    if chars[at] == '\\' {
+                        at += 1;
+                    }
+                    text.extend(chars.get(at));
+                    at += 1;
+                }
+                found.push(text);
+            }
+            '`' => {
+                templates.push((depth, String::new()));
+                in_template = true;
+            }
+            '{' => depth += 1,
+            '}' => {
+                depth = depth.saturating_sub(1);
+                in_template = templates.last().is_some_and(|it| it.0 == depth);
+            }
+            _ => (),
+        }
+        if !c.is_whitespace() {
+            last = c;
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Whether somebody could read it: words with a space between them that are no selector, or a word that begins like a sentence.
+fn reads_like_a_text(text: &str) -> bool {
+    let selector =
+        text.contains(['[', '#', '=', '>', '<', '{', '"', '*']) || text.starts_with([':', '(', '/']);
+    let words = text.split_whitespace().filter(|it| {
+        let word = it.trim_matches(|c: char| !c.is_alphabetic());
+        word.chars().count() > 1 && word.chars().all(|c| c.is_alphabetic() || "’'-".contains(c))
+    });
+    let sentence = text.starts_with(char::is_uppercase) && text.contains(char::is_lowercase);
+    let several = text.trim().contains(' ') && words.count() > 0;
+    !selector && (several || sentence)
+}
+
+#[test]
+fn no_script_holds_a_text_itself() {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for (name, code) in files("assets/static", "js") {
+        for it in strings_of_script(&code) {
+            seen += 1;
+            if reads_like_a_text(&it) && !MACHINE.contains(&it.as_str()) {
+                found.push(format!("{name}: {it}"));
+            }
+        }
+    }
+    assert!(seen > 200, "{seen}");
+    assert!(
+        found.is_empty(),
+        "Texts of scripts stand in src/web/pages/scripts.rs, and a script says them by `words`.\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn strings_of_scripts_are_found_as_they_are_written() {
+    let code = "// \"No\" text\nconst a = \"Copied\", b = c / d; say(`${m < 1 ? `${m} min` : \"no\"} left`); x.replace(/[\"/]+/g, '\\'');";
+    assert_eq!(strings_of_script(code), ["Copied", "x min", "no", "x left", "'"]);
+    for it in [
+        "Copied",
+        "x min",
+        "x left",
+        "Updated x",
+        "did not work: x",
+        "It failed (x).",
+    ] {
+        assert!(reads_like_a_text(it), "{it}");
+    }
+    for it in [
+        "no",
+        "main *",
+        "[data-error]:not(#wrong)",
+        "/api/v1/me",
+        "SHA-256",
+        "datetime",
+        "(a: b)",
+        ":is(a, b) > c",
+        "application/json",
+    ] {
+        assert!(!reads_like_a_text(it), "{it}");
+    }
+}
+
+/// What of a template people see or hear, without what goes through the catalogue: markup, expressions and messages are taken out.
+fn bare_texts(template: &str) -> Vec<String> {
+    let mut rest = template.to_owned();
+    // Comments, then messages with all that is in them, innermost first.
+    for (open, close) in [
+        ("{#", "#}"),
+        ("<pre", "</pre>"),
+        ("<code", "</code>"),
+        ("<kbd", "</kbd>"),
+    ] {
+        while let Some(at) = rest.find(open) {
+            let end = rest[at..]
+                .find(close)
+                .map_or(rest.len(), |it| at + it + close.len());
+            rest.replace_range(at..end, " ");
+        }
+    }
+    while let Some(end) = rest.find("endfilter") {
+        let at = rest[..end]
+            .rfind("filter ")
+            .and_then(|it| rest[..it].rfind("{%"))
+            .unwrap_or(end);
+        let whole = rest[at..end].contains("filter whole");
+        let close = rest[end..].find("%}").map_or(rest.len(), |it| end + it + 2);
+        if whole {
+            // Its body is part of the page.
+            let tail = rest[end..close].replace("endfilter", "end");
+            rest.replace_range(end..close, &tail);
+            let head = rest[at..].find("filter whole").map_or(at, |it| at + it);
+            rest.replace_range(head..head + "filter whole".len(), "");
+        } else {
+            rest.replace_range(at..close, " ");
+        }
+    }
+    let mut plain = String::new();
+    let mut left = rest.as_str();
+    while let Some(at) = left.find('{') {
+        plain.push_str(&left[..at]);
+        left = &left[at..];
+        let close = match left.as_bytes().get(1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            _ => "{",
+        };
+        let end = left.find(close).map_or(left.len(), |it| it + close.len());
+        left = &left[end..];
+    }
+    plain.push_str(left);
+    let mut found = Vec::new();
+    let mut left = plain.as_str();
+    while let Some(at) = left.find('<') {
+        found.push(left[..at].to_owned());
+        let end = left[at..].find('>').map_or(left.len(), |it| at + it + 1);
+        for name in ["title", "placeholder", "alt", "aria-label", "aria-description"] {
+            if let Some((_, value)) = left[at..end].split_once(&format!(" {name}=\"")) {
+                found.extend(value.split_once('"').map(|it| it.0.to_owned()));
+            }
+        }
+        left = &left[end..];
+    }
+    found.push(left.to_owned());
+    found.retain(|it| {
+        it.split(|c: char| !c.is_alphabetic())
+            .any(|it| it.chars().count() > 1)
+    });
+    found.iter().map(|it| spaced(it)).collect()
+}
+
+/// What is the same in every language.
+const NAMES: &[&str] = &[
+    "Bitbucket",
+    "GitHub",
+    "GitLab",
+    "Mattermost",
+    "SignedApproval",
+    "Slack",
+    "TLS",
+    "UTC",
+];
+
+#[test]
+fn no_template_holds_a_text_beside_the_catalogue() {
+    let mut found = Vec::new();
+    for (name, text) in files("assets/templates", "html") {
+        for it in bare_texts(&text) {
+            let example = it.starts_with("https://");
+            let left = NAMES.iter().fold(it.clone(), |text, name| text.replace(name, ""));
+            if left.contains(char::is_alphabetic) && !example {
+                found.push(format!("{name}: {it}"));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "Write {{{{ \"…\"|t }}}} or {{% filter message %}} (src/texts/mod.rs).\n{}",
+        found.join("\n")
+    );
+    let bare = bare_texts(
+        "<p title=\"Bare\" class=\"dim\">{{ \"a\"|t }} here {% filter message %}No <b>{{ ui::time(x) }}</b>{% endfilter %}\
+         <code>serve it</code>{% if x == \"y\" %}<i>{{ it }}</i>{% endif %}{# no #}</p>{% filter whole %}<b>there</b>{% endfilter %}",
+    );
+    assert_eq!(bare, ["Bare", "here", "there"]);
+}
+
+/// Literals of the pages' code that are nobody's to read.
+const OF_CODE: &[&str] = &["Location", "English"];
+
+#[test]
+fn no_page_holds_a_text_beside_the_catalogue() {
+    let mut found = Vec::new();
+    for (name, text) in files("src/web/pages", "rs") {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let known: Vec<String> = of_code(code)
+            .found
+            .into_iter()
+            .flat_map(|it| [Some(it.text), it.one])
+            .flatten()
+            .collect();
+        for (at, said) in literals(code) {
+            let before = code[..at].trim_end();
+            let line = before.lines().last().unwrap_or_default();
+            let inner = [
+                "expect(",
+                "error!(",
+                "warn!(",
+                "unreachable!(",
+                "source = r#",
+                "path =",
+                "write!(",
+            ]
+            .iter()
+            .any(|it| {
+                line.trim_end().ends_with(it)
+                    || line.contains("tracing::")
+                    || line.trim_start().starts_with("#[")
+            });
+            let several = said
+                .split_whitespace()
+                .filter(|it| it.chars().filter(|c| c.is_alphabetic()).count() > 1)
+                .count()
+                > 1;
+            let sentence = said.starts_with(char::is_uppercase) && said.contains(char::is_lowercase);
+            let names = NAMES.iter().chain(OF_CODE).any(|it| *it == said);
+            // Files of settings, headers and markup.
+            let data = said.contains(['\n', '<']) || said.contains("; charset=");
+            if (several || sentence) && !inner && !names && !data && !known.contains(&spaced(&said)) {
+                found.push(format!("{name}: {said}"));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "Write t!(\"…\"), plural!(…) or marked!(\"…\") (src/texts/mod.rs).\n{}",
+        found.join("\n")
+    );
 }

@@ -407,7 +407,8 @@ impl Check {
     }
 
     fn wrong_type(&mut self, field: &Field<'_>, wanted: &str) {
-        let reason = format!("must be {wanted}, not {}", field.node.value.kind());
+        let (said_wanted, said_found) = (wanted, field.node.value.kind());
+        let reason = format!("must be {said_wanted}, not {said_found}");
         self.error(field.line, &field.at, reason);
     }
 
@@ -557,7 +558,11 @@ impl Check {
                     Err(bad) => self.error(
                         item.line,
                         &item.at,
-                        format!("bad glob `{}`: it {bad}", shown(&text)),
+                        format!(
+                            "bad glob `{glob}`: it {said_bad}",
+                            glob = shown(&text),
+                            said_bad = bad
+                        ),
                     ),
                 }
             }
@@ -589,7 +594,11 @@ impl Check {
                     Err(bad) => self.error(
                         item.line,
                         &item.at,
-                        format!("bad glob `{}`: it {bad}", shown(&text)),
+                        format!(
+                            "bad glob `{glob}`: it {said_bad}",
+                            glob = shown(&text),
+                            said_bad = bad
+                        ),
                     ),
                 }
             }

@@ -160,14 +160,18 @@ pub(crate) fn path_reason(doubts: &BTreeSet<Doubt>, weak: bool, no_skips: bool) 
         return None;
     }
     let facts: Vec<&str> = doubts.iter().map(|d| d.sentence()).collect();
-    let so = if weak && no_skips {
-        "every require rule of the branch and the default rule apply"
+    let said_facts = facts.join(". ");
+    Some(if weak && no_skips {
+        format!("{said_facts}: every require rule of the branch and the default rule apply.")
     } else if weak {
-        "it can't be skipped, and every require rule of the branch and the default rule apply"
+        format!(
+            "{said_facts}: it can't be skipped, and every require rule of the branch and the default rule apply."
+        )
     } else {
-        "it can't be skipped, but a require rule names this very path, so only the rules that match it apply"
-    };
-    Some(format!("{}: {so}.", facts.join(". ")))
+        format!(
+            "{said_facts}: it can't be skipped, but a require rule names this very path, so only the rules that match it apply."
+        )
+    })
 }
 
 /// One sentence for each kind of doubt in a trace, with the first path and the number of paths.
@@ -178,13 +182,12 @@ pub(crate) fn doubts_in(trace: &[TraceEntry]) -> Vec<String> {
             kinds.entry(*doubt).or_insert((&entry.path, 0)).1 += 1;
         }
     }
-    let sentence = |(doubt, (path, count)): (Doubt, (&str, usize))| match count {
-        1 => format!("`{path}` can't be skipped. {}.", doubt.sentence()),
-        _ => format!(
-            "`{path}` and {} more can't be skipped. {}.",
-            count - 1,
-            doubt.sentence()
-        ),
+    let sentence = |(doubt, (path, count)): (Doubt, (&str, usize))| {
+        let (said_doubt, more) = (doubt.sentence(), count - 1);
+        match more {
+            0 => format!("`{path}` can't be skipped. {said_doubt}."),
+            _ => format!("`{path}` and {more} more can't be skipped. {said_doubt}."),
+        }
     };
     kinds.into_iter().map(sentence).collect()
 }

@@ -85,8 +85,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn error(&self, reason: &str) -> ParseError {
-        ParseError::new(self.line, "", format!("not JSON: {reason}"))
+    fn error(&self, said_reason: &str) -> ParseError {
+        ParseError::new(self.line, "", format!("not JSON: {said_reason}"))
     }
 
     fn peek(&self) -> Option<u8> {

@@ -526,24 +526,28 @@ fn branches(
             merge.add(&rule.merge_access_levels, &me.account.id);
             force |= rule.allow_force_push;
         }
-        if let Some(who) = push.words(maintainers) {
+        if let Some(said_who) = push.words(maintainers) {
             let leaves = if push.developers {
                 Strength::None
             } else {
                 Strength::Soft
             };
-            let forcing = if force { ", by force too" } else { "" };
             found.push(Finding::new(
                 "others_push",
                 leaves,
-                format!(
-                    "{who} can push to {branch} directly{forcing}. Set \"Allowed to push and merge\" to No one."
-                ),
+                match force {
+                    true => format!(
+                        "{said_who} can push to {branch} directly, by force too. Set \"Allowed to push and merge\" to No one."
+                    ),
+                    false => format!(
+                        "{said_who} can push to {branch} directly. Set \"Allowed to push and merge\" to No one."
+                    ),
+                },
             ));
         }
         let who = merge.words(maintainers);
         only_we &= who.is_none();
-        if let Some(who) = who.filter(|_| !held.contains(pattern)) {
+        if let Some(said_who) = who.filter(|_| !held.contains(pattern)) {
             others_merge = true;
             let held = !merge.developers || project.merge_needs_pipeline;
             let leaves = if held { Strength::Soft } else { Strength::None };
@@ -551,7 +555,7 @@ fn branches(
                 "others_merge",
                 leaves,
                 format!(
-                    "{who} can merge into {branch} in GitLab. Let nobody merge but this server's account: \"Allowed to \
+                    "{said_who} can merge into {branch} in GitLab. Let nobody merge but this server's account: \"Allowed to \
                      merge\", and no other Maintainers where the tier can't name one account."
                 ),
             ));

@@ -72,12 +72,12 @@ fn held_by(rule: &ProtectedEnvironment, me: &Identity, maintainers: &Maintainers
     }
     let mut others = Others::default();
     others.add(&rule.deploy_access_levels, &me.account.id);
-    let who = others.words(maintainers)?;
+    let said_who = others.words(maintainers)?;
     Some(Finding::new(
         "others_deploy",
         Strength::Soft,
         format!(
-            "{who} can start deployments to {} in GitLab without an approval from here. Add an approval rule that names this \
+            "{said_who} can start deployments to {} in GitLab without an approval from here. Add an approval rule that names this \
              server's account to the protected environment.",
             name(&rule.name)
         ),
@@ -98,20 +98,24 @@ fn unheld(
         others.add(&rule.push_access_levels, &me.account.id);
         others.add(&rule.merge_access_levels, &me.account.id);
     }
-    let on_gated = match others.words(maintainers) {
-        Some(who) => format!("{who} can start its jobs on the gated branches, and every"),
-        None => "every".to_owned(),
-    };
+    let environment = name(environment);
     Finding::new(
         "environment_unprotected",
         Strength::Soft,
-        format!(
-            "GitLab does not protect the environment {}: {on_gated} Developer can start a job that names it on a branch of \
-             their own. That is found and reported, not prevented. On Premium protect it, with an approval rule that names this \
-             server's account; on any edition keep what the deployment needs in protected CI/CD variables, which jobs of other \
-             branches do not get.",
-            name(environment)
-        ),
+        match others.words(maintainers) {
+            Some(said_who) => format!(
+                "GitLab does not protect the environment {environment}: {said_who} can start its jobs on the gated branches, and \
+                 every Developer can start a job that names it on a branch of their own. That is found and reported, not \
+                 prevented. On Premium protect it, with an approval rule that names this server's account; on any edition keep \
+                 what the deployment needs in protected CI/CD variables, which jobs of other branches do not get."
+            ),
+            None => format!(
+                "GitLab does not protect the environment {environment}: every Developer can start a job that names it on a \
+                 branch of their own. That is found and reported, not prevented. On Premium protect it, with an approval rule \
+                 that names this server's account; on any edition keep what the deployment needs in protected CI/CD variables, \
+                 which jobs of other branches do not get."
+            ),
+        },
     )
 }
 

@@ -162,7 +162,10 @@ impl GitLab {
             Ok(list) => (list, None),
             Err(error) => (
                 Vec::new(),
-                Some(format!("the webhooks can't be read: {}", explained(&error))),
+                Some(format!(
+                    "the webhooks can't be read: {said_error}",
+                    said_error = explained(&error)
+                )),
             ),
         };
         let own: Vec<&Value> = list.iter().filter(|it| it["url"] == url).collect();
@@ -194,7 +197,8 @@ impl GitLab {
                     .iter()
                     .filter(|(name, value)| now.get(*name) != Some(value));
                 let lacks: Vec<&str> = lacks.map(|(name, _)| hook_word(name)).collect();
-                let mut before = format!("it leads here and lacks: {}", lacks.join(", "));
+                let said_lacks = lacks.join(", ");
+                let mut before = format!("it leads here and lacks: {said_lacks}");
                 if !enabled(it) {
                     before.push_str("; GitLab has disabled it after failures");
                 }
@@ -206,12 +210,12 @@ impl GitLab {
                 )
             }
         };
-        let secure = if url.starts_with("https:") {
-            "; the certificate is verified"
-        } else {
-            ""
+        let after = match url.starts_with("https:") {
+            true => format!(
+                "tells {url} of pushes, merge requests, pipelines, jobs and deployments; the certificate is verified"
+            ),
+            false => format!("tells {url} of pushes, merge requests, pipelines, jobs and deployments"),
         };
-        let after = format!("tells {url} of pushes, merge requests, pipelines, jobs and deployments{secure}");
         let change = planned("webhook", what, WEBHOOK, url, number, was, wanted);
         draft.step(change, before, after, unread, &click);
     }
@@ -222,9 +226,9 @@ impl GitLab {
         }
         let mut unread = Vec::new();
         let sentence = match self.maintainers(id, draft.me, &mut unread).await {
-            Maintainers::Known(names) => listed(&names).map(|who| {
+            Maintainers::Known(names) => listed(&names).map(|said_who| {
                 format!(
-                    "{who} can still merge by hand: this edition of GitLab can't name one account, so every Maintainer may. \
+                    "{said_who} can still merge by hand: this edition of GitLab can't name one account, so every Maintainer may. \
                      Make them Developers under Manage → Members."
                 )
             }),
@@ -282,8 +286,8 @@ impl GitLab {
                 Err(error) => (
                     Value::Null,
                     Some(format!(
-                        "the approval settings can't be read: {}",
-                        explained(&error)
+                        "the approval settings can't be read: {said_error}",
+                        said_error = explained(&error)
                     )),
                 ),
             },
@@ -337,7 +341,10 @@ impl GitLab {
                 Ok(list) => (list, None),
                 Err(error) => (
                     Vec::new(),
-                    Some(format!("the approval rules can't be read: {}", explained(&error))),
+                    Some(format!(
+                        "the approval rules can't be read: {said_error}",
+                        said_error = explained(&error)
+                    )),
                 ),
             },
         };
@@ -396,7 +403,10 @@ impl GitLab {
                 Ok(list) => (list, None),
                 Err(error) => (
                     Vec::new(),
-                    Some(format!("the status checks can't be read: {}", explained(&error))),
+                    Some(format!(
+                        "the status checks can't be read: {said_error}",
+                        said_error = explained(&error)
+                    )),
                 ),
             },
         };
@@ -455,11 +465,8 @@ impl Draft<'_> {
         let by_hand = why.map(|why| {
             let mut why = why.chars();
             let first = why.next().map(|it| it.to_uppercase().to_string());
-            format!(
-                "{}{}. In GitLab: {click}.",
-                first.unwrap_or_default(),
-                why.as_str()
-            )
+            let said_why = first.unwrap_or_default() + why.as_str();
+            format!("{said_why}. In GitLab: {click}.")
         });
         self.steps.push(PlannedStep {
             change,
@@ -473,8 +480,11 @@ impl Draft<'_> {
         let now = now.unwrap_or(false);
         let word = |on| if on { "on" } else { "off" };
         if now == wanted {
-            self.satisfied
-                .push(format!("In GitLab “{}” is {}.", title(click), word(wanted)));
+            let title = title(click);
+            self.satisfied.push(match wanted {
+                true => format!("In GitLab “{title}” is on."),
+                false => format!("In GitLab “{title}” is off."),
+            });
             return;
         }
         let change = planned(
@@ -486,7 +496,11 @@ impl Draft<'_> {
             Some(settings([(name, json!(now))])),
             settings([(name, json!(wanted))]),
         );
-        let before = format!("“{}” is {}", title(click), word(now));
+        let title = title(click);
+        let before = match now {
+            true => format!("“{title}” is on"),
+            false => format!("“{title}” is off"),
+        };
         self.step(change, before, word(wanted).to_owned(), None, click);
     }
 
@@ -539,8 +553,9 @@ impl Draft<'_> {
             let covered = wider.clone().any(|it| self.holds(it) && self.lets_us(it));
             match exact {
                 Some(rule) if self.holds(rule) && self.lets_us(rule) => {
+                    let said_words = &rule.words;
                     self.satisfied
-                        .push(format!("{shown} is protected as it should be: {}.", rule.words));
+                        .push(format!("{shown} is protected as it should be: {said_words}."));
                 }
                 Some(rule) => self.narrow(rule),
                 None if covered => {
@@ -618,22 +633,27 @@ impl Draft<'_> {
         was: Option<Settings>,
         will: Settings,
     ) -> PlannedChange {
-        let who = match (self.of.enforcement, self.names_one()) {
-            (Enforcement::MergeBroker, true) => ", and only this server's account merges",
-            (Enforcement::MergeBroker, false) => ", and only Maintainers merge",
-            _ => "",
+        let branch = self::name(name);
+        let mut what = match (self.of.enforcement, self.names_one()) {
+            (Enforcement::MergeBroker, true) => {
+                format!("Protect {branch}: nobody pushes directly, and only this server's account merges.")
+            }
+            (Enforcement::MergeBroker, false) => {
+                format!("Protect {branch}: nobody pushes directly, and only Maintainers merge.")
+            }
+            _ => format!("Protect {branch}: nobody pushes directly."),
         };
         let anew = was.as_ref().is_some_and(|was| {
             let lists = ["push", "merge"].iter().any(|it| was.get(*it) != will.get(*it));
             lists && !self.names_one()
         });
-        let how = if anew {
-            " This edition of GitLab can't change an entry, so it is taken away and made anew at once: for about a second \
-             the branch is unprotected. If that fails, the old entry is made again."
-        } else {
-            ""
-        };
-        let what = format!("Protect {}: nobody pushes directly{who}.{how}", self::name(name));
+        if anew {
+            what.push(' ');
+            what.push_str(
+                "This edition of GitLab can't change an entry, so it is taken away and made anew at once: for about a second \
+                 the branch is unprotected. If that fails, the old entry is made again.",
+            );
+        }
         planned(
             &format!("protect:{name}"),
             &what,
@@ -753,14 +773,14 @@ fn no_right(me: &Identity, level: Option<u32>, archived: bool) -> Option<String>
     if !me.scopes.is_empty() && !me.scopes.iter().any(|it| it == "api") {
         return Some("the token has not the scope api".to_owned());
     }
-    let role = match level? {
+    let said_role = match level? {
         MAINTAINER.. => return None,
         30.. => "Developer",
         20.. => "Reporter",
         _ => "less than Reporter",
     };
     Some(format!(
-        "the token's account is {role} of the project, and this takes a Maintainer"
+        "the token's account is {said_role} of the project, and this takes a Maintainer"
     ))
 }
 
@@ -825,29 +845,30 @@ fn hook_word(name: &str) -> &str {
 /// Reads an entry; `own` is our account's number.
 fn rule(raw: &Value, own: u64) -> Rule {
     let mut settings = Settings::new();
-    let mut words = Vec::new();
-    for (field, ours, verb) in [
-        ("push_access_levels", "push", "push"),
-        ("merge_access_levels", "merge", "merge"),
-    ] {
+    let mut words = [String::new(), String::new()];
+    for ((field, ours), words) in [("push_access_levels", "push"), ("merge_access_levels", "merge")]
+        .into_iter()
+        .zip(&mut words)
+    {
         let raw = raw[field].as_array().map(Vec::as_slice).unwrap_or_default();
         settings.insert(ours.to_owned(), holders(raw));
-        words.push(format!("{verb}: {}", holder_words(raw, own)));
+        *words = holder_words(raw, own);
     }
     let force = raw["allow_force_push"].as_bool().unwrap_or(false);
     settings.insert("allow_force_push".to_owned(), json!(force));
     if let Some(owners) = raw["code_owner_approval_required"].as_bool() {
         settings.insert("code_owner_approval_required".to_owned(), json!(owners));
     }
-    if force {
-        words.push("also by force".to_owned());
-    }
+    let [said_push, said_merge] = words;
     Rule {
         name: raw["name"].as_str().unwrap_or_default().to_owned(),
         id: raw["id"].as_u64(),
         inherited: raw["inherited"].as_bool().unwrap_or(false),
         settings,
-        words: words.join("; "),
+        words: match force {
+            true => format!("push: {said_push}; merge: {said_merge}; also by force"),
+            false => format!("push: {said_push}; merge: {said_merge}"),
+        },
     }
 }
 
@@ -891,7 +912,8 @@ fn words_of(will: &Settings) -> String {
         Some([one]) if one["user_id"].is_u64() => "this server's account",
         _ => "as now",
     };
-    format!("push: {}; merge: {}", who(&will["push"]), who(&will["merge"]))
+    let (said_push, said_merge) = (who(&will["push"]), who(&will["merge"]));
+    format!("push: {said_push}; merge: {said_merge}")
 }
 
 fn numbers(list: &Value) -> Value {

@@ -10,7 +10,7 @@ use crate::domain::state::{Read, Table};
 use crate::domain::time::Time;
 use crate::forge::called_at;
 use crate::store::Snapshot;
-use crate::texts::{filters, t};
+use crate::texts::{filters, fixed, t};
 use crate::web::api::integrations::connected;
 use crate::web::app::App;
 use crate::web::body::{API_BYTES_MAX, read_bytes};
@@ -93,7 +93,9 @@ struct MessageLine {
 struct Last {
     at: Moment,
     well: bool,
-    words: String,
+    words: &'static str,
+    /// What the other side said, in its own words.
+    why: Option<String>,
 }
 
 /// A place that is called, and why.
@@ -242,14 +244,11 @@ fn page(
     ]
     .map(|(kind, channel)| MessageLine {
         channel,
-        last: traffic.sent.get(kind).map(|(at, sent, reason)| {
-            let why = reason.as_deref().map_or_else(String::new, |it| format!(": {it}"));
-            let word = format!("{}{why}", sent.word());
-            Last {
-                at: Moment::of(*at),
-                well: *sent == Sent::Delivered,
-                words: shown(&word, TEXT_MAX),
-            }
+        last: traffic.sent.get(kind).map(|(at, sent, reason)| Last {
+            at: Moment::of(*at),
+            well: *sent == Sent::Delivered,
+            words: fixed(sent.word()),
+            why: reason.as_deref().map(|it| shown(it, TEXT_MAX)),
         }),
     });
     Ok(html(&DiagnosticsPage {
@@ -331,7 +330,7 @@ fn hosts(app: &App, state: &Snapshot) -> Result<Vec<HostLine>, PageError> {
         );
     }
     if let Some(it) = &settings.mail {
-        add(format!("{}:{}", it.host, it.port), "mail".into());
+        add(format!("{}:{}", it.host, it.port), t!("mail").into());
     }
     if let Some(it) = &settings.apns {
         add(of_url(&it.base_url), t!("Apple’s push service").into());

@@ -4,7 +4,7 @@ use crate::domain::people::Role;
 use crate::domain::project::{ForgeKind, Integration, PolicyRecord, Project, Stranger, forge_project_row};
 use crate::domain::state::{Read, Table, decode};
 use crate::forge::hook_url;
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
 use crate::web::pages::gate::GateView;
@@ -265,7 +265,7 @@ fn project_view(project: &Project, state: &impl Read) -> Result<ProjectView, Pag
         environments: listed(&settings.environments),
         quorum: settings.quorum,
         auto_merge: settings.auto_merge,
-        enforcement: settings.enforcement.name().replace('_', " "),
+        enforcement: said(&settings.enforcement.name().replace('_', " ")).into_owned(),
         policy: settings.policy.as_deref().map(|it| shown(it, TEXT_MAX)),
         methods: methods.map(|it| words::methods(it)),
         approvers: listed(&settings.approvers),

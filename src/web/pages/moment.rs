@@ -1,7 +1,7 @@
 //! Instants and spans of time as a page shows them. The browser turns them into the reader's own time zone.
 
 use crate::domain::time::Time;
-use crate::texts::{marked, t};
+use crate::texts::t;
 use crate::web::words::span;
 
 /// An instant.
@@ -24,32 +24,36 @@ impl Moment {
 
 /// `2026-03-15T14:23:07Z` as `15 Mar 2026, 14:23 UTC`.
 fn worded(iso: &str) -> Option<String> {
-    const MONTHS: [&str; 12] = [
-        marked!("Jan"),
-        marked!("Feb"),
-        marked!("Mar"),
-        marked!("Apr"),
-        marked!("May"),
-        marked!("Jun"),
-        marked!("Jul"),
-        marked!("Aug"),
-        marked!("Sep"),
-        marked!("Oct"),
-        marked!("Nov"),
-        marked!("Dec"),
-    ];
     let (date, time) = iso.split_once('T')?;
-    let mut parts = date.rsplitn(3, '-');
-    let day = parts.next()?.trim_start_matches('0');
-    let month = MONTHS.get(parts.next()?.parse::<usize>().ok()?.checked_sub(1)?)?;
-    let year = parts.next()?;
+    let (year, _) = date.split_once('-')?;
     Some(t!(
-        "{day} {month} {year}, {time} UTC",
-        day = day,
-        month = month,
+        "{day_and_month} {year}, {time} UTC",
+        day_and_month = day_and_month(iso)?,
         year = year,
         time = time.get(..5)?
     ))
+}
+
+/// `2026-03-15T14:23:07Z` as `15 Mar`. Each month is a message with its day: a language has its own order and its own form of the
+/// name there, and “May” alone is also something that somebody may.
+pub fn day_and_month(iso: &str) -> Option<String> {
+    let mut parts = iso.get(..10)?.rsplitn(3, '-');
+    let day = parts.next()?.trim_start_matches('0');
+    Some(match parts.next()? {
+        "01" => t!("{day} Jan", day = day),
+        "02" => t!("{day} Feb", day = day),
+        "03" => t!("{day} Mar", day = day),
+        "04" => t!("{day} Apr", day = day),
+        "05" => t!("{day} May", day = day),
+        "06" => t!("{day} Jun", day = day),
+        "07" => t!("{day} Jul", day = day),
+        "08" => t!("{day} Aug", day = day),
+        "09" => t!("{day} Sep", day = day),
+        "10" => t!("{day} Oct", day = day),
+        "11" => t!("{day} Nov", day = day),
+        "12" => t!("{day} Dec", day = day),
+        _ => return None,
+    })
 }
 
 /// How long ago something was.

@@ -1,6 +1,8 @@
 //! What admins arrange about messages, and how everybody is reached.
 
-use crate::domain::notice::{APNS_SECRET, Audience, Chat, MAIL_SECRET, MailTls, NoticeSettings, Wording};
+use crate::domain::notice::{
+    APNS_SECRET, Audience, Chat, ChatKind, MAIL_SECRET, MailTls, NoticeSettings, Wording,
+};
 use crate::domain::people::Role;
 use crate::domain::state::Read;
 use crate::texts::{filters, t};
@@ -67,7 +69,7 @@ struct ChatView {
 
 /// `GET /dashboard/settings/notifications`: admins.
 pub async fn show_notifications(app: Data<App>, Reader(person): Reader) -> Result<HttpResponse, PageError> {
-    only(&person, &[Role::Admin], "administrators")?;
+    only(&person, &[Role::Admin], t!("administrators"))?;
     let state = app.snapshot()?;
     let people = People::load(&state)?;
     let settings = NoticeSettings::load(&state)?;
@@ -77,7 +79,12 @@ pub async fn show_notifications(app: Data<App>, Reader(person): Reader) -> Resul
     let chats = state.all::<Chat>()?.into_iter().map(|it| ChatView {
         id: it.id.to_string(),
         name: shown(&it.name, NAME_MAX),
-        kind: it.kind.name(),
+        kind: match it.kind {
+            ChatKind::Slack => "Slack",
+            ChatKind::Teams => t!("Microsoft Teams"),
+            ChatKind::Mattermost => "Mattermost",
+            ChatKind::Ntfy => t!("ntfy"),
+        },
         host: shown(&it.host, NAME_MAX),
         audience: match &it.audience {
             Audience::Everyone => t!("all requests").to_owned(),

@@ -7,13 +7,13 @@ use crate::domain::people::Role;
 use crate::domain::request::{Request, Status};
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
-use crate::texts::{filters, t};
+use crate::texts::{Spoken, filters, t};
 use crate::web::app::App;
 use crate::web::pages::card::{Card, Places};
 use crate::web::pages::deployments::{Stuck, stuck};
 use crate::web::pages::exceptions::{ExceptionView, newest};
 use crate::web::pages::frame::{Frame, Place};
-use crate::web::pages::moment::Moment;
+use crate::web::pages::moment::{Moment, day_and_month};
 use crate::web::pages::proposals::{Line, waiting as waiting_proposals};
 use crate::web::pages::queue::broken_glass;
 use crate::web::pages::reach::Reach;
@@ -26,7 +26,6 @@ use crate::web::pages::waiting::{Measure, Waiting, measures};
 use crate::web::pages::{PageError, html, only_dashboard};
 use crate::web::session::Reader;
 use crate::web::statistics::Told;
-use crate::web::words::span;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use askama::Template;
@@ -140,9 +139,9 @@ pub async fn show_overview(app: Data<App>, Reader(person): Reader) -> Result<Htt
 /// `2026-11-28`, and `28 Nov` for an axis.
 fn date(day: i64) -> (String, String) {
     let moment = Moment::of(Time(day.saturating_mul(DAY_MS)));
-    let label = moment.utc.rsplitn(3, ' ').last().unwrap_or_default();
-    let label = label.rsplit_once(' ').map_or(label, |it| it.0);
-    (moment.iso.chars().take(10).collect(), label.to_owned())
+    let name: String = moment.iso.chars().take(10).collect();
+    let label = day_and_month(&moment.iso).unwrap_or_else(|| name.clone());
+    (name, label)
 }
 
 fn known(figures: &Figures, ended: Vec<Card>) -> Known {
@@ -171,7 +170,7 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
                 broad: false,
                 labels: LABELS,
             }
-            .draw()
+            .draw(&Spoken)
         })
     };
     let marks: Vec<Mark> = figures
@@ -193,9 +192,8 @@ fn known(figures: &Figures, ended: Vec<Card>) -> Known {
             marks: &marks,
             room: ROOM,
             labels: LABELS,
-            say: span,
         }
-        .draw()
+        .draw(&Spoken)
     });
     let today = &figures.today;
     let withdrawn = today.ended(Status::Cancelled) + today.ended(Status::Superseded);

@@ -5,7 +5,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::policy::{Document, RuleEffect, Warning, lint};
 use crate::domain::project::{PolicyRecord, Project};
 use crate::domain::state::Read;
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::api::policy_versions::versions;
 use crate::web::app::App;
 use crate::web::pages::diff::{Difference, difference};
@@ -98,7 +98,7 @@ impl Warned {
         Warned {
             line: it.line,
             rule: words::rule_name(&it.rule),
-            reason: shown(&it.reason, TEXT_MAX),
+            reason: said(&shown(&it.reason, TEXT_MAX)).into_owned(),
         }
     }
 }

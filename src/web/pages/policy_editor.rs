@@ -8,7 +8,7 @@ use crate::domain::people::{Person, Role};
 use crate::domain::policy::{DOCUMENT_BYTES_MAX, Document, Evaluation, Hypothesis, ParseError, lint};
 use crate::domain::project::PolicyRecord;
 use crate::domain::state::Read;
-use crate::texts::{filters, t};
+use crate::texts::{filters, in_this_language, said, t};
 use crate::web::api::governance::{Change, govern};
 use crate::web::api::policy_versions::{replayed, versions};
 use crate::web::app::App;
@@ -183,14 +183,14 @@ impl Form {
             (false, true) => Hypothesis::of_paths(&self.branch, project, &paths),
             (true, false) => Hypothesis::of_environment(&self.environment, project),
         };
-        Some(asked.map_err(|e| e.to_string()))
+        Some(asked.map_err(|e| format!("{}: {}", e.field, said(&e.reason))))
     }
 }
 
 /// Asks the engine all that the form asks. Off the threads that answer requests.
 async fn found(app: &Data<App>, form: &Form) -> Result<(Found, Option<Document>), PageError> {
     let (app, form) = (app.clone(), form.clone());
-    let told = web::block(move || -> Result<(Found, Option<Document>), PageError> {
+    let work = in_this_language(move || -> Result<(Found, Option<Document>), PageError> {
         let document = match Document::parse(form.document.as_bytes()) {
             Ok(document) => document,
             Err(errors) => {
@@ -221,7 +221,9 @@ async fn found(app: &Data<App>, form: &Form) -> Result<(Found, Option<Document>)
         }
         Ok((found, Some(document)))
     });
-    told.await.map_err(|e| PageError::from(Problem::internal(e)))?
+    web::block(work)
+        .await
+        .map_err(|e| PageError::from(Problem::internal(e)))?
 }
 
 fn wrong(it: &ParseError, text: &[&str]) -> Wrong {
@@ -273,7 +275,7 @@ fn explained(it: &Evaluation) -> Explained {
 }
 
 pub(super) fn only_admin(person: &Person) -> Result<(), PageError> {
-    only(person, &[Role::Admin], "administrators")
+    only(person, &[Role::Admin], t!("administrators"))
 }
 
 fn checked_name(name: &str) -> Result<(), PageError> {

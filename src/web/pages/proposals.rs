@@ -5,13 +5,13 @@ use crate::domain::decide::{Stop, may_confirm};
 use crate::domain::governance::{Governed, Proposal, ProposalState};
 use crate::domain::ids::{PersonId, ProjectId, ProposalId};
 use crate::domain::people::{Group, Person, Role};
-use crate::domain::policy::Document;
+use crate::domain::policy::{BindBase, Document, Unattributed};
 use crate::domain::project::{PolicyRecord, Project, ProjectSettings};
 use crate::domain::retention::ErasureScope;
 use crate::domain::state::Read;
 use crate::domain::time::Time;
 use crate::evidence::intent::ChangeIntent;
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::api::policy_versions::replayed;
 use crate::web::api::retention::count;
 use crate::web::app::App;
@@ -237,7 +237,7 @@ fn why_not(
 ) -> Result<Option<String>, PageError> {
     match may_confirm(proposal, person, now, state) {
         Ok(()) => Ok(None),
-        Err(Stop::Refused(why)) => Ok(Some(why.to_string())),
+        Err(Stop::Refused(why)) => Ok(Some(said(&why.to_string()).into_owned())),
         Err(Stop::Fault(fault)) => Err(fault.into()),
     }
 }
@@ -307,7 +307,10 @@ fn rows(
             let record: Option<crate::domain::people::Person> = state.get(person.as_str())?;
             let names = |roles: &BTreeSet<Role>, active: bool| {
                 let names: Vec<&str> = roles.iter().map(|it| it.name()).collect();
-                let inactive = if active { "" } else { t!(" (inactive)") };
+                let inactive = match active {
+                    true => String::new(),
+                    false => format!(" ({})", t!("inactive")),
+                };
                 format!("{}{inactive}", names.join(", "))
             };
             if let Some((name, email)) = new {
@@ -356,7 +359,7 @@ fn rows(
             rows.push(Row {
                 label: t!("Requests whose documents go"),
                 before: found.requests.to_string(),
-                after: "none".to_owned(),
+                after: t!("none").to_owned(),
             });
             rows.push(Row {
                 label: t!("Documents"),
@@ -390,12 +393,25 @@ fn settings_rows(old: &ProjectSettings, new: &ProjectSettings) -> Vec<Row> {
             names.collect::<Vec<_>>().join(", ")
         }),
         (t!("Merge when approved"), |it| {
-            if it.auto_merge { "yes" } else { "no" }.to_owned()
+            if it.auto_merge { t!("yes") } else { t!("no") }.to_owned()
         }),
-        (t!("Enforced by"), |it| it.enforcement.name().to_owned()),
-        (t!("Bound to"), |it| it.bind_base.name().to_owned()),
+        (t!("Enforced by"), |it| {
+            said(&it.enforcement.name().replace('_', " ")).into_owned()
+        }),
+        (t!("Bound to"), |it| {
+            match it.bind_base {
+                BindBase::MergeBase => t!("the merge base"),
+                BindBase::TargetSha => t!("the target branch’s commit"),
+                BindBase::None => t!("neither merge base nor target"),
+            }
+            .to_owned()
+        }),
         (t!("Commits by nobody known"), |it| {
-            format!("{:?}", it.unattributed)
+            match it.unattributed {
+                Unattributed::OneMore => t!("need one person more"),
+                Unattributed::Block => t!("are blocked"),
+            }
+            .to_owned()
         }),
         (t!("Control files"), |it| it.control_files.join(", ")),
         (t!("Environments"), |it| it.environments.join(", ")),

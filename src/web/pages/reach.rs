@@ -112,7 +112,10 @@ pub fn told(request: &Request, people: &People, state: &impl Read) -> Result<Vec
                 "digest" => t!("with others"),
                 _ => "",
             },
-            channel: shown(&it.delivery.name, NAME_MAX),
+            channel: match it.delivery.channel.as_str() {
+                "mail" => t!("Mail").to_owned(),
+                _ => shown(&it.delivery.name, NAME_MAX),
+            },
             word: fixed(it.delivery.sent.word()),
             good: it.delivery.sent == crate::domain::notice::Sent::Delivered,
             reason: it.delivery.reason.as_deref().map(|it| shown(it, REASON_MAX)),

@@ -419,25 +419,29 @@ fn title(request: &Request, what: &str) -> String {
 fn effect(request: &Request, project: Option<&Project>, what: &str) -> String {
     match (request.kind, &request.target) {
         (Kind::Change, Some(target)) => {
-            let place = project.map_or_else(String::new, |it| {
-                t!(" of {path}", path = shown(&it.path, NAME_MAX))
-            });
-            t!(
-                "Merge {what} into {target}{place}",
-                what = what,
-                target = branch(target),
-                place = place
-            )
+            let target = branch(target);
+            match project {
+                Some(it) => t!(
+                    "Merge {what} into {target} of {project}",
+                    what = what,
+                    target = target,
+                    project = shown(&it.path, NAME_MAX)
+                ),
+                None => t!("Merge {what} into {target}", what = what, target = target),
+            }
         }
         (Kind::Change, None) => t!("Merge {what}", what = what),
         (Kind::Deployment, _) if request.deployment.is_some() => {
             let environment = request.environment.as_deref().unwrap_or(t!("an environment"));
-            let place = project.map_or_else(String::new, |it| format!(" {}", shown(&it.path, NAME_MAX)));
-            t!(
-                "Deploy{place} to {environment}",
-                place = place,
-                environment = shown(environment, NAME_MAX)
-            )
+            let environment = shown(environment, NAME_MAX);
+            match project {
+                Some(it) => t!(
+                    "Deploy {project} to {environment}",
+                    project = shown(&it.path, NAME_MAX),
+                    environment = environment
+                ),
+                None => t!("Deploy to {environment}", environment = environment),
+            }
         }
         (Kind::Deployment, _) => {
             let environment = request.environment.as_deref().unwrap_or(t!("an environment"));

@@ -231,15 +231,17 @@ fn asked(ask: &Ask, projects: &[Project], now: Time) -> Result<Option<(ErasureSc
     };
     let before = match text(&ask.before) {
         None => None,
-        Some(day) => Some(Time::parse(&format!("{day}T00:00:00.000Z")).ok_or("Give a day as 2026-03-01.")?),
+        Some(day) => {
+            Some(Time::parse(&format!("{day}T00:00:00.000Z")).ok_or(t!("Give a day as 2026-03-01."))?)
+        }
     };
     if let Some(id) = text(&ask.request) {
         let request =
-            RequestId::parse(&id).ok_or("A request’s id begins with apr_ and stands in its address.")?;
+            RequestId::parse(&id).ok_or(t!("A request’s id begins with apr_ and stands in its address."))?;
         return Ok(Some((ErasureScope::Request { request }, now)));
     }
     if let Some(id) = text(&ask.project) {
-        let project = ProjectId::parse(&id).ok_or("There is no such project.")?;
+        let project = ProjectId::parse(&id).ok_or(t!("There is no such project."))?;
         let record = projects.iter().find(|it| it.id == project);
         let days = record
             .ok_or(t!("There is no such project."))?

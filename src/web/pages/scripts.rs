@@ -98,7 +98,9 @@ const TEXTS: [(&str, &[(&str, &str)]); 10] = [
             ("kept", marked!("Your draft is kept in this browser.")),
             (
                 "not-kept",
-                marked!("This browser can’t keep so large a draft: stay on this page, or copy the text before you leave."),
+                marked!(
+                    "This browser can’t keep so large a draft: stay on this page, or copy the text before you leave."
+                ),
             ),
             (
                 "excess",
@@ -159,9 +161,14 @@ const TEXTS: [(&str, &[(&str, &str)]); 10] = [
         &[
             (
                 "home-screen",
-                marked!("On this device messages come to the home screen app alone: see below how to add it."),
+                marked!(
+                    "On this device messages come to the home screen app alone: see below how to add it."
+                ),
             ),
-            ("no-push", marked!("This browser has no push. Use another one, or mail.")),
+            (
+                "no-push",
+                marked!("This browser has no push. Use another one, or mail."),
+            ),
             (
                 "blocked",
                 marked!(
@@ -213,7 +220,10 @@ pub fn with_scripts(page: String) -> String {
 /// The element of a script, with its texts.
 fn tag(script: &str) -> String {
     let mut tag = format!("<script type=\"module\" src=\"{}\"", assets::url(script));
-    let texts = TEXTS.iter().filter(|(of, _)| *of == script).flat_map(|(_, it)| *it);
+    let texts = TEXTS
+        .iter()
+        .filter(|(of, _)| *of == script)
+        .flat_map(|(_, it)| *it);
     for (name, text) in texts {
         let mut escaped = String::new();
         let _ = Html.write_escaped_str(&mut escaped, fixed(text));
@@ -256,25 +266,45 @@ mod tests {
             let path = format!("{}/assets/static/{name}", env!("CARGO_MANIFEST_DIR"));
             std::fs::read_to_string(path).expect("a script")
         };
-        let names: Vec<&str> = TEXTS.iter().flat_map(|(_, it)| it.iter().map(|(name, _)| *name)).collect();
+        let names: Vec<&str> = TEXTS
+            .iter()
+            .flat_map(|(_, it)| it.iter().map(|(name, _)| *name))
+            .collect();
         for name in &names {
-            assert_eq!(names.iter().filter(|it| *it == name).count(), 1, "two are called {name}");
+            assert_eq!(
+                names.iter().filter(|it| *it == name).count(),
+                1,
+                "two are called {name}"
+            );
         }
         let of = |script: &str| {
-            let texts = TEXTS.iter().filter(|(it, _)| *it == script).flat_map(|(_, it)| *it);
+            let texts = TEXTS
+                .iter()
+                .filter(|(it, _)| *it == script)
+                .flat_map(|(_, it)| *it);
             texts.map(|(name, _)| *name).collect::<Vec<_>>()
         };
-        let scripts = SCRIPTS.iter().flat_map(|(_, it)| *it).chain(CONFIRM).chain(&["app.js"]);
+        let scripts = SCRIPTS
+            .iter()
+            .flat_map(|(_, it)| *it)
+            .chain(CONFIRM)
+            .chain(&["app.js"]);
         let mut asked = 0;
         for script in scripts {
             let text = file(script);
             for name in of(script) {
-                assert!(text.contains(&format!("\"{name}\"")), "{script} never says {name}");
+                assert!(
+                    text.contains(&format!("\"{name}\"")),
+                    "{script} never says {name}"
+                );
             }
             // The names in what a call is given first.
             for call in ["words(", "kindly("] {
                 for (at, _) in text.match_indices(call) {
-                    let given = text[at + call.len()..].split([',', ')']).next().unwrap_or_default();
+                    let given = text[at + call.len()..]
+                        .split([',', ')'])
+                        .next()
+                        .unwrap_or_default();
                     for name in given.split('"').skip(1).step_by(2) {
                         asked += 1;
                         let there = of(script).contains(&name) || of("app.js").contains(&name);
@@ -290,6 +320,9 @@ mod tests {
     fn a_text_stands_on_its_script() {
         let made = with_scripts("<head><!--scripts--></head><p data-copy=\"x\">".to_owned());
         assert!(made.contains(" data-say-copied=\"Copied\""), "{made}");
-        assert!(made.contains("data-say-answered=\"The server answered {status}.\""), "{made}");
+        assert!(
+            made.contains("data-say-answered=\"The server answered {status}.\""),
+            "{made}"
+        );
     }
 }

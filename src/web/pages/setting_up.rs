@@ -6,7 +6,7 @@ use crate::domain::project::{Enforcement, Integration, Project};
 use crate::domain::provision::{LastRun, Provisioning, StepResult, Trial};
 use crate::domain::state::Read;
 use crate::forge::{HookScope, ProvisionPlan};
-use crate::texts::{filters, t};
+use crate::texts::{filters, said, t};
 use crate::web::api::provisioning::{Bench, hook_scope, mode};
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -232,7 +232,7 @@ pub async fn show_gate(
         made: made
             .iter()
             .map(|it| MadeView {
-                what: shown(first(&it.what).0, TEXT_MAX),
+                what: shown(first(&said(&it.what)).0, TEXT_MAX),
                 by: shown(&it.by, 100),
                 at: Moment::of(it.at),
                 certain: it.certain,
@@ -290,11 +290,12 @@ async fn plan_view(
         steps: plan
             .steps
             .iter()
-            .map(|it| StepView {
-                what: text(first(&it.change.what).0),
-                how: text(first(&it.change.what).1),
-                before: text(&it.before),
-                after: text(&it.after),
+            .map(|it| (it, said(&it.change.what)))
+            .map(|(it, what)| StepView {
+                what: text(first(&what).0),
+                how: text(first(&what).1),
+                before: text(&said(&it.before)),
+                after: text(&said(&it.after)),
                 by_hand: it.by_hand.as_deref().map(text),
             })
             .collect(),
@@ -326,7 +327,7 @@ fn run_view(run: &LastRun, running: bool) -> RunView {
         DoneView {
             look,
             word: it.result.words(),
-            what: shown(first(&it.what).0, TEXT_MAX),
+            what: shown(first(&said(&it.what)).0, TEXT_MAX),
             detail: shown(&it.detail, TEXT_MAX),
             bad: it.result == StepResult::Failed,
         }

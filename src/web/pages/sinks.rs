@@ -4,7 +4,7 @@ use crate::domain::people::Role;
 use crate::domain::sink::{Destination, Sink, SinkFormat, SyslogTransport};
 use crate::domain::state::Read;
 use crate::sink::Requirement;
-use crate::texts::{filters, t};
+use crate::texts::{filters, fixed, t};
 use crate::web::api::sinks::Lag;
 use crate::web::app::App;
 use crate::web::pages::frame::{Frame, Place};
@@ -71,7 +71,7 @@ pub async fn show_sinks(app: Data<App>, Reader(person): Reader) -> Result<HttpRe
         sinks.push(SinkView {
             id: sink.id.to_string(),
             name: shown(&sink.name, TEXT_MAX),
-            kind: sink.destination.title(),
+            kind: fixed(sink.destination.title()),
             place: shown(&sink.destination.place(), TEXT_MAX),
             ocsf: sink.format == SinkFormat::Ocsf,
             from: sink.from,

@@ -99,7 +99,7 @@ impl Waiting {
         let others: u64 = places.iter().skip(PLACES_MAX).map(|it| it.1).sum();
         places.truncate(PLACES_MAX);
         if others > 0 {
-            places.push(("elsewhere".to_owned(), others));
+            places.push((t!("elsewhere").to_owned(), others));
         }
         let mut oldest = Vec::with_capacity(first);
         for it in lines.iter().take(first) {

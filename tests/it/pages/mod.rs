@@ -9,6 +9,7 @@ mod from_nothing;
 mod headers;
 mod hostile;
 mod keyboard;
+mod languages;
 mod outside;
 mod printed;
 mod translated;

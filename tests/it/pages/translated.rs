@@ -33,13 +33,14 @@ const TEXTS: &str = r##"
         const plain = text.replace(/<[^>]*>/g, " ").trim();
         if (plain) found.push([plain, at.outerHTML.slice(0, 200)]);
     };
+    const everywhere = arguments[0] ? document.querySelectorAll("*") : [];
     add(document.title, document.querySelector("title"));
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walk.nextNode()) {
+    while (arguments[0] && walk.nextNode()) {
         const { data, parentElement } = walk.currentNode;
         if (!parentElement.closest(machine)) add(data, parentElement);
     }
-    for (const it of document.querySelectorAll("*")) {
+    for (const it of everywhere) {
         for (const name of ["title", "placeholder", "alt", "aria-label", "aria-description", "aria-roledescription"]) {
             if (it.hasAttribute(name) && !it.closest(machine)) add(it.getAttribute(name), it);
         }
@@ -49,9 +50,9 @@ const TEXTS: &str = r##"
     const edge = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth > edge) {
         for (const it of document.querySelectorAll("body *")) {
-            const { right, width } = it.getBoundingClientRect();
-            if (right > edge + 1 && width > 0 && !it.parentElement.closest(".scroll, pre") && it.children.length === 0) {
-                wide.push(`${Math.round(right)} of ${edge}: ${it.outerHTML.slice(0, 160)}`);
+            const { left, right, width } = it.getBoundingClientRect();
+            if ((right > edge + 1 || left < -1) && width > 0 && !it.parentElement.closest(".scroll, pre") && it.children.length === 0) {
+                wide.push(`${Math.round(left)} to ${Math.round(right)} of ${edge}: ${it.outerHTML.slice(0, 160)}`);
             }
         }
         if (!wide.length) wide.push(`${document.documentElement.scrollWidth} of ${edge}`);
@@ -93,17 +94,19 @@ const GIVEN: &[&str] = &[
     "production",
     "default",
     "Write b.rs",
+    "a test",
+    // GitLab's own names for a setting and a role.
+    "Skipped pipelines are considered successful",
+    "Maintainers",
     "Production code needs two people",
+    // What the HTTP library says, should a forge of the tests close a connection just then.
+    "connection closed before message completed",
 ];
-
-/// Pages some of whose texts are still composed in English below them: what is left to do. All others are wholly translated, and
-/// stay so.
-const PARTLY: &[&str] = &[];
 
 /// What no language has words for: addresses, digests, ids, instants, the marks of the company's texts.
 const DATA: &str = r"(?x)
-    [a-z]+://[^\s)]+ | \bpwned=\d+ | pw[a-z]*=?\d*… | --[a-z-]+ | (?:/[\w.-]+)+ | [\w-]+(?:\.[\w-]+)+
-    | \b[0-9a-f]{4}(?:\ [0-9a-f]{4})+\b | @\w+ | (?:group|person):\w+ | \S+@\S+ | pwned=\d+ | \b[0-9a-f]{6,64}\b… | \b[0-9a-f]{6,64}\b
+    ^Deploy\ {3}to\ .* | [a-z]+://[^\s)]+ | \bpwned=\d+ | pw[a-z]*=?\d*… | --[a-z-]+ | (?:/[\w.-]+)+ | [\w-]+(?:\.[\w-]+)+
+    | \b[0-9a-f]{4}(?:\ [0-9a-f]{4})+\b | @\w+ | \b(?:group|person): | \S+@\S+ | pwned=\d+ | \b[0-9a-f]{6,64}\b… | \b[0-9a-f]{6,64}\b
     | \b(?:apr|crd|per|prj|int|key|grp|snk|pol|prp)_[0-9a-z-]+ | \d{4}-\d\d-\d\dT[\d:.]+Z";
 
 struct Findings {
@@ -112,29 +115,43 @@ struct Findings {
     english: BTreeSet<String>,
     wide: BTreeSet<String>,
     pages: usize,
+    /// The window is as narrow as a phone just now.
+    narrow: bool,
 }
 
 impl Findings {
+    /// Makes the window narrow or wide, as it is not.
+    async fn turn(&mut self, browser: &Browser) {
+        self.narrow = !self.narrow;
+        let (width, height) = if self.narrow { (390, 844) } else { (1280, 900) };
+        browser.device(width, height, 1, false).await;
+    }
+
     async fn look(&mut self, browser: &Browser, name: &str) {
         self.pages += 1;
-        for (width, height) in [(1280, 900), (390, 844)] {
-            browser.device(width, height, 1, false).await;
-            let found: Value = browser.script(TEXTS, &[]).await;
+        // The texts are the same at every width.
+        for texts_too in [true, false] {
+            if !texts_too {
+                self.turn(browser).await;
+            }
+            let width = if self.narrow { 390 } else { 1280 };
+            let found: Value = browser.script(TEXTS, &[json!(texts_too)]).await;
             for it in texts(&found["wide"]) {
                 self.wide.insert(format!("{name} at {width}: {it}"));
             }
             if let Some(dir) = env::var_os("SIGNEDAPPROVAL_TEST_SCREENSHOTS") {
                 let file = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
                 fs::create_dir_all(&dir).expect("a writable directory");
+                let fold = "document.querySelectorAll('details').forEach((it) => (it.open = false))";
+                browser.script(fold, &[]).await;
                 browser
                     .full_screenshot(&Path::new(&dir).join(format!("{file}-{width}.png")))
                     .await;
             }
-            assert_eq!(found["lang"], "en-XA", "{name}");
+            assert_eq!(found["lang"], language().as_str(), "{name}");
             for it in found["found"].as_array().expect("a list") {
                 let (text, at) = (it[0].as_str().expect("text"), it[1].as_str().expect("text"));
-                let partly = PARTLY.iter().any(|it| name.contains(it));
-                if let Some(left) = self.english_in(text).filter(|_| !partly) {
+                if let Some(left) = self.english_in(text) {
                     self.english.insert(format!("{left} ⟵ {text} ⟵ {at} ⟵ {name}"));
                 }
             }
@@ -153,6 +170,7 @@ impl Findings {
     }
 
     async fn visit(&mut self, browser: &Browser, base: &str, visits: Vec<Visit>) {
+        self.turn(browser).await;
         for mut it in visits {
             // What a visit waits for is a text as well.
             if let Some((_, done)) = &mut it.then {
@@ -167,8 +185,13 @@ impl Findings {
     }
 }
 
+/// The language of tests that is spoken: `ar-XB` in its place shows every page from right to left.
+fn language() -> String {
+    env::var("SIGNEDAPPROVAL_TEST_LANGUAGE").unwrap_or_else(|_| "en-XA".to_owned())
+}
+
 async fn speak(browser: &Browser, base: &str) {
-    let cookie = json!({"name": "language", "value": "en-XA", "url": base});
+    let cookie = json!({"name": "language", "value": language(), "url": base});
     browser.cdp("Network.setCookie", &cookie).await;
 }
 
@@ -184,6 +207,7 @@ async fn every_text_of_every_page_goes_through_the_catalogue() {
         english: BTreeSet::new(),
         wide: BTreeSet::new(),
         pages: 0,
+        narrow: false,
     };
     // Before anybody has claimed the server.
     let fresh = Appliance::start(Options::default()).await;
