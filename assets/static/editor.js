@@ -9,8 +9,7 @@ const key = `draft ${location.pathname}`;
 const first = { text: text.value, reason: reason.value };
 const unsaved = "unsaved" in form.dataset;
 
-// Whether what stands here is also in the browser's store: full or switched off, it takes nothing, and then nobody is
-// told that it does.
+// Whether the browser's store has it: full or switched off, it takes nothing.
 let kept = true;
 function keep() {
   const plain = !unsaved && text.value === first.text && reason.value === first.reason;
@@ -28,9 +27,8 @@ addEventListener("beforeunload", (event) => {
   if (!kept && !sending) event.preventDefault();
 });
 
-// The document's own limit, before anything is sent: 0 while it is kept.
+// Bytes beyond the document's limit.
 function excess() {
-  // A character has at most three bytes for each unit, so most texts need no count.
   const bytes = text.value.length * 3 <= max ? 0 : new TextEncoder().encode(text.value).length;
   const over = Math.max(0, bytes - max);
   size.textContent = over ? kindly("excess", { bytes, max, over }) : "";
@@ -53,7 +51,7 @@ async function explain() {
   if (now !== asked) return;
   panel.ariaBusy = "false";
   if (answer?.ok) {
-    // The server's own page part, with everything from outside escaped there.
+    // Escaped by the server.
     const part = new DOMParser().parseFromString(await answer.text(), "text/html");
     panel.replaceChildren(...part.body.childNodes);
   } else if (answer?.status === 401) {
@@ -108,8 +106,7 @@ async function digest(of) {
   return Array.from(new Uint8Array(bytes), (it) => it.toString(16).padStart(2, "0")).join("");
 }
 
-// What came back unsaved is the newest draft. Otherwise a draft is offered, unless its text has become a version or a
-// proposal since.
+// Not if its text has become a version or a proposal since.
 async function offer() {
   const draft = JSON.parse(localStorage.getItem(key) ?? "null");
   if (!draft?.document) return;

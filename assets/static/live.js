@@ -1,5 +1,6 @@
-// Keeps the marked parts of a page as they are on the server, while somebody looks at it. Nothing moves while the focus is in
-// the page's content, or the pointer on something that could be clicked there: what is newer waits until they are elsewhere.
+// Keeps the marked parts of a page as they are on the server, while somebody looks at it. Nothing moves while the focus or a
+// selection is in the page's content, the pointer on something that could be clicked there, a finger on the screen, or right
+// after any of them did something: what is newer waits.
 
 const { all, local, one, words } = page;
 const note = one("[data-updated]");
@@ -7,6 +8,20 @@ const EVERY = 30_000;
 let fresh = null;
 let at = "";
 let asking = false;
+const STILL = 1500;
+let moved = -STILL;
+let fingers = 0;
+
+for (const type of ["pointermove", "pointerdown", "keydown", "wheel", "scroll", "touchstart", "touchend", "touchcancel"]) {
+  addEventListener(type, ({ touches }) => {
+    moved = performance.now();
+    fingers = touches?.length ?? fingers;
+  }, { capture: true, passive: true });
+}
+
+const busy = () =>
+  fingers || performance.now() - moved < STILL || !getSelection().isCollapsed || document.activeElement?.closest("main *")
+  || one(":is(main, footer) :is(a, button, summary, input, select):hover");
 
 const say = (text) => {
   note.hidden = false;
@@ -15,9 +30,7 @@ const say = (text) => {
 
 function show() {
   if (!fresh) return;
-  if (document.activeElement?.closest("main *") || one(":is(main, footer) :is(a, button, summary, input, select):hover")) {
-    return say(words("newer", { at }));
-  }
+  if (busy()) return say(words("newer", { at }));
   for (const part of all("[data-live]")) {
     const other = fresh.getElementById(part.id);
     // What was folded open stays so, and a countdown goes on.

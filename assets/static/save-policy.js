@@ -1,7 +1,7 @@
 // A policy whose plain form was refused for want of a passkey.
 const { words } = page;
 for (const button of document.querySelectorAll("[data-save-policy]")) {
-  const { elements } = document.querySelector("[data-editor]");
+  const { elements } = document.querySelector(".editor");
   const wrong = button.parentElement.querySelector("[data-error]");
   button.onclick = async () => {
     button.disabled = true;

@@ -30,11 +30,13 @@ pub enum Act {
     MakeAdminKey,
     RotateKey,
     RevokeKey,
+    LinkAccount,
+    RemoveSink,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Act; 14] = [
+    pub const ALL: [Act; 16] = [
         Act::InvitePerson,
         Act::ChangeRoles,
         Act::WeakenPolicy,
@@ -49,6 +51,8 @@ impl Act {
         Act::MakeAdminKey,
         Act::RotateKey,
         Act::RevokeKey,
+        Act::LinkAccount,
+        Act::RemoveSink,
     ];
 
     /// Its name in the journal.
@@ -68,6 +72,8 @@ impl Act {
             Act::MakeAdminKey => "api_key.admin",
             Act::RotateKey => "keys.rotate",
             Act::RevokeKey => "keys.revoke",
+            Act::LinkAccount => "account.link",
+            Act::RemoveSink => "sink.remove",
         }
     }
 
@@ -88,6 +94,8 @@ impl Act {
             Act::MakeAdminKey => "make an API key with the scope admin",
             Act::RotateKey => "let another signing key take over, or seal all secrets anew",
             Act::RevokeKey => "revoke a signing key",
+            Act::LinkAccount => "say whose account on a forge it is, without their proof",
+            Act::RemoveSink => "remove a log sink, or send it elsewhere",
         }
     }
 
@@ -101,7 +109,12 @@ impl Act {
             | Act::RemoveIntegration
             | Act::PutGateBack => Second::WhereTwo,
             Act::RecoverPerson | Act::EraseDocuments => Second::Always,
-            Act::LetStandIn | Act::MakeAdminKey | Act::RotateKey | Act::RevokeKey => Second::Never,
+            Act::LetStandIn
+            | Act::MakeAdminKey
+            | Act::RotateKey
+            | Act::RevokeKey
+            | Act::LinkAccount
+            | Act::RemoveSink => Second::Never,
         }
     }
 }

@@ -48,7 +48,9 @@ pub async fn send_mail(server: &MailServer<'_>, to: &str, message: &Message) -> 
         Ok(Ok(_)) => Told::By(Outcome::Delivered(())),
         Ok(Err(error)) => {
             let mut reason = format!("{}: {error}", server.host);
-            if let Some(cause) = std::error::Error::source(&error) {
+            // Some kinds of errors tell their cause themselves.
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            if let Some(cause) = cause.filter(|it| !reason.contains(it)) {
                 reason = format!("{reason}: {cause}");
             }
             if let Some((_, password)) = server.login {

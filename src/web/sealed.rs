@@ -10,9 +10,10 @@ use crate::web::pages::show_sealed;
 use crate::web::problem::Problem;
 use crate::web::{SHUTDOWN_SECONDS, assets, headers, language, listen, routes};
 use actix_web::dev::Server;
+use actix_web::http::{Method, header};
 use actix_web::middleware::from_fn;
 use actix_web::web::{Data, Payload, get, post, to};
-use actix_web::{App as Actix, HttpRequest, HttpResponse, HttpServer, http::header};
+use actix_web::{App as Actix, HttpRequest, HttpResponse, HttpServer};
 use serde::Deserialize;
 use serde_json::json;
 use std::net::TcpListener;
@@ -104,7 +105,13 @@ async fn show_page(sealed: Data<Sealed>) -> HttpResponse {
     show_sealed(sealed.first, FIRST_CHARS_MIN)
 }
 
-async fn nothing_else() -> Result<HttpResponse, Problem> {
+/// Whoever opens a page comes to the one there is; everything else gets a problem.
+async fn nothing_else(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let accept = request.headers().get(header::ACCEPT);
+    let page = accept.is_some_and(|it| it.as_bytes().starts_with(b"text/html"));
+    if page && request.method() == Method::GET {
+        return Ok(go_to_page().await);
+    }
     Err(Problem::sealed(
         "This server is sealed: an administrator has to enter the passphrase of its keys. Nothing is decided meanwhile.",
     ))

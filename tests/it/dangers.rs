@@ -102,7 +102,7 @@ fn table() -> Vec<String> {
         .filter_map(|it| it.split('`').next())
         .map(str::to_owned)
         .collect();
-    assert!(names.len() >= 14, "{names:?}");
+    assert!(names.len() >= 16, "{names:?}");
     names
 }
 
@@ -196,6 +196,20 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
     let ends = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
     let project = format!("{}/{}", scene.api, it.project);
     let old = erasable(it, &project).await;
+    let account = it.gitlab.add_user("bea", "Bea", "bea@example.test");
+    let hook = json!({"name": "Archive", "kind": "webhook", "url": "http://127.0.0.1:9/"});
+    let sink = text(&ada.post("/api/v1/sinks", &hook).await.expect(201), "id");
+    // Another name takes whoever is signed in; another place for the journal's copy takes a passkey.
+    let renamed = json!({"name": "Vault", "kind": "webhook", "url": "http://127.0.0.1:9/"});
+    let elsewhere = json!({"name": "Vault", "kind": "webhook", "url": "http://127.0.0.1:10/"});
+    for (body, status) in [(renamed, 200), (elsewhere, 403)] {
+        let headers = [("origin", scene.origin.as_str())];
+        let bytes = Some(body.to_string().into_bytes());
+        let answer = ada
+            .send_bare("PUT", &format!("/api/v1/sinks/{sink}"), &headers, bytes)
+            .await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
     let rows = [
         row(
             "people.invite",
@@ -288,6 +302,20 @@ async fn no_dangerous_act_is_done_by_a_session_alone_and_one_admin_gets_going() 
             "/api/v1/keys/revoke",
             json!({"keyid": old_key}),
             Becomes::Done(200),
+        ),
+        row(
+            "account.link",
+            "POST",
+            format!("/api/v1/people/{}/accounts", it.bea.id()),
+            json!({"integration": it.integration.id, "account_id": account.to_string()}),
+            Becomes::Done(201),
+        ),
+        row(
+            "sink.remove",
+            "DELETE",
+            format!("/api/v1/sinks/{sink}"),
+            Value::Null,
+            Becomes::Done(204),
         ),
         row(
             "integration.remove",

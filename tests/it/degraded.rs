@@ -212,6 +212,28 @@ async fn a_clock_behind_the_journal_decides_nothing_until_it_is_right() {
     bea.approve(&request).await;
 }
 
+/// Changes the journal's third entry in its database, as somebody with the disk in hand might.
+pub fn change_entry(appliance: &Appliance) {
+    use redb::ReadableTable as _;
+    const JOURNAL: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("journal");
+    let db = redb::Database::open(appliance.data_dir().join("journal.redb")).expect("opens");
+    let transaction = db.begin_write().expect("begins");
+    {
+        let mut table = transaction.open_table(JOURNAL).expect("the table");
+        let leaf = table
+            .get(2)
+            .expect("readable")
+            .expect("an entry")
+            .value()
+            .to_vec();
+        let changed = String::from_utf8(leaf)
+            .expect("text")
+            .replace("credential", "credentiaI");
+        table.insert(2, changed.as_bytes()).expect("inserted");
+    }
+    transaction.commit().expect("committed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_was_changed_is_found_and_nothing_is_decided() {
     let (monitor, options) = Monitor::of(Options::default());
@@ -222,26 +244,7 @@ async fn an_entry_that_was_changed_is_found_and_nothing_is_decided() {
     let ci = appliance.api().with_key(&key);
     let request = ci.open_request(&json!({"action": "deploy"})).await;
     appliance.stop().await;
-    {
-        use redb::ReadableTable as _;
-        const JOURNAL: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("journal");
-        let db = redb::Database::open(appliance.data_dir().join("journal.redb")).expect("opens");
-        let transaction = db.begin_write().expect("begins");
-        {
-            let mut table = transaction.open_table(JOURNAL).expect("the table");
-            let leaf = table
-                .get(2)
-                .expect("readable")
-                .expect("an entry")
-                .value()
-                .to_vec();
-            let changed = String::from_utf8(leaf)
-                .expect("text")
-                .replace("credential", "credentiaI");
-            table.insert(2, changed.as_bytes()).expect("inserted");
-        }
-        transaction.commit().expect("committed");
-    }
+    change_entry(&appliance);
     appliance.expect_error("what is stored is not what was written");
     appliance.options.until = Until::Alive;
     appliance.restart().await;

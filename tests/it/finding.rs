@@ -323,6 +323,64 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
         .cdp("Input.dispatchMouseEvent", &to(json!(2), json!(2)))
         .await;
     browser.wait_for_text("The fourth").await;
+    // A finger on a link: what it came down on is still there, and is what opens when it is taken away.
+    browser.device(390, 844, 1, true).await;
+    let found = browser
+        .script(
+            "const it = document.querySelector('.card-link'); it.scrollIntoView({ block: 'center' }); window.under = it; \
+             const { x, y, width, height } = it.getBoundingClientRect(); return [x + width / 2, y + height / 2, it.pathname]",
+            &[],
+        )
+        .await;
+    let finger = |kind: &str, points: serde_json::Value| json!({"type": kind, "touchPoints": points});
+    let down = finger("touchStart", json!([{"x": found[0], "y": found[1]}]));
+    browser.cdp("Input.dispatchTouchEvent", &down).await;
+    ci.open_request(&json!({"action": "The finger’s"})).await;
+    browser.script(COMES_BACK, &[]).await;
+    browser
+        .wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
+    // Longer than any movement holds.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(browser.script("return window.under.isConnected", &[]).await, true);
+    assert!(!browser.text("main").await.contains("The finger"));
+    let up = finger("touchEnd", json!([]));
+    browser.cdp("Input.dispatchTouchEvent", &up).await;
+    browser
+        .wait_until(&format!("location.pathname === {}", found[2]))
+        .await;
+    browser.device(1280, 900, 1, false).await;
+    browser.goto(&format!("{}{PAGE}", appliance.base())).await;
+    // While keys are pressed, or text is selected to be copied: the same.
+    ci.open_request(&json!({"action": "The key’s"})).await;
+    let key = "dispatchEvent(new KeyboardEvent('keydown', { key: 'Tab' }))";
+    browser
+        .script(
+            &format!("window.keys = setInterval(() => {key}, 200); {key}; {COMES_BACK}"),
+            &[],
+        )
+        .await;
+    browser
+        .wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
+    assert!(!browser.text("main").await.contains("The key"));
+    browser.script("clearInterval(window.keys)", &[]).await;
+    browser.wait_for_text("The key’s").await;
+    ci.open_request(&json!({"action": "The selection’s"})).await;
+    browser
+        .script(
+            "getSelection().selectAllChildren(document.querySelector('.card-link'))",
+            &[],
+        )
+        .await;
+    browser.script(COMES_BACK, &[]).await;
+    browser
+        .wait_until("/^Newer at/.test(document.querySelector('[data-updated]').textContent)")
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!browser.text("main").await.contains("The selection"));
+    browser.script("getSelection().removeAllRanges()", &[]).await;
+    browser.wait_for_text("The selection’s").await;
     // Nobody is told aloud of a list that changes by itself.
     let aloud = browser
         .script(
@@ -334,10 +392,10 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
 
     browser.goto(&format!("{}/dashboard", appliance.base())).await;
     let waiting = "document.querySelector('#waiting-head').innerText.replace(/\\D/g, '')";
-    browser.wait_until(&format!("{waiting} === '4'")).await;
+    browser.wait_until(&format!("{waiting} === '7'")).await;
     ci.open_request(&json!({"action": "The fifth"})).await;
     browser.script(COMES_BACK, &[]).await;
-    browser.wait_until(&format!("{waiting} === '5'")).await;
+    browser.wait_until(&format!("{waiting} === '8'")).await;
     // Signed out elsewhere: it says so instead of showing another page's parts.
     let gone = browser
         .script_async(
@@ -350,7 +408,7 @@ async fn an_open_list_is_kept_fresh_and_nothing_moves_under_a_hand() {
     browser
         .wait_until("/load the page again/.test(document.querySelector('[data-updated]').textContent)")
         .await;
-    assert!(browser.text("main").await.contains("The fifth"));
+    assert!(browser.text("main").await.contains("The first"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

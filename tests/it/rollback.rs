@@ -28,7 +28,7 @@ use crate::support::receivers::Receiver;
 const SOON: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(30);
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp")
         .arg("-a")
         .arg(from)
@@ -37,7 +37,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.expect("cp starts").success());
 }
 
-fn put_back(appliance: &Appliance, copy_of: &Path) {
+pub fn put_back(appliance: &Appliance, copy_of: &Path) {
     fs::remove_dir_all(appliance.data_dir()).expect("removed");
     copy(copy_of, appliance.data_dir());
 }
@@ -48,7 +48,7 @@ fn size_of(note: &str) -> u64 {
 }
 
 /// Waits until the witness has every entry there is.
-async fn witnessed(appliance: &Appliance, admin: &Person, path: &Path) -> String {
+pub async fn witnessed(appliance: &Appliance, admin: &Person, path: &Path) -> String {
     let started = Instant::now();
     loop {
         let newest = admin.get("/.well-known/signedapproval/checkpoint").await.text();
@@ -65,7 +65,7 @@ async fn witnessed(appliance: &Appliance, admin: &Person, path: &Path) -> String
     }
 }
 
-async fn agree(who: &Person) -> Answer {
+pub async fn agree(who: &Person) -> Answer {
     let options = who
         .post("/api/v1/rollback/confirmation/options", &json!({}))
         .await;

@@ -13,6 +13,7 @@ use crate::domain::policy::{Approver, BindBase, Document, Method, Unattributed};
 use crate::domain::project::{Enforcement, PolicyRecord, Project, ProjectSettings};
 use crate::domain::provision::settings_for;
 use crate::domain::refusal::Refusal;
+use crate::domain::sink::Sink;
 use crate::domain::state::{Fault, Read};
 use crate::domain::time::Time;
 use std::collections::BTreeSet;
@@ -71,6 +72,14 @@ pub(super) fn act_of(command: &Command, actor: &Actor, state: &impl Read) -> Res
             let less =
                 record.is_some_and(|it| less_than(&settings_for(&it.settings, *enforcement), &it.settings));
             less.then_some(Act::WeakenProject)
+        }
+        // Whose account it is decides who counts as a change's author, and so who may not approve it.
+        Command::LinkAccount { proof: None, .. } => Some(Act::LinkAccount),
+        Command::RemoveSink { .. } => Some(Act::RemoveSink),
+        Command::ChangeSink { sink, wanted } => {
+            let record: Option<Sink> = state.get(sink.as_str())?;
+            let elsewhere = record.is_some_and(|it| it.destination != wanted.destination);
+            elsewhere.then_some(Act::RemoveSink)
         }
         Command::BeginAct { act } => Some(*act),
         Command::Govern(it) => govern_act(it, state)?,

@@ -158,7 +158,7 @@ impl BitbucketCloud {
             }
         };
         let ours = Some(me.account.id.as_str()).filter(|it| !it.is_empty() && self.auth.is_user());
-        let mut by_code: BTreeMap<(String, Strength), (Vec<String>, String)> = BTreeMap::new();
+        let mut by_code: BTreeMap<(String, Strength, String), Vec<String>> = BTreeMap::new();
         for branch in branches.keys().take(BRANCHES_MAX) {
             let name = short_ref(branch);
             let on_it: Vec<&Restriction> = restrictions
@@ -166,13 +166,12 @@ impl BitbucketCloud {
                 .filter(|it| it.is_about(name, &model))
                 .collect();
             for it in judged(&on_it, ours, of.auto_merge) {
-                let entry = by_code.entry((it.code.clone(), it.leaves)).or_default();
-                entry.0.push(visible(name));
-                entry.1 = it.text;
+                let names = by_code.entry((it.code, it.leaves, it.text)).or_default();
+                names.push(visible(name));
             }
         }
         // The same about several branches is one finding.
-        for ((code, leaves), (branches, text)) in by_code {
+        for ((code, leaves, text), branches) in by_code {
             let (shown, more) = branches.split_at(branches.len().min(NAMED_MAX));
             let more = if more.is_empty() {
                 String::new()

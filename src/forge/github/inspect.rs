@@ -160,17 +160,16 @@ impl GitHub {
             ));
         }
         let mut rulesets: BTreeMap<u64, Option<Ruleset>> = BTreeMap::new();
-        let mut by_code: BTreeMap<(String, Strength), (Vec<String>, String)> = BTreeMap::new();
+        let mut by_code: BTreeMap<(String, Strength, String), Vec<String>> = BTreeMap::new();
         for branch in branches.keys().take(BRANCHES_MAX) {
             let name = super::short_ref(branch);
             for it in self.look_at_branch(&place, name, &mut rulesets).await? {
-                let entry = by_code.entry((it.code.clone(), it.leaves)).or_default();
-                entry.0.push(visible(name));
-                entry.1 = it.text;
+                let names = by_code.entry((it.code, it.leaves, it.text)).or_default();
+                names.push(visible(name));
             }
         }
         // The same about several branches is one finding.
-        for ((code, leaves), (branches, text)) in by_code {
+        for ((code, leaves, text), branches) in by_code {
             let (shown, more) = branches.split_at(branches.len().min(NAMED_MAX));
             let more = if more.is_empty() {
                 String::new()

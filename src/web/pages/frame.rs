@@ -79,8 +79,6 @@ pub struct Frame {
     pub side: Vec<Entry>,
     /// While the server is being set up: how many steps are done, and how many there are.
     pub set_up: Option<(usize, usize)>,
-    /// What is set on this page is recorded in the journal.
-    pub recorded: bool,
     /// Told to people who are signed in only (ASVS 13.4.6).
     pub version: Option<&'static str>,
     pub style: String,
@@ -112,7 +110,6 @@ impl Frame {
             frame.version = Some(App::version());
             frame.nav = main_entries(person, place);
             frame.side = dashboard_entries(place);
-            frame.recorded = matches!(place, Place::LogSinks | Place::Notifications | Place::Retention);
             if !frame.side.is_empty() && place != Place::SetUp && person.has(Role::Admin) {
                 frame.set_up = set_up::progress(app);
             }
@@ -135,7 +132,6 @@ impl Frame {
             nav: Vec::new(),
             side: Vec::new(),
             set_up: None,
-            recorded: false,
             version: None,
             style: assets::url("app.css"),
             icon: assets::url("icon.svg"),

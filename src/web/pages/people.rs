@@ -34,6 +34,18 @@ struct PeoplePage {
     invite_roles: bool,
 }
 
+impl PeoplePage {
+    /// Somebody else has passkeys that could be lost.
+    fn others_have_passkeys(&self) -> bool {
+        self.people.iter().any(|it| !it.own && !it.passkeys.is_empty())
+    }
+
+    /// Somebody has not used the invitation.
+    fn invited_still(&self) -> bool {
+        self.people.iter().any(|it| it.passkeys.is_empty())
+    }
+}
+
 /// One person.
 struct PersonView {
     id: String,

@@ -81,7 +81,8 @@ struct EditorPage {
     found: Found,
     /// Something stopped the saving.
     refused: Option<String>,
-    /// It asks for less than what holds, so a passkey has to be put under it.
+    /// It asks for less than what holds, so a passkey has to be put under it: under exactly this text, which is shown and can't
+    /// be changed here. Without the editor's script the page has room for those of the ceremony.
     confirm: bool,
     /// Another version became active meanwhile: what differs between that and the text.
     outdated: Option<(u64, Difference)>,
@@ -118,6 +119,8 @@ struct Found {
     /// The question beside the editor makes no sense.
     unclear: Option<String>,
     impact: Option<ImpactView>,
+    /// The text can't be changed where this is shown.
+    fixed: bool,
 }
 
 /// An error, with the line it is about.
@@ -421,7 +424,7 @@ pub async fn edit_policy(
     }
     let mut shown = page(&app, &who.0, &name, record.as_ref(), form, found)?;
     shown.refused = refused;
-    shown.confirm = confirm;
+    (shown.confirm, shown.found.fixed) = (confirm, confirm);
     if let Some((version, difference)) = outdated {
         // From here on the text is a change to what holds now.
         shown.form.base = record.map(|it| it.document.to_string()).unwrap_or_default();

@@ -183,7 +183,7 @@ const TEXTS: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// How the address of a form begins that may take a passkey besides (`domain::danger`).
-const DANGEROUS: [&str; 7] = [
+const DANGEROUS: [&str; 8] = [
     "/api/v1/people",
     "/api/v1/integrations/",
     "/api/v1/groups",
@@ -191,6 +191,7 @@ const DANGEROUS: [&str; 7] = [
     "/api/v1/erasures\"",
     "/api/v1/api-keys\"",
     "/api/v1/keys/",
+    "/api/v1/sinks/",
 ];
 
 /// The page with the scripts that it asks for. Text from outside that reads like an attribute can only make it load more of

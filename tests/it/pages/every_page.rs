@@ -61,22 +61,26 @@ const FOREIGN: &str = r#"
             bad.push(`something hidden in the text of ${parentElement.outerHTML.slice(0, 160)}`);
         }
     }
+    // All scripts of a page together, as they are written.
+    const scripts = performance.getEntriesByType("resource").filter((it) => /^\/static\/.*\.js$/.test(new URL(it.name).pathname));
+    const written = scripts.reduce((sum, it) => sum + it.decodedBodySize, 0);
+    if (written >= 10 * 1024) bad.push(`scripts of ${written} bytes: ${scripts.map((it) => it.name)}`);
     const marks = new Set(shown.flatMap((it) => it.match(/pwned=\d\d/g) ?? []));
     return { bad, marks: [...marks], title: document.title, heading: document.querySelector("h1")?.innerText ?? "" };
 "#;
 
 /// What was found, and which payloads were seen at all.
 #[derive(Default)]
-struct Findings {
-    wrong: Vec<String>,
-    seen: BTreeSet<String>,
-    pages: usize,
+pub struct Findings {
+    pub wrong: Vec<String>,
+    pub seen: BTreeSet<String>,
+    pub pages: usize,
     /// Routes that axe has looked at.
     routes: BTreeSet<String>,
 }
 
 impl Findings {
-    async fn look(&mut self, browser: &Browser, axe: Option<&Axe>, name: &str, is_report: bool) {
+    pub async fn look(&mut self, browser: &Browser, axe: Option<&Axe>, name: &str, is_report: bool) {
         self.pages += 1;
         let found: Value = browser.script(FOREIGN, &[json!(is_report)]).await;
         for it in texts(&found["bad"]) {
@@ -93,7 +97,7 @@ impl Findings {
         }
     }
 
-    async fn visit(&mut self, browser: &Browser, axe: Option<&Axe>, base: &str, visits: &[Visit]) {
+    pub async fn visit(&mut self, browser: &Browser, axe: Option<&Axe>, base: &str, visits: &[Visit]) {
         for it in visits {
             open(browser, base, it).await;
             // Another way to ask for a page makes no other page; a request is one by what became of it.
@@ -108,7 +112,7 @@ impl Findings {
     }
 
     /// What the browser itself wrote down.
-    async fn blocked(&mut self, browser: &Browser) {
+    pub async fn blocked(&mut self, browser: &Browser) {
         for it in browser.csp_violations().await {
             self.wrong.push(format!("the policy was needed: {}", it.message));
         }

@@ -4,10 +4,13 @@
 use serde_json::json;
 
 use crate::browser::can_run;
-use crate::pages::texts;
+use crate::pages::every_page::{ELSEWHERE, joined};
+use crate::pages::{routes, texts};
 use crate::phone::Scene;
 use crate::phone::enrolled_browser;
+use crate::support::appliance::Options;
 use crate::support::browser::Browser;
+use crate::support::gated::{Gated, Hook};
 use crate::support::person::text;
 
 /// Hides something: no name may.
@@ -115,6 +118,52 @@ const TOLD: &str = r##"
     return [wrong, field.name, note.textContent];
 "##;
 
+/// Every field of every form of the page, refused in turn by an answer as the server gives it: what is typed stays, and what is
+/// wrong is said beside the field, which has the focus. Answers what is wrong, and how many forms and fields there were.
+const SWEEP: &str = r##"
+    const wrong = [];
+    let [forms, fields] = [0, 0];
+    document.querySelectorAll("details").forEach((it) => (it.open = true));
+    const state = (form) => JSON.stringify([...form.elements].filter((it) => it.name).map((it) => [it.name, it.value, it.checked]));
+    const seen = (it) => it.checkVisibility({ visibilityProperty: true });
+    const real = window.fetch;
+    for (const form of document.querySelectorAll("main form[data-form]")) {
+        if (!seen(form)) continue;
+        forms++;
+        const asked = new Set();
+        for (const field of form.elements) {
+            const { name, type } = field;
+            if (!name || asked.has(name) || !seen(field) || /hidden|submit|button|fieldset/.test(type)) continue;
+            asked.add(name);
+            fields++;
+            const where = `${form.dataset.to} ${name}`;
+            for (const it of form.elements) {
+                if (/^(text|url|password|search|textarea)$/.test(it.type) && !it.readOnly && !it.inputMode) it.value ||= "typed";
+            }
+            const before = state(form);
+            const answer = { field: name === "reason" ? "X-Reason" : name, detail: "`x`: This is not taken." };
+            window.fetch = async () => new Response(JSON.stringify(answer), { status: 422 });
+            form.onsubmit();
+            for (let n = 0; n < 50 && form.ariaBusy !== "false"; n++) await new Promise((done) => setTimeout(done, 2));
+            window.fetch = real;
+            const note = document.querySelector("#wrong");
+            if (!note) { wrong.push(`${where}: nothing is said beside it`); continue; }
+            if (note.textContent !== "This is not taken.") wrong.push(`${where}: ${note.textContent}`);
+            if (note.getAttribute("role") !== "alert") wrong.push(`${where}: nobody is alerted`);
+            const at = document.activeElement;
+            if (at.name !== name || at.form !== form) wrong.push(`${where}: the focus is at ${at.outerHTML.slice(0, 80)}`);
+            if (at.ariaInvalid !== "true") wrong.push(`${where}: it is not marked`);
+            if (!at.getAttribute("aria-describedby")?.split(" ").includes("wrong")) wrong.push(`${where}: it is not described`);
+            const [a, b] = [(/checkbox|radio/.test(type) && field.closest("fieldset") || field).getBoundingClientRect(), note.getBoundingClientRect()];
+            const gap = b.top - (a.bottom > b.bottom - 1 ? b.top : a.bottom);
+            if (gap < -1 || gap > 24 || b.height < 10) wrong.push(`${where}: it is said ${gap} below`);
+            if (state(form) !== before) wrong.push(`${where}: what was typed is gone`);
+            if (document.querySelectorAll("#wrong, [aria-invalid=true]").length > 2 + form.querySelectorAll("[aria-invalid=true]").length) wrong.push(`${where}: more is marked`);
+        }
+    }
+    return [wrong, forms, fields];
+"##;
+
 async fn refused(browser: &Browser, base: &str, case: &Case) -> Vec<String> {
     browser.goto(&format!("{base}{}", case.page)).await;
     browser
@@ -205,4 +254,55 @@ async fn a_refused_form_keeps_its_input_and_says_what_is_wrong_beside_the_field(
     let found = browser.script(TOLD, &[json!("[data-decide]"), json!([])]).await;
     assert_eq!(found[0], json!([]), "{found}");
     assert_eq!(found[1], "comment");
+}
+
+/// Whatever form there is, in a company that has one of everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_keeps_what_was_typed_and_tells_beside_each_of_its_fields_what_is_wrong() {
+    let name = "every_form_keeps_what_was_typed_and_tells_beside_each_of_its_fields_what_is_wrong";
+    if !can_run(name) {
+        return;
+    }
+    let options = Options::default().config("[sinks]\ndirectory = \"{dir}\"\n");
+    let it = Gated::start_in(options, Hook::Token, json!({"environments": ["*"]})).await;
+    let (ada, base) = (&it.ada, it.appliance.base());
+    ada.create_group("release", &[&it.bea]).await;
+    for body in [
+        json!({"name": "File", "kind": "file", "file": "journal"}),
+        json!({"name": "Hook", "kind": "webhook", "url": "http://127.0.0.1:9/"}),
+    ] {
+        ada.post("/api/v1/sinks", &body).await.expect(201);
+    }
+    let chat =
+        json!({"name": "Room", "kind": "slack", "audience": "everyone", "url": "https://chat.invalid/"});
+    ada.post("/api/v1/chats", &chat).await.expect(201);
+    let change = it.open("feature", "main");
+    let waiting = it.pending(&change, "main").await;
+    let url = text(
+        &ada.invite("Olga", &["admin", "auditor", "approver"]).await,
+        "invite_url",
+    );
+    let browser = joined(&url).await;
+    let mut paths: Vec<String> = routes()
+        .into_iter()
+        .filter_map(|it| it.strip_prefix("GET ").map(str::to_owned))
+        .filter(|it| !it.contains('{') && !ELSEWHERE.contains(&format!("GET {it}").as_str()))
+        .collect();
+    paths.push(format!("/a/{waiting}"));
+    paths.push(format!("/dashboard/integrations/gitlab/{}/gate", it.project));
+    paths.push(format!(
+        "/dashboard/integrations/gitlab/{}/gate?enforcement=merge_broker",
+        it.project
+    ));
+    let (mut wrong, mut forms, mut fields) = (Vec::new(), 0, 0);
+    for path in &paths {
+        browser.goto(&format!("{base}{path}")).await;
+        let found = browser.script_async(SWEEP, &[]).await;
+        wrong.extend(texts(&found[0]).into_iter().map(|it| format!("{path}: {it}")));
+        forms += found[1].as_u64().expect("a number");
+        fields += found[2].as_u64().expect("a number");
+    }
+    println!("{forms} forms, {fields} fields on {} pages", paths.len());
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    assert!(forms >= 40 && fields >= 120, "{forms} forms, {fields} fields");
 }

@@ -103,7 +103,7 @@ pub fn mark(at: usize) -> String {
 }
 
 /// Payloads that a name takes: all but those that hide something.
-fn fit_for_names() -> Vec<String> {
+pub fn fit_for_names() -> Vec<String> {
     let mut all = payloads();
     all.retain(|it| signedapproval::domain::text::visible(it) == *it);
     let hidden = if HARMLESS.get() { 0 } else { 2 };
@@ -112,7 +112,7 @@ fn fit_for_names() -> Vec<String> {
 }
 
 /// The beginning, in so many bytes.
-fn cut(text: &str, bytes_max: usize) -> String {
+pub fn cut(text: &str, bytes_max: usize) -> String {
     let end = (0..=bytes_max.min(text.len()))
         .rev()
         .find(|at| text.is_char_boundary(*at))
@@ -121,7 +121,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 }
 
 /// As many texts as it takes to hold all payloads, each with at most so many bytes.
-fn packed(payloads: Vec<String>, bytes_max: usize) -> Vec<String> {
+pub fn packed(payloads: Vec<String>, bytes_max: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for it in payloads {
         assert!(it.len() <= bytes_max, "{it}");
@@ -137,7 +137,7 @@ fn packed(payloads: Vec<String>, bytes_max: usize) -> Vec<String> {
 }
 
 /// As git takes it: no space and none of the signs that a ref may not have.
-fn as_branch(text: &str) -> String {
+pub fn as_branch(text: &str) -> String {
     let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
     let mut name: String = text.chars().map(|c| if odd(c) { '/' } else { c }).collect();
     while name.contains("//") || name.contains("..") || name.contains("@{") {

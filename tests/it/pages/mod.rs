@@ -10,7 +10,11 @@ mod headers;
 mod hostile;
 mod keyboard;
 mod languages;
+mod outside;
+mod printed;
 mod translated;
+mod tried;
+mod unwell;
 mod weight;
 
 use std::collections::BTreeSet;
@@ -114,6 +118,15 @@ pub async fn open(browser: &Browser, base: &str, visit: &Visit) {
             "document.querySelectorAll('details').forEach((it) => (it.open = true))",
             &[],
         )
+        .await;
+}
+
+/// Presses a button that sends a form, and waits for the page that answers.
+pub async fn press(browser: &Browser, css: &str) {
+    browser.script("document.body.dataset.before = ''", &[]).await;
+    browser.click(css).await;
+    browser
+        .wait_until("document.body.dataset.before === undefined && document.readyState === 'complete'")
         .await;
 }
 

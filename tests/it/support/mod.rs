@@ -12,6 +12,7 @@ pub mod gated_github;
 pub mod long_journal;
 pub mod monitor;
 pub mod person;
+pub mod postman;
 pub mod problem;
 pub mod push;
 pub mod receivers;
