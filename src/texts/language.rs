@@ -513,12 +513,12 @@ mod tests {
     #[test]
     fn a_text_within_another_one_is_said_too_and_a_name_never_is() {
         let it = read(
-            "'Queue' = 'Vico'\n'no `{key}`' = 'sen `{key}`'\n'not JSON: {said_reason}' = 'ne JSON: {said_reason}'\n\
+            "'Queue' = 'Vico'\n'lacks `{key}`' = 'sen `{key}`'\n'not JSON: {said_reason}' = 'ne JSON: {said_reason}'\n\
              '{said_why}. Wait for {who}.' = '{said_why}. Atendu {who}.'\n'gone' = 'for'",
         )
         .unwrap();
         let said = |text: &str| it.recognised(text).unwrap_or_default();
-        assert_eq!(said("not JSON: no `Queue`"), "ne JSON: sen `Queue`");
+        assert_eq!(said("not JSON: lacks `Queue`"), "ne JSON: sen `Queue`");
         assert_eq!(said("not JSON: elsewhere"), "ne JSON: elsewhere");
         assert_eq!(said("Gone. Wait for Queue."), "For. Atendu Queue.");
         assert_eq!(said("not JSON: gone, Queue; x"), "ne JSON: for, Vico; x");
