@@ -112,7 +112,7 @@ async fn the_request_screen_says_what_changed_since_the_last_look() {
             &first.head[..10],
             &second.head[..10]
         ),
-        "1 file differs",
+        "One file differs",
         "Bea approved",
         "counts no more",
     ] {

@@ -297,6 +297,12 @@ async fn every_form_keeps_what_was_typed_and_tells_beside_each_of_its_fields_wha
     let (mut wrong, mut forms, mut fields) = (Vec::new(), 0, 0);
     for path in &paths {
         browser.goto(&format!("{base}{path}")).await;
+        browser
+            .wait_until(
+                "document.readyState === 'complete' \
+                 && [...document.querySelectorAll('main form[data-form]')].every((it) => it.onsubmit)",
+            )
+            .await;
         let found = browser.script_async(SWEEP, &[]).await;
         wrong.extend(texts(&found[0]).into_iter().map(|it| format!("{path}: {it}")));
         forms += found[1].as_u64().expect("a number");

@@ -108,6 +108,10 @@ pub fn all(named: Vec<Visit>, elsewhere: &[&str]) -> Vec<Visit> {
 /// Opens it, and does what has to be done there.
 pub async fn open(browser: &Browser, base: &str, visit: &Visit) {
     browser.goto(&format!("{base}{}", visit.path)).await;
+    // A report that takes more than a moment replaces the page that says so.
+    browser
+        .wait_until("document.readyState === 'complete' && !document.querySelector('[data-making]')")
+        .await;
     if let Some((script, done)) = &visit.then {
         browser.script(script, &[]).await;
         browser.wait_until(done).await;

@@ -159,6 +159,8 @@ impl Browser {
             // An unexpected dialog stays open and fails the next command.
             "unhandledPromptBehavior": "ignore",
             "webauthn:virtualAuthenticators": true,
+            // A script that looks at a whole page takes its time where others have the processors.
+            "timeouts": {"script": 120_000},
             "goog:chromeOptions": {"binary": CHROMIUM, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }}});
