@@ -260,6 +260,8 @@ impl Browser {
 
     /// Clicks the first element of a CSS selector, once it is displayed, as a person would: not through what covers it.
     pub async fn click(&self, css: &str) {
+        // A page whose scripts are not there yet sends its forms as they are, and moves under the pointer once they come.
+        self.wait_until("document.readyState === 'complete'").await;
         // Changes of the configuration ask why; what a test is not about is filled in here.
         let reason = "const it = document.querySelector(arguments[0])?.closest('form')?.querySelector('[name=reason]'); \
                       if (it && !it.value) it.value = 'a test';";
