@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::appliance::{Answer, Appliance, Options};
+use crate::support::appliance::{Answer, Api, Appliance, Options};
 use crate::support::monitor::Monitor;
 use crate::support::person::Person;
 use crate::support::problem::assert_problem;
@@ -91,19 +91,25 @@ async fn a_status_that_is_read_again_is_answered_as_before_and_only_to_whoever_m
     assert_problem!(ci.get(&path).await, 401, "unauthenticated");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reads_from_memory_count_against_the_limit_of_the_key() {
+/// A pipeline whose key may read sixty times a minute: ten at once are a burst, then one a second.
+async fn limited() -> (Appliance, Api) {
     let options = Options::default().env("SIGNEDAPPROVAL_LIMITS__READS_PER_MINUTE", "60");
     let appliance = Appliance::start(options).await;
     let ada = Person::set_up(&appliance, "Ada").await;
     let ci = appliance
         .api()
         .with_key(&ada.create_api_key("CI", &["request"], &[]).await.key);
+    (appliance, ci)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_from_memory_count_against_the_limit_of_the_key() {
+    let (_appliance, ci) = limited().await;
     let id = ci
         .open_request(&json!({"action": "Deploy", "environment": "production"}))
         .await;
     let path = format!("/api/v1/approvals/{id}");
-    // Ten at once are a burst; then one a second. A slow machine may be given a few more, never the lot.
+    // A slow machine may be given a few more, never the lot.
     let started = Instant::now();
     let mut granted = 0;
     for _ in 0..200 {
@@ -125,12 +131,7 @@ async fn reads_from_memory_count_against_the_limit_of_the_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_is_not_in_memory_counts_once() {
-    let options = Options::default().env("SIGNEDAPPROVAL_LIMITS__READS_PER_MINUTE", "60");
-    let appliance = Appliance::start(options).await;
-    let ada = Person::set_up(&appliance, "Ada").await;
-    let ci = appliance
-        .api()
-        .with_key(&ada.create_api_key("CI", &["request"], &[]).await.key);
+    let (_appliance, ci) = limited().await;
     let mut ids = Vec::new();
     for n in 0..10 {
         let asked = json!({"action": format!("Deploy {n}"), "environment": "production"});

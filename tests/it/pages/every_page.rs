@@ -80,6 +80,17 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Panics with all that was found, if anything was.
+    pub fn assert_none(&self) {
+        let wrong = &self.wrong;
+        assert!(
+            wrong.is_empty(),
+            "{} findings\n{}\n",
+            wrong.len(),
+            wrong.join("\n")
+        );
+    }
+
     pub async fn look(&mut self, browser: &Browser, axe: Option<&Axe>, name: &str, is_report: bool) {
         self.pages += 1;
         let found: Value = browser.script(FOREIGN, &[json!(is_report)]).await;
@@ -209,13 +220,7 @@ async fn no_page_lets_an_attack_through_and_every_page_is_accessible() {
         found.seen.len(),
         started.elapsed(),
     );
-    let wrong = &found.wrong;
-    assert!(
-        wrong.is_empty(),
-        "{} findings\n{}\n",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    found.assert_none();
     // An answer that is no page is no page for browsers either.
     let evil = company.it.appliance.api().get("/api/v1/%3Cscript%3E").await;
     assert_problem!(evil, 404, "not-found");
